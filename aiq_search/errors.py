@@ -1,0 +1,30 @@
+"""The exceptions that this package raises on purpose.
+
+Each message says what was expected, what was given and what to do. The command line turns an
+``AiqError`` into that one message and the class's exit code; anything else is a bug and keeps its
+traceback.
+"""
+
+__all__ = ["AiqError", "InputError", "NothingFeasibleError", "StudyError"]
+
+
+class AiqError(Exception):
+    """Base of every exception that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(AiqError):
+    """What the user gave is wrong: a file, a value, a name."""
+
+    exit_code = 2
+
+
+class StudyError(InputError):
+    """A study is not there, held by another driver, or damaged."""
+
+
+class NothingFeasibleError(AiqError):
+    """No configuration of the study meets every constraint."""
+
+    exit_code = 3

@@ -1,0 +1,170 @@
+"""What a running study tells the world: typed events, and the protocol of those who listen.
+
+The events are plain, frozen and made of JSON types, so that a listener may store, send or show
+them. Search owns them; tracking and the terminal view implement ``StudyListener``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+__all__ = [
+    "EpochEnded",
+    "Event",
+    "Phase",
+    "PhaseStarted",
+    "StudyEnded",
+    "StudyListener",
+    "StudyStarted",
+    "TrialEnded",
+    "TrialKey",
+    "TrialStarted",
+    "TrialState",
+]
+
+
+class Phase(StrEnum):
+    """What a trial is for."""
+
+    EXPLORE = "explore"
+    CONFIRM = "confirm"
+
+
+class TrialState(StrEnum):
+    """Where a trial stands; the last three are final."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class TrialKey:
+    """The identity of a trial for ever.
+
+    >>> str(TrialKey("digits-20260101-120000-abcd", Phase.EXPLORE, 7))
+    'digits-20260101-120000-abcd/explore/7'
+    """
+
+    study: str
+    phase: Phase
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.study}/{self.phase}/{self.number}"
+
+
+@dataclass(frozen=True)
+class StudyStarted:
+    """A driver took the study up: ``resumed`` if it had been before."""
+
+    study: str
+    space: str
+    document: Mapping[str, Any]  # study.json: the space as used, its fingerprint, command, versions, seeds
+    resumed: bool
+    time: float
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase with ``total`` trials begins, ``done`` of them finished before."""
+
+    study: str
+    phase: Phase
+    total: int
+    done: int
+    time: float
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A configuration is trained from now on (again, after an interruption, if ``resumed``).
+
+    A confirmation names the exploring trial whose configuration it repeats (``origin``) and which of
+    the fresh seeds it is (``replicate``, from 0).
+    """
+
+    key: TrialKey
+    params: Mapping[str, Any]  # dotted names of the space
+    seed: int
+    config_hash: str
+    time: float
+    origin: int | None = None
+    replicate: int | None = None
+    resumed: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
+        if self.key.phase is Phase.EXPLORE:
+            return f"trial-{self.key.number:04d}"
+        return f"confirm-{self.origin:04d}-seed-{self.replicate}"
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """One epoch of a trial was trained and validated.
+
+    ``metrics`` has aiq, accuracy, efficiency, loss, train_loss and efficiency/<layer>; epochs count
+    from 1.
+    """
+
+    key: TrialKey
+    epoch: int
+    metrics: Mapping[str, float]
+    time: float
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial reached its final state.
+
+    ``metrics`` are those of the chosen epoch (lowest validation loss), with parameters,
+    parameters_weights and macs, and on confirmations test/aiq, test/accuracy, test/efficiency. It is
+    empty where no epoch ended.
+    """
+
+    key: TrialKey
+    state: TrialState
+    time: float
+    value: float | None = None  # the objective at the chosen epoch
+    epoch: int | None = None  # the chosen epoch
+    epochs: int = 0  # how many were run
+    reason: str | None = None  # why PRUNED or FAIL, in one line
+    traceback: str | None = None  # of a user's exception
+    collapsed: bool = False  # a layer with zero entropy: COMPLETE with value 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool | None = None
+
+
+@dataclass(frozen=True)
+class StudyEnded:
+    """The driver lets go of the study.
+
+    ``reason`` is finished, interrupted or failed; ``champion`` is the document of
+    ``aiq best --format json``, absent where nothing is feasible.
+    """
+
+    study: str
+    reason: str
+    time: float
+    counts: Mapping[str, int]  # by TrialState
+    champion: Mapping[str, Any] | None = None
+    message: str | None = None
+
+
+Event: TypeAlias = StudyStarted | PhaseStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded
+
+
+class StudyListener(Protocol):
+    """One who wants to know what happens in a study.
+
+    Called in the driver's only thread, in order: it must return at once and must not raise.
+    """
+
+    def on_event(self, event: Event) -> None:
+        """Take note of one event."""
