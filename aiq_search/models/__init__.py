@@ -1,0 +1,18 @@
+"""Networks with searchable widths, by name or as ``package.module:function``."""
+
+from aiq_search.models.lenet import lenet_5, lenet_300_100
+from aiq_search.models.mlp import mlp
+from aiq_search.models.registry import MODELS, Architecture, build_model, check_argument_names
+from aiq_search.models.size import ModelSize, model_size
+
+__all__ = [
+    "MODELS",
+    "Architecture",
+    "ModelSize",
+    "build_model",
+    "check_argument_names",
+    "lenet_5",
+    "lenet_300_100",
+    "mlp",
+    "model_size",
+]

@@ -1,0 +1,65 @@
+"""What the networks are put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from aiq_search.errors import InputError
+from aiq_search.suggest import did_you_mean
+
+__all__ = ["ACTIVATIONS", "after_layer", "check_width", "initialise"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+def after_layer(
+    name: str, normalisation: nn.Module | None, activation: str, dropout: float
+) -> Iterator[tuple[str, nn.Module]]:
+    """The named modules that follow a hidden layer: batch norm, activation, dropout.
+
+    Args:
+        name: The hidden layer's name; theirs are derived from it.
+        normalisation: A batch norm of the layer's width, or none.
+        activation: A key of ``ACTIVATIONS``.
+        dropout: Probability in [0, 1) that an output is dropped.
+
+    Yields:
+        Name and module.
+
+    Raises:
+        InputError: Unknown activation, or a dropout outside [0, 1).
+    """
+    if activation not in ACTIVATIONS:
+        raise InputError(f"unknown activation {activation!r}; {did_you_mean(activation, ACTIVATIONS)}")
+    if not 0 <= dropout < 1:
+        raise InputError(f"0 <= dropout < 1 must hold, but got dropout={dropout}.")
+    if normalisation is not None:
+        yield f"{name}_norm", normalisation
+    yield f"{name}_{activation}", ACTIVATIONS[activation]()
+    if dropout > 0:
+        yield f"{name}_dropout", nn.Dropout(dropout)
+
+
+def check_width(name: str, width: int) -> None:
+    """Raise InputError unless ``width`` is a positive whole number."""
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise InputError(f"{name} must be a whole number >= 1, but got {width!r}.")
+
+
+def initialise(model: nn.Module) -> nn.Module:
+    """Give every Linear and Conv He-normal weights and zero biases (He et al., 2015), in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
