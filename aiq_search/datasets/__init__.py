@@ -1,0 +1,7 @@
+"""Named data sets as in-memory arrays with fixed train, validation and test splits."""
+
+from aiq_search.datasets.dataset import Dataset, Normalization, Split
+from aiq_search.datasets.options import DatasetOptions
+from aiq_search.datasets.registry import DATASETS, load_dataset
+
+__all__ = ["DATASETS", "Dataset", "DatasetOptions", "Normalization", "Split", "load_dataset"]
