@@ -95,7 +95,7 @@ def lenet_5(
     for name, width in {"conv1": conv1, "conv2": conv2, "fc": fc}.items():
         check_width(name, width)
     channels, height, width = input_shape
-    kernel = tuple(((side - 4) // 2 - 4) // 2 for side in (height, width))
+    kernel = (((height - 4) // 2 - 4) // 2, ((width - 4) // 2 - 4) // 2)
 
     def block(name: str, layer: nn.Conv2d, dropout: float = 0.0) -> list[tuple[str, nn.Module]]:
         norm = nn.BatchNorm2d(layer.out_channels) if batch_norm else None

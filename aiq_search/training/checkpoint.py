@@ -1,0 +1,118 @@
+"""A training run put aside, and taken up again as if nothing had happened.
+
+The format is safetensors: tensors by dotted names, and one JSON document in its header. Nothing in
+it can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from aiq_search.errors import AiqError
+from aiq_search.training.evaluation import Evaluation
+from aiq_search.training.run import EpochResult, TrainingRun
+
+__all__ = ["CheckpointError", "load_checkpoint", "load_weights", "save_checkpoint", "save_weights"]
+
+
+class CheckpointError(AiqError):
+    """A checkpoint is damaged or belongs to another network."""
+
+
+def save_checkpoint(run: TrainingRun, path: Path) -> None:
+    """Write all that ``load_checkpoint`` needs; the file is whole or not there."""
+    tensors = {
+        **{f"model.{name}": tensor for name, tensor in run.model.state_dict().items()},
+        **{f"best.{name}": tensor for name, tensor in run.best_weights.items()},
+        "random.cpu": torch.get_rng_state(),
+        "random.shuffle": run.shuffle.get_state(),
+    }
+    if run.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
+    for index, state in run.optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if value is not None:
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    best = None if run.best is None else asdict(run.best)
+    _write(path, tensors, {"epoch": run.epoch, "best": best})
+
+
+def load_checkpoint(run: TrainingRun, path: Path) -> None:
+    """Bring a fresh run of the same network to where the checkpoint was written.
+
+    Args:
+        run: A run that has not begun.
+        path: A file of ``save_checkpoint``.
+
+    Raises:
+        CheckpointError: The file is damaged or another network's.
+    """
+    tensors, document = _read(path)
+    try:
+        run.model.load_state_dict(_part(tensors, "model."))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _part(tensors, "optimizer.").items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = tensor
+        run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": state})
+        run.best_weights = {n: t.to(run.device) for n, t in _part(tensors, "best.").items()}
+        torch.set_rng_state(tensors["random.cpu"])
+        run.shuffle.set_state(tensors["random.shuffle"])
+        if run.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], run.device)
+        run.epoch = document["epoch"]
+        if (best := document["best"]) is not None:
+            run.best = EpochResult(**{**best, "validation": Evaluation(**best["validation"])})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this network ({error}).") from None
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+    """Write a network's weights with a JSON document about them; the file is whole or not there."""
+    _write(path, weights, document)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file of ``save_weights``: the weights and the document.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    return _read(path)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(save(plain, metadata={"document": json.dumps(document)}))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            document = json.loads(file.metadata()["document"])
+            return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}).") from None

@@ -1,0 +1,123 @@
+"""What a network does on one split of a data set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aiq_search.datasets import Normalization, Split
+from aiq_search.statespace import StateCapture, aiq, network_efficiency
+
+__all__ = ["BATCH_SIZE", "Evaluation", "TensorSplit", "evaluate"]
+
+# Samples a forward pass when nothing is learnt: large enough to hide the overhead of a narrow network,
+# small enough for the activations of a wide convolution. The result does not depend on it.
+BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network measured on one split.
+
+    Attributes:
+        loss: Mean cross entropy, in nats.
+        accuracy: Fraction of samples whose label has the largest logit.
+        efficiency: Geometric mean of the layers' efficiencies.
+        aiq: (accuracy^beta * efficiency)^(1 / (beta + 1)).
+        layers: Efficiency of each hidden layer, by name.
+        samples: Size of the split.
+    """
+
+    loss: float
+    accuracy: float
+    efficiency: float
+    aiq: float
+    layers: Mapping[str, float]
+    samples: int
+
+
+@dataclass(frozen=True)
+class TensorSplit:
+    """A split as tensors on a device, with the normalisation that turns a batch into network input."""
+
+    inputs: Tensor
+    labels: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, split: Split, normalization: Normalization, device: torch.device) -> TensorSplit:
+        """View a split's arrays as tensors (CPU: without a copy) and move them to ``device``."""
+        shape = (-1, *[1] * (split.inputs.ndim - 2))
+        scale, shift = (
+            torch.tensor(numbers, dtype=torch.float32).reshape(shape).to(device)
+            for numbers in (normalization.scale, normalization.shift)
+        )
+        return cls(_tensor(split.inputs).to(device), _tensor(split.labels).to(device), scale, shift)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        """Network input, float32, for a batch of raw inputs."""
+        return raw.float() * self.scale + self.shift
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Network input and labels of the samples at ``indices``."""
+        return self.normalised(self.inputs.index_select(0, indices)), self.labels.index_select(0, indices)
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    with warnings.catch_warnings():
+        # Arrays that the trials of a machine share are read-only. Nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, split: TensorSplit, *, beta: float, layers: Sequence[str] | None = None
+) -> Evaluation:
+    """Measure a network on a whole split, in evaluation mode.
+
+    Args:
+        model: On the split's device; its mode is restored afterwards.
+        split: What to measure on.
+        beta: Weight of accuracy in aIQ.
+        layers: Names of the layers to capture; by default every hidden Linear and Conv.
+
+    Returns:
+        Loss, accuracy, efficiencies and aIQ.
+    """
+    training = model.training
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
+    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    with StateCapture(model, layers=layers) as capture:
+        for raw, labels in zip(
+            torch.split(split.inputs, BATCH_SIZE), torch.split(split.labels, BATCH_SIZE), strict=True
+        ):
+            logits = model(split.normalised(raw))
+            loss += functional.cross_entropy(logits, labels, reduction="sum")
+            correct += (logits.argmax(1) == labels).sum()
+        states = capture.compute()
+    model.train(training)
+    efficiencies = {name: layer.efficiency for name, layer in states.items()}
+    accuracy = correct.item() / len(split)
+    efficiency = network_efficiency(list(efficiencies.values()))
+    return Evaluation(
+        loss=loss.item() / len(split),
+        accuracy=accuracy,
+        efficiency=efficiency,
+        aiq=aiq(accuracy, efficiency, beta),
+        layers=efficiencies,
+        samples=len(split),
+    )
