@@ -1,0 +1,258 @@
+"""The delivery process of a study: ``python -m aiq_search.tracking.deliver DIRECTORY``.
+
+It carries the outbox's events to MLflow for as long as the driver lives. MLflow may be down or slow for
+as long as it likes: events wait and are tried again. The driver talks to it over standard input: the
+line ``finish`` asks it to deliver the rest and end; the end of the input means that the driver is gone.
+The store comes in the environment (MLFLOW_TRACKING_URI), because a process list shows arguments.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiq_search.search.events import Phase, StudyStarted, TrialEnded
+from aiq_search.tracking.outbox import Letter, Outbox
+from aiq_search.tracking.uri import default_tracking_uri, is_server, redact
+
+if TYPE_CHECKING:
+    from aiq_search.tracking.recorder import Recorder
+
+__all__ = ["Delivery", "Wish", "main"]
+
+LOCK = "delivery.lock"
+LOG = "delivery.log"
+PAUSE = 0.5  # seconds between passes
+LIVE = 3.0  # seconds that the epochs of a running trial may wait, so that many go in one request
+LONGEST_PAUSE = 20.0  # seconds between attempts while MLflow does not answer
+AFTER_DRIVER = 15.0  # seconds to go on after the driver's death
+CONNECTIONS = 4  # to a server; a SQLite file takes one writer at a time
+
+_log = logging.getLogger("aiq_search.tracking.deliver")
+
+
+class Wish(IntEnum):
+    """What the driver wants."""
+
+    RUN = 0
+    FINISH = 1
+    ORPHANED = 2
+
+
+class Driver:
+    """The driver's wish, as heard on standard input."""
+
+    def __init__(self) -> None:
+        self.wish = Wish.RUN
+        self.since = time.monotonic()
+        self.changed = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            if line.strip() == "finish":
+                self._set(Wish.FINISH)
+        self._set(Wish.ORPHANED)
+
+    def _set(self, wish: Wish) -> None:
+        self.wish, self.since = wish, time.monotonic()
+        self.changed.set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but wake up when the wish changes."""
+        self.changed.wait(seconds)
+        self.changed.clear()
+
+
+class Delivery:
+    """Carries waiting events to MLflow, pass by pass.
+
+    Args:
+        outbox: Where they wait.
+        recorder: Writes them.
+        workers: How many trials are written at once.
+    """
+
+    def __init__(self, outbox: Outbox, recorder: Recorder, workers: int = 1) -> None:
+        self._outbox = outbox
+        self._recorder = recorder
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+
+    def run_pass(self, everything: bool) -> int:
+        """Deliver what waits and return how many events arrived.
+
+        Args:
+            everything: Also the latest epochs of running trials, which otherwise wait for company.
+
+        Raises:
+            Exception: MLflow did not answer; what did not arrive still waits.
+        """
+        letters = self._outbox.waiting()
+        if not letters:
+            return 0
+        started = [x.event for x in self._outbox.history(StudyStarted)]
+        if not started or not isinstance(started[-1], StudyStarted):
+            return 0  # reconciling puts it there
+        self._recorder.connect(started[-1])
+        groups: dict[str, list[Letter]] = {}
+        for letter in letters:
+            groups.setdefault(letter.owner, []).append(letter)
+        of_study = groups.pop(started[-1].study, [])
+        ripe = {k: g for k, g in groups.items() if everything or _is_ripe(g)}
+        beginning = [x for x in of_study if not _ends_study(x)]
+        end = [x for x in of_study if _ends_study(x)]
+        self._recorder.write_study(beginning)
+        self._outbox.delivered(beginning)
+        arrived = len(beginning) + self._deliver_trials(ripe)
+        if any(isinstance(x.event, TrialEnded) for g in ripe.values() for x in g):
+            self._recorder.write_best()
+        # The end of the study comes after everything that happened before it.
+        if end and len(ripe) == len(groups) and not self._outbox_grew(letters):
+            self._recorder.write_study(end)
+            self._outbox.delivered(end)
+            arrived += len(end)
+        return arrived
+
+    def _outbox_grew(self, letters: list[Letter]) -> bool:
+        """Whether events are waiting beyond the ones of this pass that end the study."""
+        known = {x.row for x in letters}
+        return any(x.row not in known for x in self._outbox.waiting())
+
+    def _deliver_trials(self, groups: dict[str, list[Letter]]) -> int:
+        """Write trials, confirmations last because they lie under the trials that they repeat."""
+        arrived = 0
+        confirm = f"/{Phase.CONFIRM}/"
+        for chosen in (
+            [(k, g) for k, g in groups.items() if confirm not in k],
+            [(k, g) for k, g in groups.items() if confirm in k],
+        ):
+            if self._pool is None:
+                arrived += sum(self._deliver_trial(k, g) for k, g in chosen)
+            else:
+                futures: list[Future[int]] = [self._pool.submit(self._deliver_trial, k, g) for k, g in chosen]
+                errors = [e for f in futures if (e := f.exception()) is not None]
+                arrived += sum(f.result() for f in futures if f.exception() is None)
+                if errors:
+                    raise errors[0]
+        return arrived
+
+    def _deliver_trial(self, owner: str, letters: list[Letter]) -> int:
+        from aiq_search.tracking.recorder import RefusedError
+
+        try:
+            self._recorder.write_trial(owner, letters)
+        except RefusedError as error:
+            _log.warning("MLflow refused %d events of %s: %s", len(letters), owner, redact(str(error)))
+            self._recorder.mark_refused(owner, str(error), time.time())
+            self._outbox.refused(letters, redact(str(error)))
+            return 0
+        self._outbox.delivered(letters)
+        return len(letters)
+
+
+def _is_ripe(letters: list[Letter]) -> bool:
+    """Whether a trial's events are worth a request now: it has ended, or they have waited long enough."""
+    waited = time.time() - letters[0].event.time
+    return waited > LIVE or waited < 0 or any(isinstance(x.event, TrialEnded) for x in letters)
+
+
+def _ends_study(letter: Letter) -> bool:
+    return type(letter.event).__name__ == "StudyEnded"
+
+
+def serve(outbox: Outbox, driver: Driver, uri: str) -> None:
+    """Deliver until the driver wants no more and nothing waits, or it has been gone for some time."""
+    from aiq_search.tracking.recorder import Recorder
+
+    recorder = Recorder(outbox, uri)
+    delivery = Delivery(outbox, recorder, CONNECTIONS if is_server(uri) else 1)
+    failures = itertools.count()
+    while True:
+        wish = driver.wish
+        begun = time.monotonic()
+        try:
+            arrived = delivery.run_pass(everything=wish is not Wish.RUN)
+            empty = not outbox.undelivered().waiting
+            if empty and wish is not Wish.RUN and not _study_is_over(outbox):
+                recorder.close_study("the search ended without a word; aiq resume continues it", time.time())
+        except Exception as error:
+            recorder.doubt()
+            pause = min(LONGEST_PAUSE, PAUSE * 2 ** min(next(failures), 10))
+            _log.warning("MLflow did not take it (trying again in %.0f s): %s", pause, redact(repr(error)))
+            outbox.remember("error", redact(str(error))[:500])
+            if wish is Wish.FINISH:
+                pause = min(pause, 2.0)
+        else:
+            failures = itertools.count()
+            if arrived:
+                outbox.remember("error", None)
+            if empty and wish is not Wish.RUN:
+                return
+            # Never more than half of the time: a slow store slows the recorder, not the search.
+            pause = max(PAUSE, time.monotonic() - begun) if wish is Wish.RUN else 0.05
+        if wish is Wish.ORPHANED and time.monotonic() - driver.since > AFTER_DRIVER:
+            _log.warning("the driver is gone, and %s", outbox.undelivered())
+            return
+        driver.wait(pause)
+
+
+def _study_is_over(outbox: Outbox) -> bool:
+    """Whether the last word on the study is that it ended."""
+    ours = [x for x in outbox.history() if type(x.event).__name__ in ("StudyStarted", "StudyEnded")]
+    return not ours or type(ours[-1].event).__name__ == "StudyEnded"
+
+
+@contextmanager
+def only_one(directory: Path, driver: Driver) -> Iterator[bool]:
+    """Hold the study's delivery lock; yields False if the driver is gone before it was free."""
+    with (directory / LOCK).open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if driver.wish is Wish.ORPHANED:
+                    yield False
+                    return
+                driver.wait(0.2)
+            else:
+                yield True
+                return
+
+
+def main(arguments: list[str]) -> int:
+    """Run the delivery process for the study in folder ``arguments[0]``."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # Retrying is ours: MLflow's own would hold a request for minutes, past the driver's patience.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    directory = Path(arguments[0])
+    driver = Driver()
+    with only_one(directory, driver) as alone:
+        if not alone:
+            return 1
+        handler = logging.FileHandler(directory / LOG)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        _log.addHandler(handler)
+        _log.setLevel(logging.INFO)
+        outbox = Outbox(directory)
+        _log.info("process %d delivers to %s", os.getpid(), redact(default_tracking_uri()))
+        serve(outbox, driver, default_tracking_uri())
+        _log.info("process %d ends: %s", os.getpid(), outbox.undelivered())
+        outbox.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

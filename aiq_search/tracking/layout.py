@@ -1,0 +1,310 @@
+"""How a study looks in MLflow: names, tags, metrics and descriptions, as pure functions.
+
+Experiment = space. Parent run = study. Child run = trial; a confirmation lies under the trial whose
+configuration it repeats. MLflow shows the last logged value of a metric, and the numbers of a trial are
+those of its chosen epoch: where that is not the last one, they are logged once more at the last step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiq_search.search.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
+from aiq_search.tracking.uri import redact
+
+__all__ = [
+    "STATUS",
+    "Point",
+    "best_so_far",
+    "champion_points",
+    "child_name",
+    "child_tags",
+    "dataset_profile",
+    "ended_points",
+    "ended_tags",
+    "epoch_points",
+    "experiment_description",
+    "experiment_tags",
+    "parent_tags",
+    "study_description",
+    "text",
+]
+
+STATUS = {
+    TrialState.RUNNING: "RUNNING",
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.FAIL: "FAILED",
+}
+LONGEST_TAG = 4000  # characters; MLflow takes 8000, older servers 5000
+ONCE = ("parameters", "parameters_weights", "macs")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric; ``timestamp`` in milliseconds since 1970."""
+
+    name: str
+    value: float
+    timestamp: int
+    step: int
+
+
+def text(value: object, longest: int = LONGEST_TAG) -> str:
+    """Write a value as MLflow gets it: without credentials, and not too long."""
+    written = redact(value if isinstance(value, str) else repr(value))
+    return written if len(written) <= longest else "…" + written[-longest + 1 :]
+
+
+def milliseconds(time: float) -> int:
+    """Unix seconds as MLflow's milliseconds."""
+    return round(time * 1000)
+
+
+def widths(document: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """The searched widths of a configuration, in the order of the space.
+
+    Widths are the integer parameters of the model.
+
+    >>> widths({}, {"model.conv1": 4, "model.dropout": 0.1, "model.batch_norm": True, "model.fc": 8})
+    '4-8'
+    """
+    order = list((document.get("space") or {}).get("parameters") or params)
+    names = sorted(params, key=lambda name: order.index(name) if name in order else len(order))
+    values = [params[name] for name in names if name.startswith("model.")]
+    return "-".join(str(x) for x in values if isinstance(x, int) and not isinstance(x, bool))
+
+
+def child_name(document: Mapping[str, Any], started: TrialStarted) -> str:
+    """Name of a trial's run: its number, then its widths (``trial-0042 4-2-8``)."""
+    return f"{started.name} {widths(document, started.params)}".strip()
+
+
+def study_tags(document: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that parent and children share: where a number comes from."""
+    dataset = document.get("dataset") or {}
+    versions = document.get("versions") or {}
+    known = {
+        "aiq.study": document.get("study"),
+        "aiq.beta": document.get("beta"),
+        "aiq.observations": dataset.get("validation"),
+        "aiq.capture": document.get("capture"),
+        "aiq.version": versions.get("aiq-search") or versions.get("aiq_search"),
+        "mlflow.source.name": "aiq search",
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.git.commit": document.get("git_commit"),
+    }
+    return {name: text(value) for name, value in known.items() if value is not None}
+
+
+def parent_tags(document: Mapping[str, Any], space: str) -> dict[str, str]:
+    """Tags of the run that stands for the whole study."""
+    known = {
+        "aiq.space": space,
+        "aiq.seed": document.get("seed"),
+        "aiq.fingerprint": document.get("fingerprint"),
+        "aiq.command": document.get("command"),
+        "aiq.trial_key": document.get("study"),
+        "mlflow.note.content": study_description(document, space),
+    }
+    return study_tags(document) | {name: text(value) for name, value in known.items() if value is not None}
+
+
+def child_tags(document: Mapping[str, Any], started: TrialStarted, parent: str) -> dict[str, str]:
+    """Tags of a trial's run; ``parent`` is the id of the run that it lies under.
+
+    A confirmation's ``aiq.trial`` is the number of the trial that it repeats, so that one filter finds
+    a configuration with all its seeds.
+    """
+    key = started.key
+    number = key.number if started.origin is None else started.origin
+    return study_tags(document) | {
+        "mlflow.parentRunId": parent,
+        "aiq.study": key.study,
+        "aiq.phase": str(key.phase),
+        "aiq.trial": str(number),
+        "aiq.trial_key": str(key),
+        "aiq.state": str(TrialState.RUNNING),
+        "aiq.seed": str(started.seed),
+        "aiq.config_hash": started.config_hash,
+    }
+
+
+def parent_key(started: TrialStarted) -> str:
+    """Owner of the run that a trial's run lies under."""
+    if started.key.phase is Phase.CONFIRM and started.origin is not None:
+        return str(TrialKey(started.key.study, Phase.EXPLORE, started.origin))
+    return started.key.study
+
+
+def epoch_points(event: EpochEnded) -> list[Point]:
+    """Metrics of one epoch; the step is the epoch."""
+    return _points(event.metrics, milliseconds(event.time), event.epoch)
+
+
+def ended_points(event: TrialEnded, epochs: Sequence[EpochEnded]) -> list[Point]:
+    """Metrics that a trial's end adds to those of its epochs.
+
+    Numbers that a trial has once stand at step 0. Those of the chosen epoch are repeated at the last
+    step, later than all others, unless they are the last ones already.
+
+    Args:
+        event: The end.
+        epochs: Every epoch of the trial, so that the repetition is later than each whatever the clock did.
+    """
+    last = max((milliseconds(e.time) for e in epochs), default=0)
+    now = max(milliseconds(event.time), last + 1)
+    once = {k: v for k, v in event.metrics.items() if k in ONCE or k.startswith("test/")}
+    chosen = {k: v for k, v in event.metrics.items() if k not in once}
+    newest = max(epochs, key=lambda e: e.epoch, default=None)
+    if newest is not None and newest.epoch == event.epoch:
+        chosen = {k: v for k, v in chosen.items() if newest.metrics.get(k) != v}
+    step = max(event.epochs, newest.epoch if newest else 0)
+    return _points(once, now, 0) + _points(chosen, now, step)
+
+
+def best_so_far(ends: Sequence[TrialEnded]) -> list[Point]:
+    """Numbers of the best network so far, a point an improvement; the step is how many trials had ended.
+
+    Only complete, feasible trials of the exploring phase count.
+    """
+    points: list[Point] = []
+    best = -math.inf
+    explored = [e for e in ends if e.key.phase is Phase.EXPLORE]
+    for step, event in enumerate(explored, start=1):
+        value = event.metrics.get("aiq") if event.value is None else event.value
+        if event.state is not TrialState.COMPLETE or event.feasible is False or value is None:
+            continue
+        if value > best:
+            best = value
+            points += _points(event.metrics, milliseconds(event.time), step)
+    return points
+
+
+def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list[Point]:
+    """Numbers of the champion as ``aiq best --format json`` gives them: means over its seeds."""
+    numbers: dict[str, float] = {}
+    for split, prefix in (("validation", ""), ("test", "test/")):
+        for name, value in (champion.get("metrics", {}).get(split) or {}).items():
+            mean = value.get("mean") if isinstance(value, Mapping) else value
+            if isinstance(mean, int | float):
+                numbers[prefix + name] = mean
+            elif isinstance(value, Mapping) and name == "mean":
+                numbers |= {prefix + k: v for k, v in value.items()}
+    numbers |= {k: champion[k] for k in ONCE if isinstance(champion.get(k), int | float)}
+    return _points(numbers, milliseconds(time), step)
+
+
+def dataset_profile(dataset: Mapping[str, Any]) -> str:
+    """Sizes of a data set as the JSON that MLflow shows beside it."""
+    known = ("train", "validation", "test", "input_shape", "classes", "label_noise")
+    return json.dumps({k: dataset[k] for k in known if k in dataset})
+
+
+def ended_tags(event: TrialEnded) -> dict[str, str]:
+    """Tags that a trial's end adds."""
+    tags = {"aiq.state": str(event.state)}
+    reason = event.reason or ("collapsed: a layer has zero entropy" if event.collapsed else None)
+    if reason:
+        tags["aiq.reason"] = text(reason)
+    if event.epoch is not None:
+        tags["aiq.epoch"] = str(event.epoch)
+    if event.collapsed:
+        tags["aiq.collapsed"] = "true"
+    if event.feasible is not None:
+        tags["aiq.feasible"] = str(event.feasible).lower()
+    if event.traceback:
+        tags["mlflow.note.content"] = (
+            f"**{event.state}** {text(reason or '', 500)}\n\n```\n{text(event.traceback)}\n```"
+        )
+    return tags
+
+
+def _points(metrics: Mapping[str, float], timestamp: int, step: int) -> list[Point]:
+    """Metrics as points. Infinity and NaN are left out: MLflow would draw 1.8e308; the reason says them."""
+    return [Point(k, float(v), timestamp, step) for k, v in metrics.items() if math.isfinite(v)]
+
+
+def experiment_tags(space: str, document: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of the experiment: it opens in the view for model training, not the one for GenAI."""
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.note.content": experiment_description(space, document),
+        "aiq.space": space,
+    }
+
+
+def experiment_description(space: str, document: Mapping[str, Any]) -> str:
+    """Markdown above the table of runs: what is searched, and how to read it."""
+    return "\n".join(
+        [
+            f"**Search space `{space}`**: which network uses its neurons best? {_question(document)}",
+            "",
+            "Each study is one run; open it (▸) for its trials, and a trial for its confirmations on fresh "
+            "seeds. Show the columns `aiq`, `accuracy`, `efficiency` and `parameters`: on a study they are "
+            "those of its best network, on a trial those of its chosen epoch (lowest validation loss).",
+            "",
+            "* `aiq` = (accuracy^β · efficiency)^(1/(β+1)), higher is better.",
+            "* `efficiency` = entropy of the firing states / neurons, geometric mean over the hidden layers.",
+            "* FINISHED trained to the end, KILLED was stopped early by the pruner or interrupted "
+            "(`aiq.state` tells), FAILED has its reason in `aiq.reason`.",
+        ]
+    )
+
+
+def study_description(document: Mapping[str, Any], space: str) -> str:
+    """Markdown on the parent run."""
+    parameters = (document.get("space") or {}).get("parameters") or {}
+    rows = [f"| `{name}` | {_range(rule)} |" for name, rule in parameters.items()]
+    return "\n".join(
+        [
+            f"**Study `{document.get('study')}`** over `{space}`. {_question(document)}",
+            "",
+            "`aiq`, `accuracy`, `efficiency` here are the best so far (their charts show the way there), "
+            "at the end the champion's. Children are the trials; a trial's own children repeat it.",
+            "",
+            *(["| searched | range |", "|---|---|", *rows, ""] if rows else []),
+            f"Look further: `aiq best {document.get('study')}`, `aiq report {document.get('study')}`, "
+            f"`aiq export {document.get('study')} --output champion/`.",
+        ]
+    )
+
+
+def _question(document: Mapping[str, Any]) -> str:
+    """One sentence: network, data, objective, constraints."""
+    space = document.get("space") or {}
+    dataset = document.get("dataset") or {}
+    model = (space.get("model") or {}).get("name", "a network")
+    objective = space.get("objective") or {}
+    constraints = " and ".join(objective.get("constraints") or [])
+    sizes = (
+        f" ({dataset['train']} examples to train, {dataset['validation']} to choose, "
+        f"{dataset['test']} to judge)"
+        if {"train", "validation", "test"} <= set(dataset)
+        else ""
+    )
+    return (
+        f"`{model}` on `{dataset.get('name', 'data')}`{sizes}, maximizing "
+        f"{_names(objective.get('maximize', 'aiq'))} with β = {document.get('beta', 2)}"
+        f"{', where ' + constraints if constraints else ''}."
+    )
+
+
+def _names(value: object) -> str:
+    return (
+        value if isinstance(value, str) else " and ".join(map(str, value)) if isinstance(value, list) else ""
+    )
+
+
+def _range(rule: object) -> str:
+    """A parameter's rule in words."""
+    if not isinstance(rule, Mapping):
+        return text(rule, 200)
+    if "choices" in rule:
+        return ", ".join(str(x) for x in rule["choices"])
+    scale = " (log)" if rule.get("log") else ""
+    return f"{rule.get('low')} … {rule.get('high')}{scale}"

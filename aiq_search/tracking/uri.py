@@ -1,0 +1,79 @@
+"""Where MLflow keeps its records: the default store, and URIs that are safe to show."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from aiq_search.errors import InputError
+
+__all__ = ["artifact_root", "check_tracking_uri", "default_tracking_uri", "is_server", "redact"]
+
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/?#]*@")
+_SECRET = re.compile(
+    r"(?P<name>[?&;](?:password|passwd|pwd|token|secret|sslpassword|api[_-]?key|access[_-]?key)=)[^\s&;#]+",
+    re.IGNORECASE,
+)
+
+
+def default_tracking_uri() -> str:
+    """Store that is used when the user names none.
+
+    ``MLFLOW_TRACKING_URI`` where it is set; else the file ``mlflow.db`` in the working folder, which is
+    where a plain ``mlflow ui`` looks too.
+    """
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def is_server(uri: str) -> bool:
+    """Whether ``uri`` names an MLflow server.
+
+    >>> is_server("https://mlflow.example.org"), is_server("sqlite:///mlflow.db")
+    (True, False)
+    """
+    return uri.startswith(("http://", "https://"))
+
+
+def check_tracking_uri(uri: str) -> str:
+    """Return ``uri`` if MLflow can keep runs there.
+
+    Raises:
+        InputError: ``uri`` is neither a server nor a database (MLflow's folder store is no more).
+    """
+    known = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
+    if uri.startswith(known):
+        return uri
+    raise InputError(
+        "The tracking URI must be a server (http://, https://) or a database (sqlite:///FILE, "
+        f"postgresql://), but got {redact(uri)!r}. Give --tracking-uri or MLFLOW_TRACKING_URI such a "
+        "URI, or leave both out for sqlite:///mlflow.db here."
+    )
+
+
+def artifact_root(uri: str) -> str | None:
+    """Folder for artifacts as a file URI, or None where a server decides.
+
+    It lies beside the SQLite file; for other databases in the working folder. MLflow would write to
+    ``./mlruns`` otherwise.
+
+    >>> artifact_root("sqlite:////data/mlflow.db")
+    'file:///data/mlartifacts'
+    >>> artifact_root("http://localhost:5000") is None
+    True
+    """
+    if is_server(uri) or uri.startswith("databricks"):
+        return None
+    folder = Path.cwd()
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute().parent
+    return (folder / "mlartifacts").as_uri()
+
+
+def redact(text: str) -> str:
+    """Replace credentials of every URI in ``text``.
+
+    >>> redact("cannot reach https://ada:lovelace@mlflow.example.org/api?token=1815&page=2")
+    'cannot reach https://***@mlflow.example.org/api?token=***&page=2'
+    """
+    return _SECRET.sub(r"\g<name>***", _USERINFO.sub(r"\g<scheme>***@", text))
