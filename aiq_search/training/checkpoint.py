@@ -43,8 +43,11 @@ def save_checkpoint(run: TrainingRun, path: Path) -> None:
         for name, value in state.items():
             if value is not None:
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
-    best = None if run.best is None else asdict(run.best)
-    _write(path, tensors, {"epoch": run.epoch, "best": best})
+    document = {
+        "history": [asdict(result) for result in run.history],
+        "best": None if run.best is None else run.best.epoch,
+    }
+    _write(path, tensors, document)
 
 
 def load_checkpoint(run: TrainingRun, path: Path) -> None:
@@ -70,9 +73,12 @@ def load_checkpoint(run: TrainingRun, path: Path) -> None:
         run.shuffle.set_state(tensors["random.shuffle"])
         if run.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], run.device)
-        run.epoch = document["epoch"]
+        run.history = [
+            EpochResult(**{**result, "validation": Evaluation(**result["validation"])})
+            for result in document["history"]
+        ]
         if (best := document["best"]) is not None:
-            run.best = EpochResult(**{**best, "validation": Evaluation(**best["validation"])})
+            run.best = run.history[best - 1]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this network ({error}).") from None
 

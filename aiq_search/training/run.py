@@ -59,9 +59,9 @@ class TrainingRun:
 
     Attributes:
         model: The network, on ``device``.
+        history: The epochs run so far.
         best: The chosen epoch: of the lowest validation loss so far, the earliest if several.
         best_weights: The network's state at that epoch.
-        epoch: Epochs run so far.
 
     Args:
         architecture: The network.
@@ -94,9 +94,14 @@ class TrainingRun:
         self.optimizer = _optimizer(self.model, options)
         self.train_split = TensorSplit.of(dataset.train, dataset.normalization, self.device)
         self.validation_split = TensorSplit.of(dataset.validation, dataset.normalization, self.device)
-        self.epoch = 0
+        self.history: list[EpochResult] = []
         self.best: EpochResult | None = None
         self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs run so far."""
+        return len(self.history)
 
     @property
     def finished(self) -> bool:
@@ -115,7 +120,6 @@ class TrainingRun:
         Raises:
             DivergedError: A loss is NaN or infinite.
         """
-        self.epoch += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.model.train()
@@ -132,7 +136,8 @@ class TrainingRun:
 
         validation = evaluate(self.model, self.validation_split, beta=self.beta)
         self._check_finite("validation", validation.loss)
-        result = EpochResult(self.epoch, train_loss, validation)
+        result = EpochResult(self.epoch + 1, train_loss, validation)
+        self.history.append(result)
         if self.best is None or validation.loss < self.best.validation.loss:
             self.best = result
             self.best_weights = copy.deepcopy(self.model.state_dict())
@@ -148,7 +153,7 @@ class TrainingRun:
     def _learning_rate(self) -> float:
         base = self.options.learning_rate
         if self.options.schedule == "cosine":
-            return base * (1 + math.cos(math.pi * (self.epoch - 1) / self.options.epochs)) / 2
+            return base * (1 + math.cos(math.pi * self.epoch / self.options.epochs)) / 2
         return base
 
     def _batches(self) -> Iterator[Tensor]:
@@ -162,7 +167,7 @@ class TrainingRun:
 
     def _check_finite(self, which: str, loss: float) -> None:
         if not math.isfinite(loss):
-            raise DivergedError(f"the {which} loss is {loss} in epoch {self.epoch}")
+            raise DivergedError(f"the {which} loss is {loss} in epoch {self.epoch + 1}")
 
 
 def _device(name: str) -> torch.device:
