@@ -29,6 +29,7 @@ from aiq_search.search.events import (
     TrialStarted,
     TrialState,
 )
+from aiq_search.tracking.uri import redact
 
 __all__ = ["Letter", "Outbox", "Undelivered", "event_id", "owner_of"]
 
@@ -121,8 +122,8 @@ def event_id(event: Event) -> str:
 
 
 def encode(event: Event) -> str:
-    """Write an event as JSON."""
-    return json.dumps(dataclasses.asdict(event), default=_as_plain)
+    """Write an event as JSON, without credentials."""
+    return redact(json.dumps(dataclasses.asdict(event), default=_as_plain))
 
 
 def decode(kind: str, payload: str) -> Event:

@@ -119,7 +119,7 @@ class Recorder:
         if ended:
             epochs = [x.event for x in self._outbox.history(EpochEnded, owner)]
             points += layout.ended_points(ended, [e for e in epochs if isinstance(e, EpochEnded)])
-            tags = layout.ended_tags(ended)
+            tags = ({} if new else {"aiq.reason": ""}) | layout.ended_tags(ended)
         elif not new and any(isinstance(e, TrialStarted) for e in events):
             tags = {"aiq.state": str(TrialState.RUNNING), "aiq.reason": ""}
             self._close(run_id, "RUNNING", None)

@@ -10,9 +10,9 @@ from aiq_search.errors import InputError
 
 __all__ = ["artifact_root", "check_tracking_uri", "default_tracking_uri", "is_server", "redact"]
 
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/?#]*@")
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/?#\"']*@")
 _SECRET = re.compile(
-    r"(?P<name>[?&;](?:password|passwd|pwd|token|secret|sslpassword|api[_-]?key|access[_-]?key)=)[^\s&;#]+",
+    r"(?P<name>[?&;](?:password|passwd|pwd|token|secret|sslpassword|api[_-]?key|access[_-]?key)=)[^\s&;#\"']+",
     re.IGNORECASE,
 )
 

@@ -75,7 +75,8 @@ def epoch_metrics(widths: Sequence[int], epoch: int, rng: random.Random) -> dict
     size = math.prod(widths) ** (1 / len(widths))
     accuracy = min(0.995, 1 - 0.6 / size - 0.25 / epoch + rng.gauss(0, 0.004))
     layers = {
-        f"efficiency/{n}": min(0.99, 8.4 / (w + 8) + rng.gauss(0, 0.01)) for n, w in zip(LAYERS, widths)
+        f"efficiency/{n}": min(0.99, 8.4 / (w + 8) + rng.gauss(0, 0.01))
+        for n, w in zip(LAYERS, widths, strict=True)
     }
     efficiency = math.prod(layers.values()) ** (1 / len(layers))
     loss = 1 - accuracy + (0.02 * (epoch - 7) if epoch > 7 else 0)
@@ -106,7 +107,7 @@ class SimulatedTrial:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(f"{self.phase}{self.number}")
+        self.rng = random.Random(f"{self.phase}{self.number}")  # noqa: S311
         if not any(self.widths):
             a, b, c = (round(2 ** self.rng.uniform(1, 7)) for _ in range(3))
             self.widths = (a, b, c)
@@ -118,9 +119,9 @@ class SimulatedTrial:
 
     @property
     def params(self) -> dict[str, Any]:
-        rng = random.Random(self.number if self.origin is None else self.origin)
+        rng = random.Random(self.number if self.origin is None else self.origin)  # noqa: S311
         return {
-            **dict(zip((f"model.{x}" for x in LAYERS), self.widths)),
+            **dict(zip((f"model.{x}" for x in LAYERS), self.widths, strict=True)),
             "model.dropout": rng.uniform(0, 0.5),
             "model.batch_norm": rng.random() < 0.5,
             "training.learning_rate": 10 ** rng.uniform(-3, -1),

@@ -1,0 +1,142 @@
+"""What a study looks like in MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from aiq_search.search.events import EpochEnded, Phase, TrialKey, TrialState
+from aiq_search.tracking import layout
+from tests.tracking.simulated import STUDY, SimulatedTrial, document, study_ended, trials
+
+
+def last(points: list[layout.Point], name: str) -> float:
+    """The value that MLflow shows: that of the greatest (step, timestamp)."""
+    return max((p for p in points if p.name == name), key=lambda p: (p.step, p.timestamp)).value
+
+
+def all_points(trial: SimulatedTrial) -> list[layout.Point]:
+    epochs = [e for e in trial.events() if isinstance(e, EpochEnded)]
+    return [p for e in epochs for p in layout.epoch_points(e)] + layout.ended_points(trial.ended(), epochs)
+
+
+def test_the_last_value_of_each_metric_is_that_of_the_chosen_epoch() -> None:
+    trial = SimulatedTrial(0)
+    assert trial.chosen < trial.epochs
+    points = all_points(trial)
+    for name, value in trial.ended().metrics.items():
+        assert last(points, name) == value
+
+
+def test_a_trial_whose_last_epoch_is_the_chosen_one_repeats_nothing() -> None:
+    trial = SimulatedTrial(0, epochs=4)
+    assert trial.chosen == 4
+    assert len([p for p in all_points(trial) if p.name == "aiq"]) == 4
+
+
+def test_the_repetition_is_the_latest_even_if_the_clock_went_back() -> None:
+    trial = SimulatedTrial(0)
+    epochs = [e for e in trial.events() if isinstance(e, EpochEnded)]
+    early = dataclasses.replace(trial.ended(), time=trial.start - 3600)
+    points = [p for e in epochs for p in layout.epoch_points(e)] + layout.ended_points(early, epochs)
+    assert last(points, "aiq") == trial.ended().metrics["aiq"]
+
+
+def test_an_end_without_known_epochs_still_has_its_numbers() -> None:
+    trial = SimulatedTrial(0)
+    points = layout.ended_points(trial.ended(), [])
+    assert last(points, "aiq") == trial.ended().metrics["aiq"]
+
+
+def test_infinity_and_nan_are_left_out() -> None:
+    event = EpochEnded(
+        TrialKey(STUDY, Phase.EXPLORE, 0), 1, {"loss": float("inf"), "aiq": float("nan"), "accuracy": 0.1}, 0
+    )
+    assert [p.name for p in layout.epoch_points(event)] == ["accuracy"]
+
+
+def test_only_the_named_metrics_are_logged() -> None:
+    names = {p.name for p in all_points(SimulatedTrial(0, phase=Phase.CONFIRM, origin=7, replicate=1))}
+    per_layer = {n for n in names if n.startswith("efficiency/")}
+    assert names - per_layer == {
+        *("aiq", "accuracy", "efficiency", "loss", "train_loss", "parameters", "parameters_weights", "macs"),
+        *("test/aiq", "test/accuracy", "test/efficiency"),
+    }
+
+
+def test_runs_are_named_by_number_and_widths_in_the_order_of_the_space() -> None:
+    trial = SimulatedTrial(42, widths=(4, 2, 8))
+    assert layout.child_name(document(), trial.started()) == "trial-0042 4-2-8"
+    again = SimulatedTrial(1, phase=Phase.CONFIRM, origin=42, replicate=3, widths=(4, 2, 8))
+    assert layout.child_name(document(), again.started()) == "confirm-0042-seed-3 4-2-8"
+
+
+def test_a_confirmation_lies_under_the_trial_that_it_repeats() -> None:
+    again = SimulatedTrial(1, phase=Phase.CONFIRM, origin=42, replicate=3)
+    assert layout.parent_key(again.started()) == f"{STUDY}/explore/42"
+    assert layout.parent_key(SimulatedTrial(42).started()) == STUDY
+    assert layout.child_tags(document(), again.started(), "run")["aiq.trial"] == "42"
+
+
+def test_a_child_has_every_tag_of_the_contract() -> None:
+    trial = SimulatedTrial(9, state=TrialState.PRUNED)
+    tags = layout.child_tags(document(), trial.started(), "run") | layout.ended_tags(trial.ended())
+    assert {
+        *("aiq.study", "aiq.phase", "aiq.trial", "aiq.trial_key", "aiq.state", "aiq.reason", "aiq.seed"),
+        *(
+            "aiq.beta",
+            "aiq.observations",
+            "aiq.capture",
+            "aiq.config_hash",
+            "aiq.version",
+            "mlflow.parentRunId",
+        ),
+    } <= set(tags)
+
+
+def test_a_collapse_is_said() -> None:
+    tags = layout.ended_tags(dataclasses.replace(SimulatedTrial(0).ended(), collapsed=True))
+    assert tags["aiq.collapsed"] == "true"
+    assert "zero entropy" in tags["aiq.reason"]
+
+
+def test_a_traceback_is_shown_in_the_run_without_credentials() -> None:
+    failed = dataclasses.replace(
+        SimulatedTrial(0, state=TrialState.FAIL).ended(),
+        traceback="Traceback\n  connect('postgresql://ada:lovelace@db')\nValueError",
+    )
+    note = layout.ended_tags(failed)["mlflow.note.content"]
+    assert "ValueError" in note
+    assert "lovelace" not in note
+
+
+def test_the_command_s_credentials_are_not_in_the_tags() -> None:
+    assert "lovelace" not in str(layout.parent_tags(document(), "lenet-5-digits"))
+
+
+def test_the_best_so_far_only_rises_and_skips_the_infeasible() -> None:
+    made = trials(30)
+    points = [p for p in layout.best_so_far([t.ended() for t in made]) if p.name == "aiq"]
+    assert [p.value for p in points] == sorted(p.value for p in points)
+    feasible = [t.ended() for t in made if t.state is TrialState.COMPLETE and t.ended().feasible]
+    assert points[-1].value == max(e.value or 0 for e in feasible)
+
+
+def test_the_champion_s_means_are_the_parent_s_last_numbers() -> None:
+    champion = study_ended(trials(3)).champion
+    assert champion is not None
+    points = layout.champion_points(champion, 1.0, 3)
+    assert {"aiq", "accuracy", "efficiency", "test/aiq", "parameters", "macs"} <= {p.name for p in points}
+
+
+@pytest.mark.parametrize("bare", [{}, {"space": None, "dataset": None}])
+def test_descriptions_do_without_what_is_unknown(bare: dict[str, None]) -> None:
+    assert "Search space" in layout.experiment_description("mine", bare)
+    assert "Study" in layout.study_description(bare, "mine")
+
+
+def test_the_experiment_opens_in_the_view_for_model_training() -> None:
+    tags = layout.experiment_tags("mine", document())
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "1077 examples to train" in tags["mlflow.note.content"]

@@ -1,0 +1,133 @@
+"""The outbox forgets nothing, and telling an event twice changes nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiq_search.search.events import EpochEnded, StudyStarted, TrialEnded, TrialKey, TrialStarted
+from aiq_search.tracking.outbox import Outbox, decode, encode, event_id
+from tests.tracking.simulated import STUDY, SimulatedTrial, study_ended, study_started, trials, whole_study
+
+
+def test_every_event_comes_back_as_it_was() -> None:
+    for event in list(whole_study())[1:]:
+        assert decode(type(event).__name__, encode(event)) == event
+
+
+def test_a_study_s_start_comes_back_without_credentials() -> None:
+    event = study_started()
+    back = decode("StudyStarted", encode(event))
+    assert isinstance(back, StudyStarted)
+    hidden = dict(event.document) | {
+        "command": "aiq search lenet_5.yaml --tracking-uri https://***@mlflow.example.org"
+    }
+    assert back.document == hidden
+
+
+def test_numbers_of_numpy_come_back_as_python_s() -> None:
+    event = EpochEnded(TrialKey(STUDY, "explore", 1), 1, {"aiq": np.float32(0.5)}, 0.0)  # type: ignore[arg-type]
+    assert json.loads(encode(event))["metrics"] == {"aiq": 0.5}
+
+
+def test_events_wait_in_the_order_in_which_they_happened(outbox: Outbox) -> None:
+    events = list(whole_study())
+    assert outbox.put(events) == len(events)
+    assert [x.event for x in outbox.waiting()][1:] == events[1:]
+
+
+def test_telling_a_whole_study_again_adds_nothing(outbox: Outbox) -> None:
+    outbox.put(whole_study())
+    assert outbox.put(whole_study()) == 0
+
+
+def test_each_start_of_a_study_is_an_event_of_its_own(outbox: Outbox) -> None:
+    assert outbox.put([study_started(), study_started(resumed=True, time=9e9)]) == 2
+
+
+def test_each_resumption_of_a_trial_is_an_event_but_its_first_start_is_one() -> None:
+    trial = SimulatedTrial(3)
+    ids = [
+        event_id(trial.started(time=1.0)),
+        event_id(trial.started(time=2.0)),
+        event_id(trial.started(resumed=True, time=2.0)),
+        event_id(trial.started(resumed=True, time=3.0)),
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+def test_what_was_delivered_waits_no_more_and_survives_reopening(study_directory: Path) -> None:
+    first = Outbox(study_directory)
+    first.put(whole_study())
+    letters = first.waiting()
+    first.delivered(letters[:10])
+    first.remember_runs({STUDY: "run"})
+    first.close()
+    again = Outbox(study_directory)
+    assert again.waiting() == letters[10:]
+    assert again.runs() == {STUDY: "run"}
+    again.close()
+
+
+def test_a_forgotten_run_makes_all_its_events_wait_again(outbox: Outbox) -> None:
+    trial = SimulatedTrial(0)
+    outbox.put([study_started(), *trial.events()])
+    outbox.remember_runs({str(trial.key): "run"})
+    outbox.delivered(outbox.waiting())
+    outbox.forget_runs([str(trial.key)])
+    assert [x.event for x in outbox.waiting()] == trial.events()
+    assert outbox.runs() == {}
+
+
+def test_the_history_has_delivered_events_of_one_kind_and_owner(outbox: Outbox) -> None:
+    one, two = SimulatedTrial(0), SimulatedTrial(1)
+    outbox.put([*one.events(), *two.events()])
+    outbox.delivered(outbox.waiting())
+    assert [x.event for x in outbox.history(TrialStarted, str(two.key))] == [two.started()]
+    assert len(outbox.history(TrialEnded)) == 2
+
+
+def test_what_is_missing_is_counted_in_events_and_trials(outbox: Outbox) -> None:
+    made = trials(2)
+    outbox.put([study_started(), *made[0].events(), *made[1].events(), study_ended(made)])
+    missing = outbox.undelivered()
+    assert (missing.waiting, missing.trials) == (26, 2)
+    outbox.refused(outbox.waiting()[:1], "no such metric")
+    assert outbox.undelivered().refused == 1
+    assert "no such metric" in str(outbox.undelivered())
+    outbox.delivered(outbox.waiting())
+    outbox.delivered(outbox.history()[:1])
+    assert not outbox.undelivered()
+    assert str(outbox.undelivered()) == "MLflow has everything."
+
+
+def _put_trials(directory: str, first: int) -> None:
+    box = Outbox(Path(directory))
+    for number in range(first, first + 20):
+        for event in SimulatedTrial(number).events():
+            box.put([event])
+
+
+def test_two_processes_may_write_at_once(study_directory: Path, outbox: Outbox) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_put_trials, args=(str(study_directory), n)) for n in (0, 10)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [w.exitcode for w in writers] == [0, 0]
+    assert len(outbox.waiting()) == 30 * 12
+
+
+@pytest.mark.parametrize("name", ["store", "error"])
+def test_facts_are_remembered_until_they_are_forgotten(outbox: Outbox, name: str) -> None:
+    outbox.remember(name, "a")
+    outbox.remember(name, "b")
+    assert outbox.fact(name) == "b"
+    outbox.remember(name, None)
+    assert outbox.fact(name) is None
