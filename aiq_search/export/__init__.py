@@ -1,0 +1,22 @@
+"""The champion as files that outlive this package, and the proof that they are right."""
+
+from aiq_search.export.bundle import Bundle, load_bundle
+from aiq_search.export.contents import FORMATS, BundleContents
+from aiq_search.export.documents import SeedMetrics, SpreadDocument
+from aiq_search.export.errors import BundleError
+from aiq_search.export.verification import Check, Verification, verify_bundle
+from aiq_search.export.writing import write_bundle
+
+__all__ = [
+    "FORMATS",
+    "Bundle",
+    "BundleContents",
+    "BundleError",
+    "Check",
+    "SeedMetrics",
+    "SpreadDocument",
+    "Verification",
+    "load_bundle",
+    "verify_bundle",
+    "write_bundle",
+]

@@ -1,0 +1,86 @@
+"""A bundle opened: the network, its preprocessing and its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from aiq_search.datasets import DatasetOptions
+from aiq_search.errors import InputError
+from aiq_search.export.documents import (
+    ArchitectureDocument,
+    MetricsDocument,
+    PreprocessingDocument,
+    parse_document,
+)
+from aiq_search.export.errors import BundleError
+from aiq_search.export.files import read_files
+from aiq_search.export.weights import load_network
+from aiq_search.models import MODELS, Architecture
+
+__all__ = ["Bundle", "load_bundle"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported network with all that is known of it.
+
+    Attributes:
+        directory: Where it lies.
+        architecture: Name, arguments and shapes of the network.
+        model: The network, on the CPU, in evaluation mode; takes normalised inputs.
+        preprocessing: Type and shape of a raw input, its normalisation, the class names.
+        metrics: Its numbers, what they mean and where they come from.
+        files: The checked bytes of every file, by name.
+    """
+
+    directory: Path
+    architecture: Architecture
+    model: nn.Module
+    preprocessing: PreprocessingDocument
+    metrics: MetricsDocument
+    files: dict[str, bytes]
+
+    @property
+    def dataset(self) -> DatasetOptions:
+        """How to load the data that the network was trained and measured on."""
+        return self.metrics.dataset.options
+
+
+def load_bundle(directory: Path, *, allow_code: bool = False) -> Bundle:
+    """Open a bundle.
+
+    Nothing in it can run code: every file is checked before it is used. A network that is named as
+    ``package.module:function`` is imported only where the caller allows it.
+
+    Args:
+        directory: What ``aiq export`` wrote.
+        allow_code: Whether the function that an architecture names may be imported and called.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        InputError: There is no such directory, or it names code and that is not allowed.
+        BundleError: The bundle is damaged or unsafe.
+    """
+    files = read_files(directory)
+    document = parse_document(ArchitectureDocument, "architecture.json", files["architecture.json"])
+    preprocessing = parse_document(PreprocessingDocument, "preprocessing.json", files["preprocessing.json"])
+    metrics = parse_document(MetricsDocument, "metrics.json", files["metrics.json"])
+    architecture = document.architecture()
+    if architecture.input_shape != preprocessing.input_shape:
+        raise BundleError("preprocessing.json: refused: its input_shape is not that of architecture.json.")
+    if architecture.classes != len(preprocessing.classes):
+        raise BundleError(
+            "preprocessing.json: refused: it names not as many classes as architecture.json has."
+        )
+    if architecture.name not in MODELS and not allow_code:
+        raise InputError(
+            f"architecture.json: refused: the network is code named {architecture.name!r}, not a model of "
+            f"this package ({', '.join(MODELS)}). If you trust that code, allow its import with --allow-code."
+        )
+    model = load_network(architecture, files["model.safetensors"])
+    return Bundle(directory, architecture, model, preprocessing, metrics, files)

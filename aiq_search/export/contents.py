@@ -1,0 +1,47 @@
+"""What a bundle is made from, as plain values: no study, no tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from aiq_search.datasets import Dataset, DatasetOptions
+from aiq_search.export.documents import SeedMetrics, SpreadDocument
+from aiq_search.models import Architecture
+
+__all__ = ["FORMATS", "BundleContents"]
+
+FORMATS: tuple[str, ...] = ("safetensors", "pt2", "onnx")
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """A network to export, and all that is known of it.
+
+    Attributes:
+        architecture: The network.
+        weights: Its state dict.
+        dataset: What it was trained and measured on.
+        dataset_options: How ``dataset`` was loaded.
+        beta: Weight of accuracy in aIQ.
+        capture: Where states are read, "after" or "before" a layer.
+        expected: The search's own numbers for this network on the validation split (any of loss,
+            accuracy, efficiency, aiq), which the reloaded network must give again.
+        configuration: Mean and deviation over the configuration's seeds, by split and metric.
+        seeds: What the search measured for each seed.
+        source: Where the network comes from: study, trial, parameters, versions.
+    """
+
+    architecture: Architecture
+    weights: Mapping[str, Tensor]
+    dataset: Dataset
+    dataset_options: DatasetOptions
+    beta: float = 2.0
+    capture: str = "after"
+    expected: Mapping[str, float] = field(default_factory=dict)
+    configuration: Mapping[str, Mapping[str, SpreadDocument]] = field(default_factory=dict)
+    seeds: Sequence[SeedMetrics] = ()
+    source: Mapping[str, JsonValue] = field(default_factory=dict)

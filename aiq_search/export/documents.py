@@ -1,0 +1,252 @@
+"""The JSON documents of a bundle: what they hold, and the checks that each passes before it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from aiq_search.datasets import DatasetOptions, Normalization
+from aiq_search.export.errors import BundleError
+from aiq_search.models import Architecture
+
+__all__ = [
+    "ArchitectureDocument",
+    "Conventions",
+    "DatasetDocument",
+    "MetricsDocument",
+    "PreprocessingDocument",
+    "SeedMetrics",
+    "SizeDocument",
+    "SplitMetrics",
+    "SpreadDocument",
+    "parse_document",
+]
+
+# No network of this package comes near: what is above is a mistake, or made to exhaust the memory.
+LARGEST_NUMBER = 10_000_000
+LARGEST_SAMPLE = 2**28
+
+Length = Annotated[int, Field(ge=1, le=LARGEST_NUMBER, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Shape = Annotated[tuple[Length, ...], Field(min_length=1, max_length=3)]
+
+
+class Document(BaseModel):
+    """Base of the documents: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ArchitectureDocument(Document):
+    """``architecture.json``: enough to build the network again.
+
+    Attributes:
+        name: A model of this package, or ``package.module:function``.
+        arguments: What the function is called with.
+        input_shape: Shape of one sample: (C, H, W) or (F,).
+        classes: Number of outputs.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    arguments: dict[str, JsonValue]
+    input_shape: Shape
+    classes: Length
+
+    @field_validator("arguments")
+    @classmethod
+    def _no_huge_number(cls, arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for value in _leaves(arguments):
+            if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+                raise ValueError(f"a number must be at most {LARGEST_NUMBER:,}, but one is {value}")
+        return arguments
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> ArchitectureDocument:
+        """The document of an architecture."""
+        return cls.model_validate(architecture.document())
+
+    def architecture(self) -> Architecture:
+        """What the document describes."""
+        return Architecture(self.name, dict(self.arguments), self.input_shape, self.classes)
+
+
+def _leaves(value: JsonValue) -> Iterator[JsonValue]:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+class PreprocessingDocument(Document):
+    """``preprocessing.json``: what the network is given, and what its outputs mean.
+
+    The network's input is ``x * scale + shift``, with one number a channel or feature; the pt2 and the
+    ONNX do this themselves.
+
+    Attributes:
+        input_dtype: uint8 or float32.
+        input_shape: Shape of one sample.
+        scale: See above.
+        shift: See above.
+        classes: Name of each output.
+    """
+
+    schema_version: Literal[1] = 1
+    input_dtype: Literal["uint8", "float32"]
+    input_shape: Shape
+    scale: tuple[Finite, ...]
+    shift: tuple[Finite, ...]
+    classes: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _one_number_a_channel(self) -> PreprocessingDocument:
+        if not len(self.scale) == len(self.shift) == self.input_shape[0]:
+            raise ValueError(
+                f"scale and shift must have {self.input_shape[0]} numbers, one for each channel or feature, "
+                f"but have {len(self.scale)} and {len(self.shift)}"
+            )
+        if np.prod(self.input_shape, dtype=object) > LARGEST_SAMPLE:
+            raise ValueError(f"a sample of shape {self.input_shape} is larger than any that is supported")
+        return self
+
+    @property
+    def normalization(self) -> Normalization:
+        """The affine map of the inputs."""
+        return Normalization(self.scale, self.shift)
+
+
+class SplitMetrics(Document):
+    """The exported network measured on one split; see ``training.Evaluation``."""
+
+    loss: Finite
+    accuracy: Fraction
+    efficiency: Fraction
+    aiq: Fraction
+    samples: Annotated[int, Field(ge=1)]
+    layers: dict[str, Fraction]
+
+
+class SpreadDocument(Document):
+    """Mean and standard deviation over the seeds of a configuration."""
+
+    mean: Finite
+    sd: Finite | None
+    n: Annotated[int, Field(ge=1)]
+
+
+class SeedMetrics(Document):
+    """What the search measured for one seed of the configuration."""
+
+    name: str
+    seed: int
+    exported: bool
+    metrics: dict[str, Finite]
+
+
+class SizeDocument(Document):
+    """Size of the network; see ``models.ModelSize``."""
+
+    parameters: int
+    parameters_weights: int
+    macs: int
+
+
+class Conventions(Document):
+    """What the numbers mean.
+
+    Attributes:
+        beta: Weight of accuracy in aIQ.
+        capture: Whether states are read "after" or "before" a layer.
+        parameters: How ``parameters`` and ``parameters_weights`` are counted.
+        state: What a state is.
+    """
+
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    capture: Literal["after", "before"]
+    parameters: str = (
+        "parameters: every trainable number; parameters_weights: weights of convolutions and linear layers"
+    )
+    state: str = (
+        "on where a neuron's output is above 0; one state a sample (linear) or a position (convolution); "
+        "efficiency of a layer: Shannon entropy of its states in bits over its neurons; of the network: "
+        "geometric mean over its hidden layers; aIQ: (accuracy^beta * efficiency)^(1 / (beta + 1))"
+    )
+
+
+class DatasetDocument(Document):
+    """Which data the numbers were measured on.
+
+    Attributes:
+        options: How to load them again.
+        digest: SHA-256 over all splits.
+        train: Samples learnt from.
+        validation: Samples selected on.
+        test: Samples held out.
+    """
+
+    options: DatasetOptions
+    digest: str
+    train: int
+    validation: int
+    test: int
+
+
+class MetricsDocument(Document):
+    """``metrics.json``: every number of the card, and where it comes from.
+
+    Attributes:
+        splits: The exported network on the validation and the test split.
+        configuration: Mean and deviation over the configuration's seeds, by split and metric.
+        seeds: What the search measured for each seed.
+        size: Parameters and multiply-accumulates.
+        conventions: What the numbers mean.
+        dataset: What they were measured on.
+        environment: The machine and the versions that measured ``splits``.
+        source: The study, the trial, its parameters: where the network comes from.
+    """
+
+    schema_version: Literal[1] = 1
+    splits: dict[Literal["validation", "test"], SplitMetrics]
+    configuration: dict[str, dict[str, SpreadDocument]]
+    seeds: list[SeedMetrics]
+    size: SizeDocument
+    conventions: Conventions
+    dataset: DatasetDocument
+    environment: dict[str, str]
+    source: dict[str, JsonValue]
+
+
+def parse_document(kind: type[Any], name: str, content: bytes) -> Any:  # noqa: ANN401 - the kind given
+    """Read a document from the bytes of a file.
+
+    Args:
+        kind: Class of the document.
+        name: Name of the file, for the message.
+        content: Its bytes.
+
+    Returns:
+        An object of the class.
+
+    Raises:
+        BundleError: The file is no such document; the message says where.
+    """
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        raise BundleError(f"{name}: refused: {where}: {first['msg']}.") from None
