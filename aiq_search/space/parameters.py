@@ -1,0 +1,247 @@
+"""The kinds of searchable parameters, and how Optuna is asked for each."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from aiq_search.space.expression import Expression
+
+__all__ = [
+    "CategoricalParameter",
+    "DerivedParameter",
+    "FloatParameter",
+    "IntParameter",
+    "Parameter",
+    "Suggester",
+]
+
+Scalar: TypeAlias = bool | int | float | str | None
+
+
+class Suggester(Protocol):
+    """The part of an Optuna trial that parameters use."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...  # noqa: D102
+
+    def suggest_float(  # noqa: D102
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...  # noqa: ANN401, D102
+
+
+class _Parameter(BaseModel):
+    """What all kinds share.
+
+    Attributes:
+        when: The parameter exists only where this expression over earlier parameters holds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    when: str | None = None
+
+    @field_validator("when")
+    @classmethod
+    def _parse_when(cls, text: str | None) -> str | None:
+        if text is not None:
+            Expression(text)
+        return text
+
+
+def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"low and high must be finite, but got low={low:g}, high={high:g}")
+    if low > high:
+        raise ValueError(f"low <= high must hold, but got low={low:g}, high={high:g}")
+    if log and low <= 0:
+        raise ValueError(f"a log range must start above 0, but got low={low:g}; raise low or drop log")
+    if log and step is not None:
+        raise ValueError("log and step exclude each other")
+
+
+class IntParameter(_Parameter):
+    """A whole number in [low, high].
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        log: Whether it is drawn on a log scale.
+        step: Distance between values.
+        powers_of: Only powers of this base, such as 2; low and high must be two of them.
+    """
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: int | None = Field(default=None, ge=1)
+    powers_of: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> IntParameter:
+        _check_range(self.low, self.high, self.log, self.step)
+        if self.powers_of is not None:
+            if self.log or self.step is not None:
+                raise ValueError("powers_of excludes log and step")
+            for bound in (self.low, self.high):
+                if bound < 1 or self.powers_of ** self._exponent(bound) != bound:
+                    raise ValueError(f"low and high must be powers of {self.powers_of}, but got {bound}")
+        return self
+
+    def _exponent(self, value: int) -> int:
+        return round(math.log(value, self.powers_of or 2))
+
+    def optuna_name(self, name: str) -> str:
+        """Powers are drawn, and kept in Optuna's study, as exponents."""
+        return name if self.powers_of is None else f"log{self.powers_of}({name})"
+
+    def suggest(self, trial: Suggester, name: str) -> int:
+        """Ask Optuna for a value."""
+        if self.powers_of is not None:
+            low, high = self._exponent(self.low), self._exponent(self.high)
+            return int(self.powers_of ** trial.suggest_int(self.optuna_name(name), low, high))
+        return trial.suggest_int(name, self.low, self.high, step=self.step or 1, log=self.log)
+
+    def encode(self, value: int) -> int:
+        """The value as Optuna keeps it."""
+        return value if self.powers_of is None else self._exponent(value)
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether a value belongs to the range."""
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            return False
+        if self.powers_of is not None:
+            return bool(self.powers_of ** self._exponent(value) == value)
+        return (value - self.low) % (self.step or 1) == 0
+
+    @property
+    def count(self) -> float:
+        """How many values there are."""
+        return len(self.values())
+
+    def values(self) -> list[Scalar]:
+        """Every value, in order."""
+        if self.powers_of is not None:
+            exponents = range(self._exponent(self.low), self._exponent(self.high) + 1)
+            return [self.powers_of**exponent for exponent in exponents]
+        return list(range(self.low, self.high + 1, self.step or 1))
+
+
+class FloatParameter(_Parameter):
+    """A real number in [low, high].
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        log: Whether it is drawn on a log scale.
+        step: Distance between values; none: every value.
+    """
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> FloatParameter:
+        _check_range(self.low, self.high, self.log, self.step)
+        return self
+
+    def optuna_name(self, name: str) -> str:
+        """The name under which Optuna knows it."""
+        return name
+
+    def suggest(self, trial: Suggester, name: str) -> float:
+        """Ask Optuna for a value."""
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def encode(self, value: float) -> float:
+        """The value as Optuna keeps it."""
+        return float(value)
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether a value belongs to the range."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.low <= float(value) <= self.high  # type: ignore[arg-type]
+
+    @property
+    def count(self) -> float:
+        """How many values there are."""
+        return math.inf if self.step is None and self.low < self.high else len(self.values())
+
+    def values(self) -> list[Scalar]:
+        """Every value, in order; only where there is a step."""
+        if self.low == self.high:
+            return [self.low]
+        step = self.step or math.nan
+        return [self.low + i * step for i in range(math.floor((self.high - self.low) / step + 1e-9) + 1)]
+
+
+class CategoricalParameter(_Parameter):
+    """One of some choices.
+
+    Attributes:
+        choices: Booleans, numbers or strings.
+    """
+
+    type: Literal["categorical"]
+    choices: tuple[Scalar, ...] = Field(min_length=1)
+
+    @field_validator("choices")
+    @classmethod
+    def _differ(cls, choices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+        if len({(type(c), c) for c in choices}) < len(choices):
+            raise ValueError(f"choices must differ, but got {list(choices)}")
+        return choices
+
+    def optuna_name(self, name: str) -> str:
+        """The name under which Optuna knows it."""
+        return name
+
+    def suggest(self, trial: Suggester, name: str) -> Scalar:
+        """Ask Optuna for a value."""
+        return trial.suggest_categorical(name, list(self.choices))  # type: ignore[no-any-return]
+
+    def encode(self, value: Scalar) -> Scalar:
+        """The value as Optuna keeps it."""
+        return value
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether a value is one of the choices."""
+        return any(type(choice) is type(value) and choice == value for choice in self.choices)
+
+    @property
+    def count(self) -> float:
+        """How many values there are."""
+        return len(self.choices)
+
+    def values(self) -> list[Scalar]:
+        """Every value, in order."""
+        return list(self.choices)
+
+
+class DerivedParameter(_Parameter):
+    """A value computed from earlier parameters; it is not searched.
+
+    Attributes:
+        value: An expression over earlier parameters.
+    """
+
+    type: Literal["derived"]
+    value: str
+
+    @field_validator("value")
+    @classmethod
+    def _parse_value(cls, text: str) -> str:
+        Expression(text)
+        return text
+
+
+Parameter: TypeAlias = Annotated[
+    IntParameter | FloatParameter | CategoricalParameter | DerivedParameter, Field(discriminator="type")
+]

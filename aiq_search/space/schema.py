@@ -1,0 +1,335 @@
+"""The search-space file, field by field (schema_version 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from aiq_search.datasets import DatasetOptions
+from aiq_search.space.constraint import Constraint
+from aiq_search.space.expression import Expression
+from aiq_search.space.parameters import DerivedParameter, Parameter, Scalar, Suggester
+from aiq_search.suggest import did_you_mean
+from aiq_search.training import TrainingOptions
+
+__all__ = [
+    "ConfirmOptions",
+    "ModelOptions",
+    "ObjectiveOptions",
+    "PrunerOptions",
+    "ResourceOptions",
+    "SamplerOptions",
+    "SearchOptions",
+    "SearchSpace",
+]
+
+Number = Literal["accuracy", "aiq", "efficiency", "loss", "macs", "parameters", "parameters_weights"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelOptions(BaseModel):
+    """Which network, and the arguments that are not searched.
+
+    Attributes:
+        name: mlp, lenet_300_100, lenet_5, or ``package.module:function``.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class ObjectiveOptions(_Section):
+    """What is searched for.
+
+    Attributes:
+        maximize: A reported number, or several.
+        minimize: Likewise; together with ``maximize``, several objectives.
+        beta: Weight of accuracy in aIQ.
+        constraints: ``NAME >= NUMBER`` or ``NAME <= NUMBER`` on reported numbers; or, on parameters,
+            an expression such as ``model.hidden2 <= model.hidden1``.
+    """
+
+    maximize: Number | tuple[Number, ...] | None = None
+    minimize: Number | tuple[Number, ...] | None = None
+    beta: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    constraints: tuple[str, ...] = ()
+
+    @field_validator("constraints")
+    @classmethod
+    def _parse(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            _parse_constraint(text)
+        return texts
+
+    @model_validator(mode="after")
+    def _differ(self) -> ObjectiveOptions:
+        names = [name for name, _ in self.directions]
+        if len(set(names)) < len(names):
+            raise ValueError(f"objectives must differ, but got {', '.join(names)}")
+        return self
+
+    @cached_property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """Each objective with its direction, maximize or minimize; by default aIQ is maximised."""
+
+        def names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
+            return () if given is None else (given,) if isinstance(given, str) else given
+
+        chosen = [(name, "maximize") for name in names(self.maximize)]
+        chosen += [(name, "minimize") for name in names(self.minimize)]
+        return tuple(chosen) or (("aiq", "maximize"),)
+
+    @cached_property
+    def number_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints on reported numbers."""
+        parsed = (_parse_constraint(text) for text in self.constraints)
+        return tuple(constraint for constraint in parsed if isinstance(constraint, Constraint))
+
+    @cached_property
+    def parameter_constraints(self) -> tuple[Expression, ...]:
+        """The constraints on parameters."""
+        parsed = (_parse_constraint(text) for text in self.constraints)
+        return tuple(constraint for constraint in parsed if isinstance(constraint, Expression))
+
+
+def _parse_constraint(text: str) -> Constraint | Expression:
+    """A constraint that names a parameter (model.… or training.…) is one on parameters."""
+    if re.search(r"\b(model|training)\.", text):
+        return Expression(text)
+    return Constraint.parse(text)
+
+
+class SamplerOptions(BaseModel):
+    """How configurations are proposed: a name, and options of Optuna's class of that name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Literal["tpe", "random", "grid", "gp", "nsga2"] = "tpe"
+
+
+class PrunerOptions(BaseModel):
+    """How hopeless trials are stopped: a name, and options of Optuna's class of that name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Literal["asha", "median", "none"] = "asha"
+
+
+class SearchOptions(_Section):
+    """How it is searched.
+
+    Attributes:
+        trials: How many configurations are tried.
+        sampler: tpe, random, grid, gp or nsga2, or a mapping with ``name`` and options.
+        pruner: asha, median or none, or a mapping with ``name`` and options.
+        seed: Fixes what is tried and how it is trained.
+        concurrency: How many trials run at once, at most; by default what the resources allow.
+        max_hours: Stop asking for configurations after this time.
+        target: Stop when the objective has reached this value.
+        no_improvement: Stop when this many trials in a row brought nothing better.
+        duplicates: A configuration asked for again is trained with a new seed (new_seed), or
+            answered by what is known (known_result).
+        max_retries: How often a trial whose worker died is tried again.
+        max_failed: Stop with an error when more than this share of the trials fails.
+        trial_minutes: A trial that takes longer fails.
+    """
+
+    trials: int = Field(default=60, ge=1)
+    sampler: SamplerOptions = SamplerOptions()
+    pruner: PrunerOptions = PrunerOptions()
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    concurrency: int | None = Field(default=None, ge=1)
+    max_hours: float | None = Field(default=None, gt=0)
+    target: float | None = None
+    no_improvement: int | None = Field(default=None, ge=1)
+    duplicates: Literal["new_seed", "known_result"] = "known_result"
+    max_retries: int = Field(default=3, ge=0)
+    max_failed: float = Field(default=0.5, gt=0, le=1)
+    trial_minutes: float | None = Field(default=None, gt=0)
+
+    @field_validator("sampler", "pruner", mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:  # noqa: ANN401
+        return {"name": given} if isinstance(given, str) else given
+
+
+class ConfirmOptions(_Section):
+    """How the best configurations are confirmed on fresh seeds.
+
+    Attributes:
+        finalists: How many; 0 turns it off.
+        seeds: How often each is trained again, and how often the winner once more.
+    """
+
+    finalists: int = Field(default=5, ge=0)
+    seeds: int = Field(default=5, ge=1)
+
+
+class ResourceOptions(_Section):
+    """What one trial takes.
+
+    Attributes:
+        cpu: CPU cores; a trial trains in as many torch threads.
+        gpu: GPUs; a fraction shares one.
+    """
+
+    cpu: int = Field(default=1, ge=1)
+    gpu: float = Field(default=0, ge=0)
+
+
+ParameterName = Annotated[str, Field(pattern=r"^(model|training)\.[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class SearchSpace(_Section):
+    """A whole search-space file.
+
+    Attributes:
+        schema_version: 1.
+        name: Names the space, and the experiment in MLflow.
+        model: The network and its fixed arguments.
+        dataset: The data.
+        parameters: What is searched, by dotted name: ``model.<argument>`` or ``training.<field>``.
+        enqueue: Configurations to try first.
+        objective: What is searched for.
+        search: How.
+        training: How each network is trained.
+        confirm: How the best are confirmed.
+        resources: What one trial takes.
+    """
+
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")
+    model: ModelOptions
+    dataset: DatasetOptions
+    parameters: dict[ParameterName, Parameter] = Field(min_length=1)
+    enqueue: tuple[dict[str, Scalar], ...] = ()
+    objective: ObjectiveOptions = ObjectiveOptions()
+    search: SearchOptions = SearchOptions()
+    training: TrainingOptions = TrainingOptions()
+    confirm: ConfirmOptions = ConfirmOptions()
+    resources: ResourceOptions = ResourceOptions()
+
+    @model_validator(mode="after")
+    def _check_references(self) -> SearchSpace:
+        """Expressions read earlier parameters only; enqueued points belong to the space."""
+        known: list[str] = []
+        for name, parameter in self.parameters.items():
+            texts = [parameter.when] if parameter.when else []
+            if isinstance(parameter, DerivedParameter):
+                texts.append(parameter.value)
+            for read in sorted({read for text in texts for read in Expression(text).names}):
+                if read not in known:
+                    raise ValueError(
+                        f"parameters.{name}: {read!r} is not a parameter that stands before it; "
+                        + (did_you_mean(read, known) if known else "there is none.")
+                    )
+            known.append(name)
+        for expression in self.objective.parameter_constraints:
+            for read in sorted(expression.names - set(known)):
+                raise ValueError(
+                    f"objective.constraints: {read!r} in {expression.text!r} is not a parameter; "
+                    + did_you_mean(read, known)
+                )
+        for index, point in enumerate(self.enqueue):
+            self._check_point(f"enqueue[{index}]", point)
+        if len(self.objective.directions) > 1 and self.search.pruner.name != "none":
+            raise ValueError(
+                "search.pruner: several objectives cannot be pruned (no single number ranks the trials); "
+                "set search.pruner to none, or maximise one number"
+            )
+        return self
+
+    def _check_point(self, where: str, point: Mapping[str, Scalar]) -> None:
+        for name, value in point.items():
+            parameter = self.parameters.get(name)
+            if parameter is None or isinstance(parameter, DerivedParameter):
+                raise ValueError(f"{where}: {name!r} is not searched; {did_you_mean(name, self.parameters)}")
+            if not parameter.contains(value):
+                raise ValueError(f"{where}: {name} = {value!r} lies outside its range")
+
+    def suggest(self, trial: Suggester) -> dict[str, Scalar]:
+        """Ask Optuna for a configuration, in the file's order.
+
+        Args:
+            trial: An Optuna trial.
+
+        Returns:
+            Values by dotted name; a parameter whose condition does not hold is absent.
+        """
+        values: dict[str, Any] = {}
+        for name, parameter in self.parameters.items():
+            if parameter.when is not None and not self._holds(parameter.when, values):
+                continue
+            if isinstance(parameter, DerivedParameter):
+                values[name] = Expression(parameter.value).evaluate(values)
+            else:
+                values[name] = parameter.suggest(trial, name)
+        return values
+
+    @staticmethod
+    def _holds(when: str, values: Mapping[str, Any]) -> bool:
+        expression = Expression(when)
+        # A condition on a parameter that does not exist here does not hold.
+        return expression.names <= values.keys() and bool(expression.evaluate(values))
+
+    def allows(self, params: Mapping[str, Scalar]) -> bool:
+        """Whether a configuration meets the constraints on parameters.
+
+        A constraint on a parameter that does not exist in this configuration is met.
+        """
+        return all(
+            not expression.names <= params.keys() or expression.evaluate(params)
+            for expression in self.objective.parameter_constraints
+        )
+
+    def encode(self, point: Mapping[str, Scalar]) -> dict[str, Any]:
+        """A configuration as Optuna keeps it, for enqueueing."""
+        encoded = {}
+        for name, value in point.items():
+            parameter = self.parameters[name]
+            if not isinstance(parameter, DerivedParameter):
+                encoded[parameter.optuna_name(name)] = parameter.encode(value)  # type: ignore[arg-type]
+        return encoded
+
+    def model_arguments(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
+        """Arguments of the model's function under a configuration."""
+        return {**self.model.arguments, **_section(params, "model")}
+
+    def training_options(self, params: Mapping[str, Scalar]) -> TrainingOptions:
+        """How a configuration is trained."""
+        return TrainingOptions.model_validate({**self.training.model_dump(), **_section(params, "training")})
+
+    def document(self) -> dict[str, Any]:
+        """The space as a JSON document, defaults included."""
+        return self.model_dump(mode="json")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies what is searched and how; budgets, confirmation and resources may change."""
+        document = self.document()
+        for free in ("schema_version", "name", "enqueue", "confirm", "resources"):
+            del document[free]
+        kept = ("sampler", "pruner", "seed", "duplicates")
+        document["search"] = {key: document["search"][key] for key in kept}
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _section(params: Mapping[str, Scalar], section: str) -> dict[str, Any]:
+    prefix = section + "."
+    return {name.removeprefix(prefix): v for name, v in params.items() if name.startswith(prefix)}
