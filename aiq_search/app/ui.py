@@ -1,0 +1,50 @@
+"""Browsing: the MLflow user interface for a space or a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from aiq_search.tracking.server import UiServer, page_of, serving
+from aiq_search.tracking.uri import default_tracking_uri
+
+__all__ = ["open_ui", "space_of"]
+
+
+def space_of(study: str) -> str:
+    """Name of the space that a study's id begins with.
+
+    >>> space_of("lenet-5-mnist-20260102-030405-beef"), space_of("lenet-5-mnist")
+    ('lenet-5-mnist', 'lenet-5-mnist')
+    """
+    head, *tail = study.rsplit("-", 3)
+    is_id = len(tail) == 3 and tail[0].isdigit() and len(tail[0]) == 8 and tail[1].isdigit()
+    return head if is_id else study
+
+
+@contextmanager
+def open_ui(
+    study: str | None = None,
+    tracking_uri: str | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    show: Callable[[str], object] | None = None,
+) -> Iterator[UiServer]:
+    """Serve MLflow's pages while the context lasts, and show the right one.
+
+    Args:
+        study: Id of a study, or name of a space; by default the start page.
+        tracking_uri: Store; by default that of ``default_tracking_uri``.
+        host: Address to listen on.
+        port: Port; by default 5000, or a free one if that is taken.
+        show: Called with the address of the page.
+
+    Raises:
+        InputError: the store or the address cannot be used.
+    """
+    with serving(tracking_uri or default_tracking_uri(), host, port) as server:
+        space = space_of(study) if study else None
+        page = page_of(server, space, study if study != space else None)
+        if show:
+            show(page)
+        yield server

@@ -1,0 +1,189 @@
+"""The MLflow user interface on this machine: a server for the store, ended with the one who asked."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+from aiq_search.errors import AiqError, InputError
+from aiq_search.tracking.uri import artifact_root, check_tracking_uri, is_server, redact
+
+__all__ = ["UiServer", "page_of", "serving"]
+
+READY = 90.0  # seconds that MLflow may take to start; the first use of a database makes its tables
+AUTH = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
+
+
+@dataclass(frozen=True)
+class UiServer:
+    """A server that answers at ``url``; ``process`` is None where it was there before."""
+
+    url: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def wait(self) -> int:
+        """Wait until the server ends and return its exit code."""
+        return self.process.wait() if self.process else 0
+
+
+@contextmanager
+def serving(uri: str, host: str = "127.0.0.1", port: int | None = None) -> Iterator[UiServer]:
+    """Serve the store ``uri`` while the context lasts.
+
+    Args:
+        uri: Store to show. If it is a server already, that one is used.
+        host: Address to listen on; others than this machine's own need MLflow's authentication.
+        port: Port to listen on; by default 5000, or a free one if that is taken.
+
+    Raises:
+        InputError: the address is open to others without authentication, the port is taken, or the
+            store is none.
+        AiqError: MLflow did not start.
+    """
+    check_tracking_uri(uri)
+    if is_server(uri):
+        yield UiServer(redact(uri))
+        return
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--workers", "1"]
+    command += _authentication(host, os.environ)
+    place = _port(host, port)
+    command += ["--port", str(place)]
+    root = artifact_root(uri)
+    # In the environment, because a process list shows arguments, and the URI may hold a password.
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    if root:
+        environment["MLFLOW_ARTIFACTS_DESTINATION"] = root
+    # A group of its own, so that Ctrl-C reaches us alone and all of the server's workers end together.
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            url = f"http://{_shown(host)}:{place}"
+            _wait_for(url, process, log)
+            yield UiServer(url, process)
+        finally:
+            _end(process)
+
+
+def page_of(server: UiServer, experiment: str | None, study: str | None = None) -> str:
+    """Address of the page to open: the study's run, else its experiment's table, else the start page."""
+    if experiment is None:
+        return server.url
+    with suppress(OSError, KeyError, IndexError, ValueError):
+        name = urllib.parse.quote(experiment)
+        found = _get(server.url, f"experiments/get-by-name?experiment_name={name}")
+        experiment_id = found["experiment"]["experiment_id"]
+        page = f"{server.url}/#/experiments/{experiment_id}"
+        if study is None:
+            return f"{page}/runs"
+        with suppress(OSError, KeyError, IndexError, ValueError):
+            where = f"tags.`aiq.trial_key` = '{study}'"
+            runs = _post(
+                server.url,
+                "runs/search",
+                {"experiment_ids": [experiment_id], "filter": where, "max_results": 1},
+            )
+            return f"{page}/runs/{runs['runs'][0]['info']['run_id']}"
+        return f"{page}/runs"
+    return server.url
+
+
+def _authentication(host: str, environment: Mapping[str, str]) -> list[str]:
+    """Arguments that an address needs: none on this machine alone, else MLflow's basic authentication."""
+    if _is_loopback(host):
+        return []
+    missing = [name for name in AUTH if not environment.get(name)]
+    if missing:
+        raise InputError(
+            f"Listening on {host} shows every run to the network, so authentication must be configured, but "
+            f"{' and '.join(missing)} is not set. Set both (and install mlflow[auth]), or leave --host out "
+            "to listen on 127.0.0.1 and reach it through an SSH tunnel (ssh -L 5000:127.0.0.1:5000 HOST)."
+        )
+    return ["--app-name", "basic-auth"]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(host: str) -> str:
+    """The host as a browser on this machine reaches it."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+
+
+def _port(host: str, wanted: int | None) -> int:
+    """A port that is free now."""
+    for candidate in (5000, 0) if wanted is None else (wanted,):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise InputError(
+        f"Port {wanted} of {host} must be free, but something else listens there. Give another --port, or "
+        "leave it out to get a free one."
+    )
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    deadline = time.monotonic() + READY
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            log.seek(0)
+            said = redact(log.read().decode(errors="replace")).strip()
+            raise AiqError(f"MLflow's server ended before it was ready. It said: {said[-1500:]}")
+        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 - our own
+            return
+        time.sleep(0.1)
+    raise AiqError(
+        f"MLflow's server did not answer at {url} within {READY:.0f} s. Look at the database's lock."
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers, which are one process group: kindly, then at once."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    process.wait()
+
+
+def _get(url: str, path: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/api/2.0/mlflow/{path}", timeout=20) as reply:  # noqa: S310 - our own
+        answer: dict[str, Any] = json.load(reply)
+    return answer
+
+
+def _post(url: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+    request = urllib.request.Request(  # noqa: S310 - our own
+        f"{url}/api/2.0/mlflow/{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310
+        answer: dict[str, Any] = json.load(reply)
+    return answer

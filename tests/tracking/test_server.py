@@ -1,0 +1,106 @@
+"""The MLflow user interface on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from aiq_search.app.ui import open_ui, space_of
+from aiq_search.errors import AiqError, InputError
+from aiq_search.tracking import Outbox
+from aiq_search.tracking.server import page_of, serving
+from tests.tracking.conftest import answers, runs_of, wait_until
+from tests.tracking.simulated import STUDY, whole_study
+from tests.tracking.test_recorder import deliver
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])  # noqa: S104
+def test_it_refuses_to_listen_elsewhere_without_authentication(
+    host: str, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_AUTH_ADMIN_PASSWORD", raising=False)
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "x")
+    with pytest.raises(InputError, match="MLFLOW_AUTH_ADMIN_PASSWORD"), serving(store, host):
+        pass
+
+
+def test_a_port_that_is_taken_is_a_sentence(store: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"Port {port}"), serving(store, port=port):
+            pass
+
+
+def test_a_server_that_is_there_is_used() -> None:
+    with serving("https://ada:lovelace@mlflow.example.org") as server:
+        assert server.process is None
+        assert server.url == "https://***@mlflow.example.org"
+        assert server.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_database_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database, and it is long enough to be read as one" * 9)
+    with (
+        pytest.raises(AiqError, match="ended before it was ready"),
+        serving(f"sqlite:///{tmp_path}/mlflow.db"),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_it_serves_the_store_and_opens_at_the_study(outbox: Outbox, store: str) -> None:
+    outbox.put(whole_study(2))
+    deliver(outbox, store)
+    run = runs_of(store)[STUDY].info
+    shown: list[str] = []
+    with open_ui(STUDY, store, show=shown.append) as server:
+        assert shown == [f"{server.url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"]
+        assert page_of(server, "lenet-5-digits").startswith(f"{server.url}/#/experiments/{run.experiment_id}")
+        assert page_of(server, "unknown") == server.url
+        assert page_of(server, None) == server.url
+        address = f"{server.url}/api/2.0/mlflow/runs/get?run_id={run.run_id}"
+        with urllib.request.urlopen(address) as reply:  # noqa: S310
+            assert json.load(reply)["run"]["info"]["run_name"] == STUDY
+    assert not answers(server.url)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_command_and_its_server(store: str, number: signal.Signals) -> None:
+    code = "import typer; from aiq_search.cli.ui import ui; typer.run(ui)"
+    command = [sys.executable, "-c", code, "--tracking-uri", store]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    ) as process:
+        assert process.stdout
+        page = process.stdout.readline().strip()
+        assert answers(page)
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    wait_until(lambda: not answers(page), 10)
+
+
+@pytest.mark.parametrize(
+    ("study", "space"),
+    [
+        (STUDY, "lenet-5-digits"),
+        ("digits", "digits"),
+        ("my-own-study", "my-own-study"),
+        ("a-b-c-d", "a-b-c-d"),
+    ],
+)
+def test_the_space_is_read_off_a_study_s_id(study: str, space: str) -> None:
+    assert space_of(study) == space
