@@ -1,6 +1,7 @@
 """From counts of states to efficiency and aIQ: pure functions, no torch.
 
-Schaub and Hotaling, *Assessing Efficiency in Artificial Neural Networks*, Applied Sciences 13(18):10286, 2023.
+Schaub and Hotaling, *Assessing Efficiency in Artificial Neural Networks*, Applied Sciences 13(18):10286,
+2023, doi 10.3390/app131810286.
 """
 
 import math

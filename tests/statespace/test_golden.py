@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from aiq_search.statespace import StateCounter, entropy, layer_efficiency
-from tests.statespace import golden_inputs
+
+from . import golden_inputs
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())["cases"]
 
@@ -17,7 +18,9 @@ GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())["cases"
 def count(name, batch_size, shuffled=False):
     activations = torch.from_numpy(golden_inputs.case(name).copy())
     if shuffled:
-        activations = activations[torch.randperm(len(activations), generator=torch.Generator().manual_seed(7))]
+        activations = activations[
+            torch.randperm(len(activations), generator=torch.Generator().manual_seed(7))
+        ]
     counter = StateCounter(activations.shape[1])
     for batch in activations.split(batch_size):
         counter.update(batch, axis=1)
