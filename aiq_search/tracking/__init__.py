@@ -5,6 +5,7 @@ Nothing here imports mlflow: only the delivery process does (``python -m aiq_sea
 
 from aiq_search.tracking.listener import MlflowListener
 from aiq_search.tracking.outbox import Outbox, Undelivered
+from aiq_search.tracking.reconcile import reconcile
 from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri, redact
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "Undelivered",
     "check_tracking_uri",
     "default_tracking_uri",
+    "reconcile",
     "redact",
 ]

@@ -63,15 +63,17 @@ class MlflowListener:
         """Keep an event for MLflow. Returns at once and never raises."""
         self.put([event])
 
-    def put(self, events: Iterable[Event]) -> None:
-        """Keep events for MLflow; those that the outbox knows change nothing."""
+    def put(self, events: Iterable[Event]) -> int:
+        """Keep events for MLflow; returns how many the outbox did not know."""
         self._unwritten.extend(events)
+        new = 0
         try:
-            self._write()
+            new = self._write()
         except (sqlite3.Error, OSError) as error:
             _log.debug("%d events stay in memory: %s", len(self._unwritten), error)
         with suppress(OSError, sqlite3.Error):
             self._keep_delivering()
+        return new
 
     def close(self, timeout: float = 30.0) -> Undelivered:
         """Deliver what waits, for at most ``timeout`` seconds, and say what MLflow lacks then.
@@ -109,10 +111,12 @@ class MlflowListener:
             return left
         return Undelivered(left.waiting + len(self._unwritten), left.refused, left.trials, left.error)
 
-    def _write(self) -> None:
-        if self._unwritten:
-            self._outbox.put(list(self._unwritten))
-            self._unwritten.clear()
+    def _write(self) -> int:
+        if not self._unwritten:
+            return 0
+        new = self._outbox.put(list(self._unwritten))
+        self._unwritten.clear()
+        return new
 
     def _keep_delivering(self) -> None:
         """Start the delivery process if there is none (any more); looks at most once a second."""

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiq_search.search.events import (
@@ -20,6 +21,7 @@ from aiq_search.search.events import (
     TrialStarted,
     TrialState,
 )
+from aiq_search.search.record import TrialRecord
 
 STUDY = "lenet-5-digits-20260102-030405-beef"
 START = 1_767_322_245.0  # 2026-01-02 03:04:05 UTC
@@ -172,6 +174,28 @@ class SimulatedTrial:
             feasible=metrics["accuracy"] >= 0.9,
         )
 
+    def record(self) -> TrialRecord:
+        """The trial as the study's storage has it once it is over."""
+        end = self.ended()
+        return TrialRecord(
+            key=self.key,
+            state=self.state,
+            params=self.params,
+            seed=1000 + self.number,
+            config_hash=self.started().config_hash,
+            origin=self.origin,
+            replicate=self.replicate,
+            value=end.value,
+            epoch=end.epoch,
+            epochs=end.epochs,
+            metrics=end.metrics,
+            history={name: [h[name] for h in self.history] for name in self.history[0]},
+            reason=end.reason,
+            feasible=end.feasible,
+            started=self.start,
+            ended=end.time,
+        )
+
     def events(self) -> list[Event]:
         return [self.started(), *(self.epoch_ended(e) for e in range(1, self.epochs + 1)), self.ended()]
 
@@ -259,3 +283,24 @@ def whole_study(count: int = 6, study: str = STUDY) -> Iterator[Event]:
     for trial in confirmed:
         yield from trial.events()
     yield study_ended([*explored, *confirmed])
+
+
+@dataclass
+class SimulatedStudy:
+    """What a study's storage tells of simulated trials."""
+
+    trials: list[SimulatedTrial]
+    id: str = STUDY
+    directory: Path = Path("nowhere")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return document(self.id)
+
+    def records(self, phase: Phase | None = None) -> list[TrialRecord]:
+        return [t.record() for t in self.trials if phase in (None, t.phase)]
+
+
+def simulated_study(count: int = 60) -> SimulatedStudy:
+    explored = trials(count)
+    return SimulatedStudy([*explored, *confirmations(explored, finalists=3, seeds=4)])

@@ -1,0 +1,85 @@
+"""Reconciling: what a study knows and its outbox lacks is put there.
+
+The study is the truth. A power cut may take the outbox's last events, a user may delete the file, and a
+study may have run with another listener: telling everything again is right each time, because an event
+that the outbox knows changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiq_search.search.events import EpochEnded, Event, StudyStarted, TrialEnded, TrialStarted
+
+if TYPE_CHECKING:
+    from aiq_search.search.record import TrialRecord
+    from aiq_search.tracking.listener import MlflowListener
+
+__all__ = ["RecordedStudy", "events_of", "events_of_record", "reconcile"]
+
+
+class RecordedStudy(Protocol):
+    """What is read of a study here; ``aiq_search.search.Study`` has it."""
+
+    @property
+    def id(self) -> str:
+        """The study's id."""
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The content of study.json."""
+
+    def records(self) -> Sequence[TrialRecord]:
+        """All trials of both phases."""
+
+
+def reconcile(study: RecordedStudy, listener: MlflowListener) -> int:
+    """Give the listener what the study knows and its outbox lacks; returns how many events that were."""
+    # A second start, put behind the study's end, would look as if a driver had taken it up again.
+    begun = bool(listener.outbox.history(StudyStarted))
+    return listener.put(e for e in events_of(study) if not (begun and isinstance(e, StudyStarted)))
+
+
+def events_of(study: RecordedStudy) -> Iterator[Event]:
+    """The events of a study, as far as its storage tells them: all but its ends."""
+    document = study.document
+    created = float(document.get("created") or 0.0)
+    space = str((document.get("space") or {}).get("name") or study.id)
+    yield StudyStarted(study.id, space, document, False, created)
+    for record in sorted(study.records(), key=lambda r: r.started or created):
+        yield from events_of_record(record)
+
+
+def events_of_record(record: TrialRecord) -> Iterator[Event]:
+    """The events of one trial. Epochs are spread evenly between its start and its end."""
+    end = record.ended if record.ended is not None else time.time()
+    start = record.started if record.started is not None else end
+    yield TrialStarted(
+        record.key,
+        record.params,
+        record.seed,
+        record.config_hash,
+        start,
+        origin=record.origin,
+        replicate=record.replicate,
+    )
+    run = max((len(column) for column in record.history.values()), default=0)
+    for epoch in range(1, run + 1):
+        metrics = {name: column[epoch - 1] for name, column in record.history.items() if len(column) >= epoch}
+        yield EpochEnded(record.key, epoch, metrics, start + (end - start) * epoch / max(run, record.epochs))
+    if record.finished:
+        yield TrialEnded(
+            record.key,
+            record.state,
+            end,
+            value=record.value,
+            epoch=record.epoch,
+            epochs=record.epochs,
+            reason=record.reason,
+            traceback=record.traceback,
+            collapsed=record.collapsed,
+            metrics=record.metrics,
+            feasible=record.feasible,
+        )
