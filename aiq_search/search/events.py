@@ -23,6 +23,7 @@ __all__ = [
     "TrialKey",
     "TrialStarted",
     "TrialState",
+    "trial_name",
 ]
 
 
@@ -56,6 +57,13 @@ class TrialKey:
 
     def __str__(self) -> str:
         return f"{self.study}/{self.phase}/{self.number}"
+
+
+def trial_name(key: TrialKey, origin: int | None, replicate: int | None) -> str:
+    """Name of a trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
+    if key.phase is Phase.EXPLORE:
+        return f"trial-{key.number:04d}"
+    return f"confirm-{origin:04d}-seed-{replicate}"
 
 
 @dataclass(frozen=True)
@@ -100,9 +108,7 @@ class TrialStarted:
     @property
     def name(self) -> str:
         """Name of the trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
-        if self.key.phase is Phase.EXPLORE:
-            return f"trial-{self.key.number:04d}"
-        return f"confirm-{self.origin:04d}-seed-{self.replicate}"
+        return trial_name(self.key, self.origin, self.replicate)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,40 @@
+"""A study: ask, run on Ray Tune, prune, tell, confirm finalists, resume."""
+
+from aiq_search.search.champion import Champion, Spread, most_accurate
+from aiq_search.search.events import (
+    EpochEnded,
+    Event,
+    Phase,
+    PhaseStarted,
+    StudyEnded,
+    StudyListener,
+    StudyStarted,
+    TrialEnded,
+    TrialKey,
+    TrialStarted,
+    TrialState,
+)
+from aiq_search.search.lock import StudyLock
+from aiq_search.search.record import TrialRecord
+from aiq_search.search.study import Study, list_studies
+
+__all__ = [
+    "Champion",
+    "EpochEnded",
+    "Event",
+    "Phase",
+    "PhaseStarted",
+    "Spread",
+    "Study",
+    "StudyEnded",
+    "StudyListener",
+    "StudyLock",
+    "StudyStarted",
+    "TrialEnded",
+    "TrialKey",
+    "TrialRecord",
+    "TrialStarted",
+    "TrialState",
+    "list_studies",
+    "most_accurate",
+]

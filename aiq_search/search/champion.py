@@ -1,0 +1,258 @@
+"""Who wins: finalists, champion, and the most accurate trial beside it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiq_search.errors import NothingFeasibleError
+from aiq_search.search.events import Phase, TrialState
+from aiq_search.search.record import TrialRecord
+from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
+
+__all__ = ["Champion", "Spread", "choose_champion", "choose_finalists", "most_accurate", "rank_key", "score"]
+
+SHOWN = ("aiq", "accuracy", "efficiency")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (of the sample; 0 for one) of a number over seeds."""
+
+    mean: float
+    sd: float
+    n: int
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Spread:
+        """The spread of at least one number.
+
+        >>> Spread.of([1.0, 3.0])
+        Spread(mean=2.0, sd=1.4142135623730951, n=2)
+        """
+        sd = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+        return cls(statistics.fmean(numbers), sd, len(numbers))
+
+    def document(self) -> dict[str, float]:
+        """As JSON."""
+        return {"mean": self.mean, "sd": self.sd, "n": self.n}
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The configuration that a study chose.
+
+    Attributes:
+        explored: The exploring trial that found it.
+        record: The training whose network is exported: of the champion's seeds that with the highest
+            validation aIQ.
+        validation: Spread over the seeds that it was chosen by, by name of the number.
+        test: Spread over the fresh seeds that had no part in the choice; empty without confirmation.
+        collapse_rate: Fraction of its confirmations that collapsed or failed.
+        feasible: Whether the means meet every constraint.
+    """
+
+    explored: TrialRecord
+    record: TrialRecord
+    validation: Mapping[str, Spread]
+    test: Mapping[str, Spread] = field(default_factory=dict)
+    collapse_rate: float = 0.0
+    feasible: bool = True
+
+    @property
+    def trial(self) -> int:
+        """Number of the exploring trial."""
+        return self.explored.key.number
+
+    @property
+    def phase(self) -> Phase:
+        """Whether it was confirmed, or is the best exploring trial so far."""
+        return self.record.key.phase
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The configuration."""
+        return self.explored.params
+
+    def document(self) -> dict[str, Any]:
+        """The document of ``aiq best --format json``."""
+        metrics = self.record.metrics
+        return {
+            "study": self.record.key.study,
+            "phase": str(self.phase),
+            "trial": self.trial,
+            "params": dict(self.params),
+            "metrics": {
+                "explored": {name: self.explored.metrics[name] for name in SHOWN},
+                "validation": {name: spread.document() for name, spread in self.validation.items()},
+                "test": {name: spread.document() for name, spread in self.test.items()},
+            },
+            "collapse_rate": self.collapse_rate,
+            "parameters": int(metrics["parameters"]),
+            "parameters_weights": int(metrics["parameters_weights"]),
+            "macs": int(metrics["macs"]),
+            "feasible": self.feasible,
+        }
+
+
+def score(objective: ObjectiveOptions, record: TrialRecord) -> float:
+    """The number that a trial is ranked by, larger is better.
+
+    With several objectives, one has to decide who is exported: aIQ.
+    """
+    if len(objective.directions) > 1:
+        return record.scored["aiq"]
+    name, direction = objective.directions[0]
+    value = record.scored[name]
+    return value if direction == "maximize" else -value
+
+
+def rank_key(objective: ObjectiveOptions, record: TrialRecord) -> tuple[bool, float, int]:
+    """Sorts the best first: feasible, then by score, then the earliest."""
+    return (not record.feasible, -score(objective, record), record.key.number)
+
+
+def _complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return [record for record in records if record.state is TrialState.COMPLETE]
+
+
+def choose_finalists(space: SearchSpace, records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
+    """The best feasible exploring trials, each configuration once."""
+    ranked = sorted(
+        (record for record in _complete(records) if record.feasible and not record.collapsed),
+        key=lambda record: rank_key(space.objective, record),
+    )
+    distinct = {record.config_hash: record for record in reversed(ranked)}
+    return [record for record in ranked if distinct[record.config_hash] is record][:count]
+
+
+def most_accurate(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The exploring trial with the highest validation accuracy; the smaller network if several."""
+    complete = [record for record in _complete(records) if record.key.phase is Phase.EXPLORE]
+    return max(complete, key=lambda r: (r.metrics["accuracy"], -r.metrics["parameters"]), default=None)
+
+
+def choose_champion(
+    space: SearchSpace,
+    explored: Sequence[TrialRecord],
+    confirmed: Sequence[TrialRecord],
+    finalists: Sequence[int],
+) -> Champion:
+    """The champion as far as a study has come.
+
+    Args:
+        space: The space.
+        explored: Exploring trials.
+        confirmed: Confirmations.
+        finalists: Numbers of the exploring trials under confirmation.
+
+    Returns:
+        The feasible finalist with the best mean over its seeds, once all have been confirmed; until
+        then the best feasible exploring trial.
+
+    Raises:
+        NothingFeasibleError: There is no such trial; the message says how near the search came.
+    """
+    seeds = space.confirm.seeds
+    by_origin: dict[int, list[TrialRecord]] = defaultdict(list)
+    for record in confirmed:
+        if record.finished and record.origin is not None:
+            by_origin[record.origin].append(record)
+    chosen_by = {origin: [r for r in by_origin[origin] if (r.replicate or 0) < seeds] for origin in finalists}
+    if not finalists or any(len(records) < seeds for records in chosen_by.values()):
+        return _best_explored(space, explored)
+    candidates = []
+    for record in explored:
+        if record.key.number in chosen_by:
+            candidates.append(_confirmed(space, record, by_origin[record.key.number], seeds))
+    usable = [c for c in candidates if c is not None and c.feasible]
+    if not usable:
+        raise NothingFeasibleError(
+            f"none of the {len(finalists)} finalists meets {_all(space.objective.number_constraints)} on "
+            "average over its fresh seeds; relax the constraint, or search longer."
+        )
+    return max(usable, key=lambda c: (c.validation["objective"].mean, -c.trial))
+
+
+def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champion:
+    best = choose_finalists(space, explored, 1)
+    if not best:
+        raise NothingFeasibleError(_how_near(space, explored))
+    record = best[0]
+    numbers = {**record.scored, "objective": score(space.objective, record)}
+    validation = {name: Spread.of([numbers[name]]) for name in (*SHOWN, "objective")}
+    return Champion(explored=record, record=record, validation=validation)
+
+
+def _confirmed(
+    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], seeds: int
+) -> Champion | None:
+    """One finalist, judged by its first seeds and reported on the others; None if none worked."""
+    complete = _complete(records)
+    if not complete:
+        return None
+    judges = [r for r in records if (r.replicate or 0) < seeds]
+    means = _means([r for r in judges])
+    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in SHOWN}
+    worst = (
+        0.0
+        if space.objective.directions[0][1] == "maximize"
+        else max((-score(space.objective, r) for r in complete), default=0.0)
+    )
+    scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else -worst for r in judges]
+    validation["objective"] = Spread.of(scores)
+    fresh = [r for r in records if (r.replicate or 0) >= seeds]
+    test = {
+        name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
+        for name in SHOWN
+        if fresh
+    }
+    return Champion(
+        explored=explored,
+        record=max(complete, key=lambda r: (_scored(r, "aiq"), -r.key.number)),
+        validation=validation,
+        test=test,
+        collapse_rate=sum(r.collapsed or r.state is TrialState.FAIL for r in records) / len(records),
+        feasible=all(c.violation(means) <= 0 for c in space.objective.number_constraints),
+    )
+
+
+def _scored(record: TrialRecord, name: str) -> float:
+    """A number to judge by; a training that failed is as good as one that collapsed."""
+    return record.scored[name] if record.state is TrialState.COMPLETE else 0.0
+
+
+def _means(records: Sequence[TrialRecord]) -> dict[str, float]:
+    names = {name for record in records for name in record.metrics}
+    good = {"aiq", "accuracy", "efficiency"}
+    means = {}
+    for name in names:
+        counted = [r for r in records if name in r.metrics or name in good]
+        means[name] = statistics.fmean(r.scored.get(name, 0.0) for r in counted)
+    return means
+
+
+def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:
+    complete = _complete(explored)
+    if not complete:
+        return "no trial is complete yet, so there is no champion."
+    constraints = space.objective.number_constraints
+    if not constraints:
+        return (
+            f"each of the {len(complete)} complete trials collapsed; lower the learning rate, or widen "
+            "the networks."
+        )
+    nearest = min(complete, key=lambda r: sum(max(0.0, c.violation(r.scored)) for c in constraints))
+    names = sorted({c.name for c in constraints})
+    reached = ", ".join(f"{name} = {nearest.scored.get(name, 0):.4g}" for name in names)
+    return (
+        f"none of the {len(complete)} complete trials meets {_all(constraints)}; nearest is trial "
+        f"{nearest.key.number} with {reached}. Relax the constraint, widen the ranges, or search longer."
+    )
+
+
+def _all(constraints: Sequence[Constraint]) -> str:
+    return " and ".join(str(constraint) for constraint in constraints) or "being more than collapsed"

@@ -1,0 +1,557 @@
+"""The driver of a study: what is trained next, what is stopped, what is told, and to whom.
+
+It knows nothing of Ray: assignments go out, reports come in. Everything that it decides is in the
+study's storage before anyone hears of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState as OptunaState
+
+from aiq_search.errors import NothingFeasibleError
+from aiq_search.search.champion import (
+    Champion,
+    choose_champion,
+    choose_finalists,
+    rank_key,
+    score,
+)
+from aiq_search.search.events import (
+    EpochEnded,
+    Event,
+    Phase,
+    PhaseStarted,
+    StudyEnded,
+    StudyListener,
+    StudyStarted,
+    TrialEnded,
+    TrialKey,
+    TrialStarted,
+    TrialState,
+)
+from aiq_search.search.pruners import create_pruner
+from aiq_search.search.record import BEGIN, END, TrialRecord, config_hash
+from aiq_search.search.report import Assignment, Report
+from aiq_search.search.samplers import create_sampler
+from aiq_search.search.seeds import derive_seed
+from aiq_search.search.study import FINALISTS, Study
+from aiq_search.space import SpaceError
+from aiq_search.space.check import grid
+from aiq_search.space.constraint import feasible
+
+__all__ = ["StudyDriver"]
+
+# How many proposals in a row may break the constraints on parameters before the space is at fault.
+_MAX_REFUSED = 1000
+
+# Trials that must have ended before a share of failures means anything.
+_FAILURES_COUNT_FROM = 8
+
+
+@dataclass
+class _Running:
+    """A trial in training."""
+
+    trial: optuna.Trial
+    record: TrialRecord
+    epochs: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    chosen: int | None = None
+    size: Mapping[str, float] = field(default_factory=dict)
+
+
+class StudyDriver:
+    """Runs a study through its phases: explore, confirm the finalists, measure the champion anew.
+
+    Hold the study's lock while one exists.
+
+    Args:
+        study: The study.
+        listeners: Told of every event, in order.
+        clock: Unix time, in seconds.
+
+    Raises:
+        InputError: The sampler or pruner does not take an option.
+    """
+
+    def __init__(
+        self, study: Study, listeners: Iterable[StudyListener] = (), clock: Callable[[], float] = time.time
+    ) -> None:
+        self.study = study
+        self.space = study.space
+        self.draining = False
+        self.finished = False
+        self.message: str | None = None
+        self._listeners = list(listeners)
+        self._clock = clock
+        self._begun = clock()
+        options = self.space.search
+        self._pruner = create_pruner(options.pruner)
+        conditional = any(p.when for p in self.space.parameters.values())
+        sampler = create_sampler(options.sampler, options.seed, conditional=conditional)
+        self._optuna = {
+            Phase.EXPLORE: study.load(Phase.EXPLORE, sampler, self._pruner),
+            Phase.CONFIRM: study.load(Phase.CONFIRM, optuna.samplers.RandomSampler(0)),
+        }
+        self._records: dict[Phase, dict[int, TrialRecord]] = {phase: {} for phase in Phase}
+        self._by_hash: dict[str, TrialRecord] = {}
+        self._running: dict[TrialKey, _Running] = {}
+        self._interrupted: deque[TrialRecord] = deque()
+        self._waiting = 0
+        self._phase: Phase | None = None
+        self._budget = options.trials
+        self._since_best = 0
+        self.best: TrialRecord | None = None
+
+    # ---- the study's life ------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take up the study where it stands: emit StudyStarted and queue what was interrupted."""
+        before = self.study.records()
+        for record in before:
+            if record.finished:
+                self._file(record)
+            else:
+                self._interrupted.append(record)
+        started = any(True for _ in before)
+        self._emit(
+            StudyStarted(
+                self.study.id, self.space.name, self.study.document, resumed=started, time=self._clock()
+            )
+        )
+        if not started:
+            self._enqueue_first()
+        if self.space.search.sampler.name == "grid":
+            self._budget = min(self._budget, sum(1 for _ in grid(self.space)))
+
+    def _enqueue_first(self) -> None:
+        """Queue the points that the file names, and the cells of a grid."""
+        points = [dict(point) for point in self.space.enqueue]
+        if self.space.search.sampler.name == "grid":
+            points += [point for point in grid(self.space) if point not in points]
+        for point in points[: self._budget]:
+            self._optuna[Phase.EXPLORE].enqueue_trial(self.space.encode(point))
+
+    def end(self, reason: str | None = None) -> Champion | None:
+        """Let go of the study: emit StudyEnded and give the champion, if there is one.
+
+        Args:
+            reason: finished, interrupted or failed; by default what happened.
+        """
+        champion = None
+        try:
+            champion = self.champion()
+        except NothingFeasibleError as error:
+            self.message = self.message or str(error)
+        counts = dict.fromkeys((str(state) for state in TrialState), 0)
+        for records in self._records.values():
+            for record in records.values():
+                counts[record.state] += 1
+        counts[TrialState.RUNNING] += len(self._running) + len(self._interrupted)
+        self._emit(
+            StudyEnded(
+                self.study.id,
+                reason or ("finished" if self.finished else "interrupted"),
+                self._clock(),
+                counts,
+                None if champion is None else champion.document(),
+                self.message,
+            )
+        )
+        self._sweep()
+        return champion
+
+    def champion(self) -> Champion:
+        """The champion as far as the study has come.
+
+        Raises:
+            NothingFeasibleError: No configuration meets the constraints.
+        """
+        return choose_champion(
+            self.space,
+            list(self._records[Phase.EXPLORE].values()),
+            list(self._records[Phase.CONFIRM].values()),
+            self.study.finalists,
+        )
+
+    # ---- what is trained next --------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """Number of trials in training."""
+        return len(self._running)
+
+    def next_assignment(self) -> Assignment | None:
+        """The next network to train, or None: ``finished``, or nothing before a running trial ends."""
+        if self.draining or self.finished:
+            return None
+        if self._interrupted:
+            return self._take_up(self._interrupted.popleft())
+        if self._exploring():
+            self._enter(Phase.EXPLORE, self._budget)
+            assignment = self._ask()
+            if assignment is not None:
+                return assignment
+        if self._running:
+            return None  # the barrier between phases: what follows depends on what still runs
+        if self._waiting == 0 and not self._plan_confirmations():
+            self.finished = True
+            return None
+        self._waiting -= 1
+        return self._confirm_next()
+
+    def _exploring(self) -> bool:
+        """Whether another configuration may be asked for."""
+        options = self.space.search
+        explored = self._records[Phase.EXPLORE]
+        asked = len(explored) + sum(key.phase is Phase.EXPLORE for key in self._running)
+        if asked >= self._budget or self.study.finalists:
+            return False
+        if options.max_hours is not None and self._clock() - self._begun > options.max_hours * 3600:
+            return False
+        if options.no_improvement is not None and self._since_best >= options.no_improvement:
+            return False
+        if options.target is not None and self.best is not None and self.best.value is not None:
+            _, direction = self.space.objective.directions[0]
+            reached = self.best.value >= options.target
+            return not (reached if direction == "maximize" else self.best.value <= options.target)
+        return True
+
+    def _ask(self) -> Assignment | None:
+        """Ask the sampler until a configuration has to be trained; None when the budget is used up."""
+        study = self._optuna[Phase.EXPLORE]
+        refused = 0
+        while self._exploring():
+            trial = study.ask()
+            params = self.space.suggest(trial)
+            if not self.space.allows(params):
+                trial.set_user_attr(BEGIN, {"refused": True})
+                study.tell(trial, state=OptunaState.FAIL)
+                refused += 1
+                if refused >= _MAX_REFUSED:
+                    raise SpaceError(
+                        f"objective.constraints: {refused} configurations in a row broke a constraint on "
+                        "parameters; are the ranges and the constraints compatible?"
+                    )
+                continue
+            begin: dict[str, Any] = {
+                "params": params,
+                "seed": derive_seed(self.space.search.seed, "explore", trial.number),
+                "config_hash": config_hash(params),
+            }
+            known = self._by_hash.get(begin["config_hash"])
+            if known is not None and self.space.search.duplicates == "known_result":
+                self._answer(trial, begin, known)
+                continue
+            trial.set_user_attr(BEGIN, begin)
+            return self._start(Phase.EXPLORE, trial)
+        return None
+
+    def _answer(self, trial: optuna.Trial, begin: dict[str, Any], known: TrialRecord) -> None:
+        """Tell a trial with the result that its configuration has already had."""
+        trial.set_user_attr(BEGIN, {**begin, "copied_from": known.key.number})
+        record = self._begin_record(Phase.EXPLORE, trial)
+        self._running[record.key] = _Running(trial, record)
+        self._emit(self._started(record, resumed=False))
+        if known.state is TrialState.PRUNED and known.value is not None:
+            trial.report(known.value, known.epochs)
+        end = {
+            name: getattr(known, name)
+            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "feasible")
+        }
+        end["reason"] = f"same configuration as trial {known.key.number}: its result, not trained again"
+        self._tell(record.key, known.state, end)
+
+    def _plan_confirmations(self) -> bool:
+        """Queue the next confirmations; False where nothing is left to do."""
+        options = self.space.confirm
+        if options.finalists == 0:
+            return False
+        if not self.study.finalists:
+            records = list(self._records[Phase.EXPLORE].values())
+            chosen = choose_finalists(self.space, records, options.finalists)
+            if not chosen:
+                return False
+            numbers = [record.key.number for record in chosen]
+            self._optuna[Phase.CONFIRM].set_user_attr(FINALISTS, numbers)
+        wanted = [(n, seed) for seed in range(options.seeds) for n in self.study.finalists]
+        self._waiting = self._enqueue_confirmations(wanted)
+        if self._waiting == 0:
+            try:
+                winner = self.champion().trial
+            except NothingFeasibleError:
+                return False
+            wanted += [(winner, seed) for seed in range(options.seeds, 2 * options.seeds)]
+            self._waiting = self._enqueue_confirmations(wanted)
+        if self._waiting:
+            self._enter(Phase.CONFIRM, (len(self.study.finalists) + 1) * options.seeds)
+        return self._waiting > 0
+
+    def _enqueue_confirmations(self, wanted: Sequence[tuple[int, int]]) -> int:
+        """Queue the wanted (trial, replicate) that are not there yet; how many now wait."""
+        study = self._optuna[Phase.CONFIRM]
+        trials = study.get_trials(deepcopy=False)
+        there = {(t.user_attrs[BEGIN]["origin"], t.user_attrs[BEGIN]["replicate"]) for t in trials}
+        for origin, replicate in wanted:
+            if (origin, replicate) in there:
+                continue
+            record = self._records[Phase.EXPLORE][origin]
+            begin = {
+                "params": dict(record.params),
+                # The same seeds for every finalist: they then differ in their configuration alone.
+                "seed": derive_seed(self.space.search.seed, "confirm", replicate),
+                "config_hash": record.config_hash,
+                "origin": origin,
+                "replicate": replicate,
+            }
+            study.enqueue_trial(self.space.encode(record.params), user_attrs={BEGIN: begin})
+        return sum(t.state is OptunaState.WAITING for t in study.get_trials(deepcopy=False))
+
+    def _confirm_next(self) -> Assignment:
+        trial = self._optuna[Phase.CONFIRM].ask()
+        self.space.suggest(trial)
+        return self._start(Phase.CONFIRM, trial)
+
+    def _start(self, phase: Phase, trial: optuna.Trial) -> Assignment:
+        record = self._begin_record(phase, trial)
+        return self._assign(_Running(trial, record), resumed=False)
+
+    def _take_up(self, record: TrialRecord) -> Assignment:
+        """Continue a trial that an earlier driver left RUNNING."""
+        study = self._optuna[record.key.phase]
+        frozen = study.get_trials(deepcopy=False)[record.key.number]
+        self._enter(record.key.phase, self._budget if record.key.phase is Phase.EXPLORE else 0)
+        return self._assign(_Running(optuna.Trial(study, frozen._trial_id), record), resumed=True)
+
+    def _assign(self, running: _Running, *, resumed: bool) -> Assignment:
+        record = running.record
+        self._running[record.key] = running
+        self._emit(self._started(record, resumed=resumed))
+        return Assignment(
+            key=str(record.key),
+            architecture=self.study.architecture(record.params).document(),
+            training=self.space.training_options(record.params).model_dump(mode="json"),
+            seed=record.seed,
+            beta=self.space.objective.beta,
+            test=record.key.phase is Phase.CONFIRM,
+            checkpoint=str(self.study.checkpoint_path(record.key)),
+            weights=str(self.study.weights_path(record.key)),
+            minutes=self.space.search.trial_minutes,
+        )
+
+    def _begin_record(self, phase: Phase, trial: optuna.Trial) -> TrialRecord:
+        frozen = self._optuna[phase].get_trials(deepcopy=False)[trial.number]
+        record = TrialRecord.from_optuna(self.study.id, phase, frozen)
+        if record is None:
+            raise RuntimeError(f"trial {trial.number} began without its attributes")
+        return record
+
+    # ---- what comes back -------------------------------------------------------------------------
+
+    def report(self, key: TrialKey, report: Report) -> bool:
+        """Take a worker's report.
+
+        Args:
+            key: Whose.
+            report: What it says; epochs that are known already are passed over.
+
+        Returns:
+            Whether the trial goes on.
+        """
+        running = self._running.get(key)
+        if running is None:
+            return False  # told already: a report that crossed the decision
+        running.chosen = report.chosen or running.chosen
+        running.size = report.size or running.size
+        for epoch, metrics in report.epochs:
+            if epoch in running.epochs:
+                continue
+            running.epochs[epoch] = metrics
+            self._emit(EpochEnded(key, epoch, metrics, self._clock()))
+            last = epoch == report.epochs[-1][0]
+            if self._prunes(running, epoch, told=last and report.done):
+                self._tell(key, TrialState.PRUNED, self._summary(running, {}))
+                return False
+        if not report.done:
+            return True
+        if report.reason is not None:
+            self.fail(key, report.reason, report.traceback)
+        else:
+            self._tell(key, TrialState.COMPLETE, self._summary(running, report.test))
+        return False
+
+    def fail(self, key: TrialKey, reason: str, traceback: str | None = None) -> None:
+        """A trial ended without a result."""
+        running = self._running.get(key)
+        if running is None:
+            return
+        end = self._summary(running, {}) if running.chosen else {}
+        end.update(value=None, feasible=False, reason=reason, traceback=traceback)
+        self._tell(key, TrialState.FAIL, end)
+        options = self.space.search
+        ended = [r for r in self._records[Phase.EXPLORE].values() if r.copied_from is None]
+        failed = sum(record.state is TrialState.FAIL for record in ended)
+        if len(ended) >= _FAILURES_COUNT_FROM and failed > options.max_failed * len(ended):
+            self.message = (
+                f"stopped: {failed} of {len(ended)} trials failed, more than search.max_failed = "
+                f"{options.max_failed:g}; the last one: {reason}"
+            )
+            self.draining = True
+
+    def pause(self, key: TrialKey) -> None:
+        """A trial was put aside while draining; it stays RUNNING in the study."""
+        running = self._running.pop(key, None)
+        if running is not None:
+            self._interrupted.append(running.record)
+
+    def _prunes(self, running: _Running, epoch: int, *, told: bool) -> bool:
+        """Report the value that the trial would end with now, and ask the pruner unless it is told."""
+        key = running.record.key
+        if key.phase is not Phase.EXPLORE or len(self.space.objective.directions) > 1:
+            return False
+        frozen = self._optuna[Phase.EXPLORE].get_trials(deepcopy=False)[key.number]
+        if epoch in frozen.intermediate_values:
+            return False  # decided by an earlier driver
+        running.trial.report(self._values(self._scores(running, epoch))[0], epoch)
+        return not told and running.trial.should_prune()
+
+    def _scores(self, running: _Running, epoch: int) -> TrialRecord:
+        """The record as it would be told if the trial ended at this epoch."""
+        upto = {number: metrics for number, metrics in running.epochs.items() if number <= epoch}
+        chosen = min(upto, key=lambda number: (upto[number]["loss"], number))
+        metrics = {**upto[chosen], **running.size}
+        return TrialRecord(
+            running.record.key,
+            TrialState.RUNNING,
+            running.record.params,
+            running.record.seed,
+            running.record.config_hash,
+            epoch=chosen,
+            metrics=metrics,
+            collapsed=metrics["efficiency"] == 0,
+        )
+
+    def _summary(self, running: _Running, test: Mapping[str, float]) -> dict[str, Any]:
+        """What is kept of a trial that ran at least one epoch."""
+        numbers = sorted(running.epochs)
+        scores = self._scores(running, numbers[-1])
+        columns = running.epochs[numbers[0]].keys()
+        return {
+            "value": self._values(scores)[0],
+            "epoch": scores.epoch,
+            "epochs": len(numbers),
+            "metrics": {**scores.metrics, **test},
+            "history": {name: [running.epochs[n][name] for n in numbers] for name in columns},
+            "collapsed": scores.collapsed,
+            "feasible": feasible(self.space.objective.number_constraints, scores.scored),
+        }
+
+    def _values(self, record: TrialRecord) -> list[float]:
+        return [record.scored[name] for name, _ in self.space.objective.directions]
+
+    def _tell(self, key: TrialKey, state: TrialState, end: dict[str, Any]) -> None:
+        """Bring a trial to its final state: in the study first, then to the listeners."""
+        running = self._running.pop(key)
+        study = self._optuna[key.phase]
+        scored = TrialRecord(
+            key, state, {}, 0, "", metrics=end.get("metrics", {}), collapsed=end.get("collapsed", False)
+        )
+        # Attributes and constraints cannot be written once the trial is told.
+        running.trial.set_user_attr(END, end)
+        if end.get("metrics"):
+            for constraint in self.space.objective.number_constraints:
+                running.trial.set_constraint(str(constraint), constraint.violation(scored.scored))
+        values = self._values(scored) if state is TrialState.COMPLETE else None
+        study.tell(running.trial, values, OptunaState[state])
+        record = self._begin_record(key.phase, running.trial)
+        self._file(record)
+        self._emit(
+            TrialEnded(
+                key,
+                state,
+                self._clock(),
+                value=record.value,
+                epoch=record.epoch,
+                epochs=record.epochs,
+                reason=record.reason,
+                traceback=record.traceback,
+                collapsed=record.collapsed,
+                metrics=record.metrics,
+                feasible=record.feasible,
+            )
+        )
+        self._keep_best_weights()
+
+    def _file(self, record: TrialRecord) -> None:
+        """Note a finished trial."""
+        self._records[record.key.phase][record.key.number] = record
+        if record.key.phase is Phase.CONFIRM:
+            return
+        self._by_hash.setdefault(record.config_hash, record)
+        self._since_best += 1
+        if record.state is TrialState.COMPLETE and record.feasible:
+            objective = self.space.objective
+            if self.best is None or score(objective, record) > score(objective, self.best):
+                self.best = record
+                self._since_best = 0
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    def _keep_best_weights(self) -> None:
+        """Delete the weights of all but the best, and the checkpoints of finished trials."""
+        kept = {self.study.weights_path(record.key) for record in self._worth_keeping()}
+        kept |= {self.study.checkpoint_path(key) for key in self._running}
+        kept |= {self.study.weights_path(key) for key in self._running}
+        kept |= {self.study.checkpoint_path(record.key) for record in self._interrupted}
+        for path in self.study.checkpoints.glob("*.safetensors"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+    _sweep = _keep_best_weights
+
+    def _worth_keeping(self) -> list[TrialRecord]:
+        """The best exploring trials, and of each finalist the best seed."""
+        objective = self.space.objective
+        explored = self._records[Phase.EXPLORE].values()
+        complete = [r for r in explored if r.state is TrialState.COMPLETE and r.copied_from is None]
+        ranked = sorted(complete, key=lambda record: rank_key(objective, record))
+        kept = ranked[: max(5, self.space.confirm.finalists)]
+        best_seed: dict[int | None, TrialRecord] = {}
+        for record in self._records[Phase.CONFIRM].values():
+            if record.state is not TrialState.COMPLETE:
+                continue
+            best = best_seed.get(record.origin)
+            if best is None or record.scored["aiq"] > best.scored["aiq"]:
+                best_seed[record.origin] = record
+        return kept + list(best_seed.values())
+
+    # ---- events ----------------------------------------------------------------------------------
+
+    def _enter(self, phase: Phase, total: int) -> None:
+        if self._phase is not phase:
+            self._phase = phase
+            done = len(self._records[phase])
+            total = total or (len(self.study.finalists) + 1) * self.space.confirm.seeds
+            self._emit(PhaseStarted(self.study.id, phase, total, done, self._clock()))
+
+    def _started(self, record: TrialRecord, *, resumed: bool) -> TrialStarted:
+        return TrialStarted(
+            record.key,
+            record.params,
+            record.seed,
+            record.config_hash,
+            self._clock(),
+            record.origin,
+            record.replicate,
+            resumed,
+        )
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener.on_event(event)

@@ -1,0 +1,199 @@
+"""A study on Ray Tune: a Searcher and a TrialScheduler that ask and tell the driver."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from aiq_search.datasets import Dataset
+from aiq_search.search.driver import StudyDriver
+from aiq_search.search.events import Phase, TrialKey
+from aiq_search.search.report import Assignment, Report
+from aiq_search.search.trainable import TrainingTrainable
+
+__all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "run_on_ray"]
+
+# Tune keeps every trial that it has seen: a fresh Tuner now and then bounds the driver's memory.
+TRIALS_PER_TUNER = 1000
+
+# How long running epochs may take to come to their end once the study is being stopped.
+DRAIN_SECONDS = 20.0
+
+_TUNE_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+class _StudySearcher(Searcher):  # type: ignore[misc]
+    """Gives Tune the driver's assignments."""
+
+    def __init__(self, driver: StudyDriver, concurrency: int) -> None:
+        super().__init__(metric="report", mode="max")
+        self._driver = driver
+        self._concurrency = concurrency
+        self.given = 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next assignment; None for not yet; FINISHED for no more from this Tuner."""
+        if self._driver.draining or self._driver.finished or self.given >= TRIALS_PER_TUNER:
+            return str(Searcher.FINISHED)
+        if self._driver.running >= self._concurrency:
+            return None
+        assignment = self._driver.next_assignment()
+        if assignment is None:
+            return str(Searcher.FINISHED) if self._driver.finished else None
+        self.given += 1
+        return {"assignment": assignment.to_json()}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: ANN401
+        """Nothing: the scheduler, which also hears of stops and errors, tells the driver."""
+
+
+class _StudyScheduler(TrialScheduler):  # type: ignore[misc]
+    """Hands reports to the driver and stops what it stops."""
+
+    def __init__(self, driver: StudyDriver) -> None:
+        super().__init__()
+        self._driver = driver
+        self._controller: Any = None
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
+        self._controller = tune_controller
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:  # noqa: ANN401
+        """Report an epoch; STOP a trial that is pruned, PAUSE it while the study drains."""
+        key = _key_of(trial)
+        if not self._driver.report(key, Report.from_json(result["report"])):
+            return str(TrialScheduler.STOP)
+        if self._driver.draining:
+            self._driver.pause(key)
+            return str(TrialScheduler.PAUSE)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:  # noqa: ANN401
+        """Take the last report; one that was stopped is told already."""
+        if "report" in result:
+            self._driver.report(_key_of(trial), Report.from_json(result["report"]))
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
+        """The worker died, and died again on every retry."""
+        if trial.should_recover():
+            return
+        lines = str(trial.get_error() or "the worker died").strip().splitlines()
+        self._driver.fail(_key_of(trial), f"the worker died: {lines[-1] if lines else 'no message'}")
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
+        """Nothing: we never remove one."""
+
+    def choose_trial_to_run(self, tune_controller: Any, **_: Any) -> Trial | None:  # noqa: ANN401
+        """The first that waits."""
+        if self._driver.draining:
+            return None
+        for trial in tune_controller.get_trials():
+            if trial.status == Trial.PENDING:
+                return trial
+        return None
+
+    def debug_string(self) -> str:
+        return "StudyScheduler"
+
+    def settled(self) -> bool:
+        """Whether no trial trains or is being put aside."""
+        trials = () if self._controller is None else self._controller.get_live_trials()
+        return all(t.status != Trial.RUNNING and not t.is_saving for t in trials)
+
+
+class _DrainStopper(Stopper):  # type: ignore[misc]
+    """Ends the Tuner once a draining study has come to rest, or has taken too long over it."""
+
+    def __init__(self, driver: StudyDriver, scheduler: _StudyScheduler) -> None:
+        self._driver = driver
+        self._scheduler = scheduler
+        self._deadline: float | None = None
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if not self._driver.draining:
+            return False
+        if self._deadline is None:
+            self._deadline = time.monotonic() + DRAIN_SECONDS
+        return self._scheduler.settled() or time.monotonic() > self._deadline
+
+
+def _key_of(trial: Trial) -> TrialKey:
+    study, phase, number = Assignment.from_json(trial.config["assignment"]).key.rsplit("/", 2)
+    return TrialKey(study, Phase(phase), int(number))
+
+
+def concurrency_of(driver: StudyDriver) -> int:
+    """How many trials the cluster can run at once."""
+    resources = ray.cluster_resources()
+    needed = driver.space.resources
+    slots = int(resources.get("CPU", 0) // needed.cpu)
+    if needed.gpu:
+        slots = min(slots, int(resources.get("GPU", 0) // needed.gpu))
+    limit = driver.space.search.concurrency
+    return max(1, slots if limit is None else min(limit, slots))
+
+
+def run_on_ray(driver: StudyDriver, dataset: Dataset, scratch: Path) -> None:
+    """Run a study to its end, or until it is drained, on the Ray cluster that is connected.
+
+    Args:
+        driver: The study's driver, begun.
+        dataset: Put once into Ray's object store, which the trials of a node share.
+        scratch: Folder for Tune's own files; never read back.
+    """
+    concurrency = concurrency_of(driver)
+    os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    needed = driver.space.resources
+    trainable = tune.with_resources(
+        tune.with_parameters(TrainingTrainable, dataset=dataset, threads=needed.cpu),
+        {"cpu": needed.cpu, "gpu": needed.gpu},
+    )
+    part = 0
+    while not (driver.finished or driver.draining):
+        scheduler = _StudyScheduler(driver)
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=_StudySearcher(driver, concurrency),
+                scheduler=scheduler,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=f"part-{part}",
+                storage_path=str(scratch.resolve()),
+                stop=_DrainStopper(driver, scheduler),
+                failure_config=tune.FailureConfig(max_failures=driver.space.search.max_retries),
+                verbose=0,
+            ),
+        ).fit()
+        part += 1
+    shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""What is known of one trial, read from the study's storage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from aiq_search.search.events import Phase, TrialKey, TrialState, trial_name
+
+__all__ = ["BEGIN", "END", "TrialRecord", "config_hash"]
+
+# The two attributes of an Optuna trial in which we keep what Optuna has no field for. One is written
+# when the trial is asked for, the other just before it is told.
+BEGIN = "aiq.begin"
+END = "aiq.end"
+
+
+def config_hash(params: Mapping[str, Any]) -> str:
+    """Identifies a configuration.
+
+    >>> config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(dict(params), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: a configuration trained once.
+
+    Attributes:
+        key: Its identity.
+        state: Where it stands.
+        params: Values by dotted name.
+        seed: Of this training.
+        config_hash: Identifies the configuration.
+        origin: Of a confirmation, the exploring trial whose configuration it repeats.
+        replicate: Of a confirmation, which of the fresh seeds.
+        value: The objective at the chosen epoch; 0 for a collapsed network.
+        epoch: The chosen epoch, from 1: of the lowest validation loss.
+        epochs: How many were run.
+        metrics: Numbers of the chosen epoch, and parameters, parameters_weights, macs, test/…
+        history: A column of numbers, one an epoch, for each metric.
+        reason: Why PRUNED or FAIL.
+        traceback: Of a user's exception.
+        collapsed: Whether a layer's entropy was zero.
+        feasible: Whether the constraints are met; None while it is not known.
+        copied_from: The exploring trial whose result answered this one.
+        started: Unix time, in seconds.
+        ended: Likewise.
+    """
+
+    key: TrialKey
+    state: TrialState
+    params: Mapping[str, Any]
+    seed: int
+    config_hash: str
+    origin: int | None = None
+    replicate: int | None = None
+    value: float | None = None
+    epoch: int | None = None
+    epochs: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: Mapping[str, list[float]] = field(default_factory=dict)
+    reason: str | None = None
+    traceback: str | None = None
+    collapsed: bool = False
+    feasible: bool | None = None
+    copied_from: int | None = None
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
+        return trial_name(self.key, self.origin, self.replicate)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state is not TrialState.RUNNING
+
+    @property
+    def scored(self) -> dict[str, float]:
+        """The numbers to judge by: what a collapsed network is good at counts as 0."""
+        if not self.collapsed:
+            return dict(self.metrics)
+        good = ("aiq", "accuracy", "efficiency", "efficiency/")
+        return {k: 0.0 if k in good or k.startswith("efficiency/") else v for k, v in self.metrics.items()}
+
+    @classmethod
+    def from_optuna(cls, study: str, phase: Phase, trial: FrozenTrial) -> TrialRecord | None:
+        """Read an Optuna trial; None where it is none of ours (waiting, or refused before it began)."""
+        begin = trial.user_attrs.get(BEGIN)
+        if begin is None or begin.get("refused") or trial.state is OptunaState.WAITING:
+            return None
+        return cls(
+            key=TrialKey(study, phase, trial.number),
+            state=TrialState(trial.state.name),
+            params=begin["params"],
+            seed=begin["seed"],
+            config_hash=begin["config_hash"],
+            origin=begin.get("origin"),
+            replicate=begin.get("replicate"),
+            copied_from=begin.get("copied_from"),
+            started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+            ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+            **trial.user_attrs.get(END, {}),
+        )

@@ -1,0 +1,111 @@
+"""Optuna's samplers by name, seeded anew for each trial."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from aiq_search.errors import InputError
+from aiq_search.search.seeds import derive_seed
+from aiq_search.space.schema import SamplerOptions
+from aiq_search.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+__all__ = ["STEERED_BY_CONSTRAINTS", "SeededSampler", "create_sampler"]
+
+_CLASSES: dict[str, Any] = {
+    "tpe": optuna.samplers.TPESampler,
+    "random": optuna.samplers.RandomSampler,
+    # The grid's cells are enqueued; what is asked beyond them is random.
+    "grid": optuna.samplers.RandomSampler,
+    "gp": optuna.samplers.GPSampler,
+    "nsga2": optuna.samplers.NSGAIISampler,
+}
+
+# The others use constraints only to choose the champion.
+STEERED_BY_CONSTRAINTS = ("tpe", "gp", "nsga2")
+
+
+class SeededSampler(BaseSampler):
+    """A sampler whose randomness depends on the study's seed and the trial's number alone.
+
+    A sampler seeded once repeats its first draws after a resume; this one draws for trial n what it
+    would have drawn without an interruption.
+
+    Args:
+        create: Gives a sampler for a seed.
+        study_seed: ``search.seed``.
+    """
+
+    def __init__(self, create: Callable[[int], BaseSampler], study_seed: int) -> None:
+        self._create = create
+        self._study_seed = study_seed
+        self._sampler = create(study_seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Take a fresh sampler for the trial."""
+        self._sampler = self._create(derive_seed(self._study_seed, "sampler", trial.number))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The parameters that are drawn together."""
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw the parameters that are drawn together."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401
+        """Draw one parameter by itself."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Let the sampler note a trial's end."""
+        self._sampler.after_trial(study, trial, state, values)
+
+
+def create_sampler(options: SamplerOptions, study_seed: int, *, conditional: bool) -> SeededSampler:
+    """The sampler that a space file names.
+
+    Args:
+        options: Name, and options of Optuna's class.
+        study_seed: ``search.seed``.
+        conditional: Whether some parameters exist only under conditions; TPE then models each group
+            of parameters that occur together.
+
+    Raises:
+        InputError: An option that the class does not take.
+    """
+    cls = _CLASSES[options.name]
+    given = dict(options.model_extra or {})
+    check_options("search.sampler", cls, given)
+    if options.name == "tpe":
+        given = {"multivariate": True, "group": conditional, "warn_independent_sampling": False, **given}
+    if options.name == "gp":
+        given = {"warn_independent_sampling": False, **given}
+    try:
+        return SeededSampler(lambda seed: cls(seed=seed, **given), study_seed)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"search.sampler: {error}") from None
+
+
+def check_options(where: str, cls: type, given: dict[str, Any]) -> None:
+    """Raise InputError if a class of Optuna's does not take an option."""
+    valid = [name for name in inspect.signature(cls).parameters if name != "seed"]
+    for name in given:
+        if name not in valid:
+            raise InputError(f"{where}: {cls.__name__} has no option {name!r}; {did_you_mean(name, valid)}")

@@ -1,0 +1,280 @@
+"""A study on disk: what is searched, and the truth about its trials."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+
+from aiq_search.errors import StudyError
+from aiq_search.models import Architecture
+from aiq_search.search.champion import Champion, choose_champion
+from aiq_search.search.events import Phase, TrialKey
+from aiq_search.search.lock import StudyLock
+from aiq_search.search.record import TrialRecord
+from aiq_search.search.storage import open_journal, open_storage
+from aiq_search.space import SearchSpace
+from aiq_search.suggest import did_you_mean
+
+__all__ = ["FINALISTS", "Study", "list_studies"]
+
+# Attribute of the confirming Optuna study: the exploring trials under confirmation.
+FINALISTS = "aiq.finalists"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
+
+
+class Study:
+    """One search over a space.
+
+    A study is a folder: ``study.json`` says what is searched and how it came about, and the journal
+    (or the database that study.json names) holds every trial. Looking at it needs no lock.
+
+    Attributes:
+        directory: The folder.
+        document: study.json.
+    """
+
+    def __init__(self, directory: Path, document: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.document = dict(document)
+
+    @classmethod
+    def create(
+        cls, home: Path, space: SearchSpace, facts: Mapping[str, Any], study_id: str | None = None
+    ) -> Study:
+        """Make a new study.
+
+        Args:
+            home: AIQ_HOME.
+            space: What is searched.
+            facts: More of study.json: command, versions, git_commit, dataset, tracking_uri, data_dir,
+                storage (a database's URL, or None for a journal).
+            study_id: Its id; by default ``<space>-<YYYYMMDD-HHMMSS>-<4 hex>``.
+
+        Raises:
+            StudyError: The id is malformed or taken.
+        """
+        if study_id is None:
+            study_id = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        if not _ID.fullmatch(study_id):
+            raise StudyError(
+                f"--study {study_id!r}: expected letters, digits, '.', '_' and '-', beginning with a "
+                "letter or digit."
+            )
+        directory = home / "studies" / study_id
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            raise StudyError(
+                f"study {study_id} exists already; continue it with `aiq resume {study_id}`, or choose "
+                "another id."
+            ) from None
+        document = {
+            "schema_version": 1,
+            "study": study_id,
+            "space": space.document(),
+            "fingerprint": space.fingerprint,
+            "seed": space.search.seed,
+            "beta": space.objective.beta,
+            "capture": "after",
+            "created": time.time(),
+            **facts,
+        }
+        study = cls(directory, document)
+        study.checkpoints.mkdir()
+        if not document.get("storage"):
+            study.journal.touch()
+        for name in (study.id, f"{study.id}.confirm"):
+            optuna.create_study(
+                study_name=name,
+                storage=study.storage,
+                directions=[StudyDirection[direction.upper()] for _, direction in space.objective.directions],
+            )
+        study.save()  # last: a folder with study.json is a whole study
+        return study
+
+    @classmethod
+    def open(cls, home: Path, study_id: str) -> Study:
+        """Open a study to look at.
+
+        Raises:
+            StudyError: It is not there, or study.json is damaged.
+        """
+        directory = home / "studies" / study_id
+        path = directory / "study.json"
+        if not _ID.fullmatch(study_id) or not path.is_file():
+            known = [study.id for study in list_studies(home)]
+            hint = (
+                did_you_mean(study_id, known) if known else "there is none yet; start one with `aiq search`."
+            )
+            raise StudyError(f"no study {study_id!r} in {home}; {hint}")
+        return cls(directory, _read_document(path))
+
+    @classmethod
+    def find(cls, home: Path, name: str) -> Study:
+        """Open the study of an id, or the newest of a space's name.
+
+        Raises:
+            StudyError: There is none.
+        """
+        if (home / "studies" / name / "study.json").is_file():
+            return cls.open(home, name)
+        of_space = [study for study in list_studies(home) if study.document["space"]["name"] == name]
+        if of_space:
+            return of_space[-1]
+        return cls.open(home, name)  # for its message
+
+    def save(self) -> None:
+        """Write study.json; the file is whole or the old one."""
+        path = self.directory / "study.json"
+        temporary = path.with_suffix(".part")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(self.document, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @property
+    def id(self) -> str:
+        """The study's id."""
+        return str(self.document["study"])
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of unfinished trials and of the best networks' weights."""
+        return self.directory / "checkpoints"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal."""
+        return self.directory / "study.journal"
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Where the data files were, if it was said."""
+        given = self.document.get("data_dir")
+        return None if given is None else Path(given)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a driver holds it now."""
+        return StudyLock.is_held(self.directory / "lock")
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """What is searched."""
+        return SearchSpace.model_validate(self.document["space"])
+
+    @cached_property
+    def storage(self) -> BaseStorage:
+        """Optuna's storage."""
+        url = self.document.get("storage")
+        return open_storage(url) if url else open_journal(self.journal)
+
+    def name_of(self, phase: Phase) -> str:
+        """Name of the Optuna study of a phase; confirmations must not steer the sampler or the pruner."""
+        return self.id if phase is Phase.EXPLORE else f"{self.id}.confirm"
+
+    def load(
+        self, phase: Phase, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+    ) -> optuna.Study:
+        """The Optuna study of a phase."""
+        return optuna.load_study(
+            study_name=self.name_of(phase), storage=self.storage, sampler=sampler, pruner=pruner
+        )
+
+    def records(self, phase: Phase | None = None) -> list[TrialRecord]:
+        """What is known of each trial, in the order in which they began.
+
+        Args:
+            phase: Only of this phase; by default exploring trials, then confirmations.
+        """
+        return [record for each in ([phase] if phase else Phase) for record in self._records(each)]
+
+    def _records(self, phase: Phase) -> Iterator[TrialRecord]:
+        number = self.storage.get_study_id_from_name(self.name_of(phase))
+        for trial in self.storage.get_all_trials(number, deepcopy=False):
+            record = TrialRecord.from_optuna(self.id, phase, trial)
+            if record is not None:
+                yield record
+
+    def record(self, phase: Phase, number: int) -> TrialRecord:
+        """What is known of one trial.
+
+        Raises:
+            StudyError: There is no such trial.
+        """
+        for record in self._records(phase):
+            if record.key.number == number:
+                return record
+        raise StudyError(f"study {self.id} has no trial {number}; `aiq trials {self.id}` lists them.")
+
+    @property
+    def finalists(self) -> list[int]:
+        """Numbers of the exploring trials under confirmation; empty before that."""
+        number = self.storage.get_study_id_from_name(self.name_of(Phase.CONFIRM))
+        return list(self.storage.get_study_user_attrs(number).get(FINALISTS, []))
+
+    def champion(self) -> Champion:
+        """The champion as far as the study has come.
+
+        Raises:
+            NothingFeasibleError: No configuration meets the constraints.
+        """
+        return choose_champion(
+            self.space, self.records(Phase.EXPLORE), self.records(Phase.CONFIRM), self.finalists
+        )
+
+    def architecture(self, params: Mapping[str, Any]) -> Architecture:
+        """The network of a configuration."""
+        dataset = self.document["dataset"]
+        return Architecture(
+            self.space.model.name,
+            self.space.model_arguments(params),
+            tuple(dataset["input_shape"]),
+            len(dataset["classes"]),
+        )
+
+    def checkpoint_path(self, key: TrialKey) -> Path:
+        """Where an unfinished trial is kept."""
+        return self.checkpoints / f"{key.phase}-{key.number:04d}.unfinished.safetensors"
+
+    def weights_path(self, key: TrialKey) -> Path:
+        """Where a finished trial's weights are, if they were kept."""
+        return self.checkpoints / f"{key.phase}-{key.number:04d}.safetensors"
+
+
+def list_studies(home: Path) -> list[Study]:
+    """The studies in AIQ_HOME, the oldest first; a damaged one is left out."""
+    studies = []
+    for path in (home / "studies").glob("*/study.json"):
+        try:
+            studies.append(Study(path.parent, _read_document(path)))
+        except StudyError:
+            continue
+    return sorted(studies, key=lambda study: (study.document["created"], study.id))
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        SearchSpace.model_validate(document["space"])
+        if document["study"] != path.parent.name or not document["created"] or not document["dataset"]:
+            raise ValueError("a field does not fit")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path}: damaged ({error}); restore it from a copy.") from None
+    return dict(document)
