@@ -103,6 +103,7 @@ class PreprocessingDocument(Document):
         scale: See above.
         shift: See above.
         classes: Name of each output.
+        training_range: Smallest and largest raw input of the training split: what the network has seen.
     """
 
     schema_version: Literal[1] = 1
@@ -111,6 +112,7 @@ class PreprocessingDocument(Document):
     scale: tuple[Finite, ...]
     shift: tuple[Finite, ...]
     classes: tuple[str, ...]
+    training_range: tuple[Finite, Finite]
 
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> PreprocessingDocument:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import aiq_search
-from aiq_search.datasets import Dataset
+from aiq_search.datasets import Normalization, Split
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.training.evaluation import TensorSplit, evaluate
 
@@ -31,19 +31,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def measure_split(model: nn.Module, dataset: Dataset, split: str, *, beta: float) -> SplitMetrics:
+def measure_split(
+    model: nn.Module, split: Split, normalization: Normalization, *, beta: float
+) -> SplitMetrics:
     """Measure a network on a split.
 
     Args:
         model: On the CPU; takes normalised inputs.
-        dataset: The data.
-        split: validation or test.
+        split: Raw inputs and labels.
+        normalization: What makes network input of them.
         beta: Weight of accuracy in aIQ.
 
     Returns:
         Loss, accuracy, efficiencies and aIQ.
     """
-    tensors = TensorSplit.of(dataset.split(split), dataset.normalization, torch.device("cpu"))
+    tensors = TensorSplit.of(split, normalization, torch.device("cpu"))
     with one_thread():
         return SplitMetrics.model_validate(asdict(evaluate(model, tensors, beta=beta)))
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from aiq_search.datasets import Dataset, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.export.bundle import Bundle, load_bundle
+from aiq_search.export.card import numbers_table
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.export.errors import BundleError
-from aiq_search.export.measurement import environment, measure_split
+from aiq_search.export.example import read_example
+from aiq_search.export.formats import Outputs, Runner, compare, load_formats, run_in_batches
+from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.user_code import is_reference
 
 __all__ = ["Check", "Verification", "verify_bundle"]
@@ -36,8 +44,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """All that was verified of a bundle."""
+    """All that was verified of a bundle.
 
+    Attributes:
+        directory: The bundle.
+        checks: In the order in which they were made.
+    """
+
+    directory: Path
     checks: tuple[Check, ...]
 
 
@@ -46,14 +60,16 @@ def verify_bundle(
     *,
     dataset: Dataset | None = None,
     data_dir: Path | None = None,
+    with_data: bool = True,
     allow_code: bool = False,
 ) -> Verification:
-    """Verify a bundle: its checksums, and its numbers measured again.
+    """Verify a bundle: checksums, every format against every other, and the numbers measured again.
 
     Args:
         directory: The bundle.
         dataset: Its data, where the caller has them in memory.
         data_dir: Folder of the data files otherwise, see ``load_dataset``.
+        with_data: Whether to check what needs the data.
         allow_code: Whether code that the bundle names may be imported.
 
     Returns:
@@ -63,34 +79,86 @@ def verify_bundle(
         InputError: There is no bundle, its data are not here, or it names code and that is not allowed.
         BundleError: The first thing that is not as the bundle says.
     """
-    bundle = load_bundle(directory, allow_code=allow_code)
-    if dataset is None:
-        dataset = _load_data(bundle, data_dir, allow_code=allow_code)
-    if dataset.digest != bundle.metrics.dataset.digest:
-        raise BundleError(
-            f"metrics.json: measured on data with digest {bundle.metrics.dataset.digest}, but "
-            f"{bundle.dataset.name} here has {dataset.digest}: other files, or another version of the source."
-        )
-    checks = [Check("checksums", f"{len(bundle.files)} files")]
-    checks += [_check_split(bundle, dataset, split) for split in ("validation", "test")]
-    return Verification(tuple(checks))
+    with one_thread():
+        bundle = load_bundle(directory, allow_code=allow_code)
+        if dataset is None and with_data:
+            dataset = _load_data(bundle, data_dir, allow_code=allow_code)
+        return Verification(directory, tuple(_checks(bundle, dataset)))
 
 
 def _load_data(bundle: Bundle, data_dir: Path | None, *, allow_code: bool) -> Dataset:
     if is_reference(bundle.dataset.name) and not allow_code:
         raise InputError(
-            f"metrics.json: refused: the data come from code named {bundle.dataset.name!r}. "
-            "If you trust that code, allow its import with --allow-code."
+            f"metrics.json: refused: the data come from code named {bundle.dataset.name!r}. If you trust "
+            "that code, allow its import with --allow-code; or verify without the data, with --no-data."
         )
     return load_dataset(bundle.dataset, data_dir)
 
 
+def _checks(bundle: Bundle, dataset: Dataset | None) -> Iterator[Check]:
+    yield Check("checksums", f"{len(bundle.files)} files as SHA256SUMS says")
+    runners = load_formats(bundle)
+    if "model.onnx" in bundle.files and "onnx" not in runners:
+        yield Check("onnx", "not run: pip install 'aiq-search[onnx]'", passed=None)
+    yield _check_example(bundle, runners)
+    if dataset is None:
+        yield Check("test split", "not checked: verified without the data", passed=None)
+        yield _check_card(bundle)
+        return
+    if dataset.digest != bundle.metrics.dataset.digest:
+        raise BundleError(
+            f"metrics.json: measured on data with digest {bundle.metrics.dataset.digest}, but "
+            f"{bundle.dataset.name} here has {dataset.digest}: other files, or another version of the source."
+        )
+    yield from _compare_formats("test split", runners, dataset.test.inputs)
+    for split in ("validation", "test"):
+        yield _check_split(bundle, dataset, split)
+    yield _check_card(bundle)
+
+
+def _check_example(bundle: Bundle, runners: Mapping[str, Runner]) -> Check:
+    """Every format gives what is written beside the example."""
+    if "example_input.npz" not in bundle.files:
+        raise BundleError("example_input.npz: missing from the bundle; export it again.")
+    example = read_example(bundle.files["example_input.npz"])
+    inputs, raw = example["inputs"], bundle.preprocessing
+    if str(inputs.dtype) != raw.input_dtype or inputs.shape[1:] != raw.input_shape:
+        raise BundleError(
+            f"example_input.npz: its inputs are {inputs.dtype} {inputs.shape}, but preprocessing.json "
+            f"says {raw.input_dtype} (N, {', '.join(map(str, raw.input_shape))})."
+        )
+    expected = {name: example[name] for name in ("logits", "probabilities")}
+    worst = 0.0
+    for name, run in runners.items():
+        difference = compare(("example_input.npz", name), expected, run_in_batches(name, run, inputs))
+        worst = max(worst, difference.logits)
+    return Check("example", f"{', '.join(runners)}: as recorded, logits within {worst:.1e}")
+
+
+def _compare_formats(what: str, runners: Mapping[str, Runner], inputs: NDArray[Any]) -> Iterator[Check]:
+    """Every format against every other."""
+    outputs: dict[str, Outputs] = {name: run_in_batches(name, run, inputs) for name, run in runners.items()}
+    for pair in combinations(outputs, 2):
+        difference = compare(pair, outputs[pair[0]], outputs[pair[1]])
+        ties = f", {difference.ties} near ties left out" if difference.ties else ""
+        detail = (
+            f"{len(inputs):,} samples: logits within {difference.logits:.1e}, probabilities within "
+            f"{difference.probabilities:.1e}, same classes{ties}"
+        )
+        yield Check(f"{what}, {pair[0]} and {pair[1]}", detail)
+
+
 def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:
-    """Measure the network again and compare with the card, number by number."""
+    """Measure the network again and compare with the record, number by number."""
     here = environment() == bundle.metrics.environment
     tolerance = 0.0 if here else ELSEWHERE
     recorded = bundle.metrics.splits[split]  # type: ignore[index]
-    measured = measure_split(bundle.model, dataset, split, beta=bundle.metrics.conventions.beta)
+    measured = measure_split(
+        bundle.model,
+        dataset.split(split),
+        bundle.preprocessing.normalization,
+        beta=bundle.metrics.conventions.beta,
+    )
     worst = 0.0
     for name, (old, new) in _numbers(recorded, measured).items():
         worst = max(worst, abs(old - new))
@@ -99,8 +167,11 @@ def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:
                 f"{split}: {name} is {new!r}, but metrics.json says {old!r}"
                 f"{'' if here else f' (a difference of {ELSEWHERE:g} is allowed on another machine)'}."
             )
-    where = "equal, as it must be on this machine" if here else f"at most {worst:.1e} from the card"
-    return Check(f"{split} numbers", f"aIQ {measured.aiq:.4f}, accuracy {measured.accuracy:.4f}: {where}")
+    where = "equal to metrics.json" if here else f"within {worst:.1e} of metrics.json (another machine)"
+    numbers = (
+        f"aIQ {measured.aiq:.4f}, accuracy {measured.accuracy:.4f}, efficiency {measured.efficiency:.4f}"
+    )
+    return Check(f"numbers, {split}", f"{numbers}: {where}")
 
 
 def _numbers(recorded: SplitMetrics, measured: SplitMetrics) -> dict[str, tuple[float, float]]:
@@ -116,3 +187,10 @@ def _numbers(recorded: SplitMetrics, measured: SplitMetrics) -> dict[str, tuple[
     for name, value in recorded.layers.items():
         pairs[f"efficiency of {name}"] = (value, measured.layers[name])
     return pairs
+
+
+def _check_card(bundle: Bundle) -> Check:
+    """The card shows the numbers of metrics.json, and metrics.json those of the seed that was exported."""
+    if numbers_table(bundle.metrics).encode() not in bundle.files.get("MODEL_CARD.md", b""):
+        raise BundleError("MODEL_CARD.md: its table of numbers is not that of metrics.json; export again.")
+    return Check("card", "its numbers are those of metrics.json")

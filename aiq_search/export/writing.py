@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from aiq_search.export.contents import BundleContents
+from aiq_search.errors import InputError
+from aiq_search.export.card import PREDICT_SCRIPT, model_card
+from aiq_search.export.contents import FORMATS, BundleContents
 from aiq_search.export.documents import (
     ArchitectureDocument,
     Conventions,
@@ -18,19 +21,40 @@ from aiq_search.export.documents import (
     SizeDocument,
 )
 from aiq_search.export.errors import BundleError
+from aiq_search.export.example import example_bytes
 from aiq_search.export.files import CHECKSUMS, checksums, new_directory
-from aiq_search.export.measurement import environment, measure_split
+from aiq_search.export.formats import run_in_batches, standalone_runner
+from aiq_search.export.measurement import environment, measure_split, one_thread
+from aiq_search.export.onnx_file import onnx_bytes, require_onnx
+from aiq_search.export.pt2 import export_program, pt2_bytes
 from aiq_search.export.verification import Verification, verify_bundle
 from aiq_search.export.weights import load_network, weights_bytes
 from aiq_search.models import model_size
+from aiq_search.suggest import did_you_mean
 
-__all__ = ["write_bundle"]
+__all__ = ["check_formats", "write_bundle"]
 
 # The search may have run on another machine or a GPU; here the numbers come from this CPU.
 TOLERANCE = 1e-4
+EXAMPLES = 8
 
 
-def write_bundle(directory: Path, contents: BundleContents, *, force: bool = False) -> Verification:
+def check_formats(formats: Collection[str]) -> None:
+    """Check that formats are known and can be written here, before any work is done.
+
+    Raises:
+        InputError: One is unknown, or needs an extra that is not installed.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"--format: unknown format {name!r}; {did_you_mean(name, FORMATS)}")
+    if "onnx" in formats:
+        require_onnx()
+
+
+def write_bundle(
+    directory: Path, contents: BundleContents, *, formats: Collection[str] = FORMATS, force: bool = False
+) -> Verification:
     """Write a bundle and verify it.
 
     The directory appears, whole and verified, or not at all.
@@ -38,34 +62,49 @@ def write_bundle(directory: Path, contents: BundleContents, *, force: bool = Fal
     Args:
         directory: Where to; must not exist.
         contents: The network and its numbers.
+        formats: Of ``FORMATS``; safetensors is always written.
         force: Replace a bundle that is there.
 
     Returns:
         What was verified.
 
     Raises:
-        InputError: Something is at ``directory`` already.
+        InputError: Something is at ``directory`` already, or a format cannot be written.
         BundleError: What was written is not what the search found.
     """
-    with new_directory(directory, force=force) as fresh:
-        files = _files(contents)
+    check_formats(formats)
+    with new_directory(directory, force=force) as fresh, one_thread():
+        files = _files(contents, formats)
         files[CHECKSUMS] = checksums(files)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
+        # The user named this code when he searched with it: it is imported here already.
         return verify_bundle(fresh, dataset=contents.dataset, allow_code=True)
 
 
-def _files(contents: BundleContents) -> dict[str, bytes]:
+def _files(contents: BundleContents, formats: Collection[str]) -> dict[str, bytes]:
     weights = weights_bytes(contents.weights)
-    model = load_network(contents.architecture, weights)
-    metrics = _metrics(contents, model)
+    network = load_network(contents.architecture, weights)
+    architecture = ArchitectureDocument.of(contents.architecture)
+    preprocessing = _preprocessing(contents)
+    metrics = _metrics(contents, network, preprocessing)
     _check_expected(contents, metrics)
-    return {
+    files = {
         "model.safetensors": weights,
-        "architecture.json": _json(ArchitectureDocument.of(contents.architecture)),
-        "preprocessing.json": _json(_preprocessing(contents)),
+        "architecture.json": _json(architecture),
+        "preprocessing.json": _json(preprocessing),
         "metrics.json": _json(metrics),
+        "example_input.npz": _example(contents, network, preprocessing),
     }
+    if "pt2" in formats or "onnx" in formats:
+        program = export_program(network, preprocessing)
+        if "pt2" in formats:
+            files["model.pt2"] = pt2_bytes(program)
+        if "onnx" in formats:
+            files["model.onnx"] = onnx_bytes(program)
+            files["predict.py"] = PREDICT_SCRIPT.encode()
+    files["MODEL_CARD.md"] = model_card(architecture, preprocessing, metrics, files).encode()
+    return files
 
 
 def _json(document: Document) -> bytes:
@@ -74,24 +113,36 @@ def _json(document: Document) -> bytes:
 
 def _preprocessing(contents: BundleContents) -> PreprocessingDocument:
     dataset = contents.dataset
+    inputs = dataset.train.inputs
     return PreprocessingDocument.model_validate(
         {
-            "input_dtype": str(dataset.train.inputs.dtype),
+            "input_dtype": str(inputs.dtype),
             "input_shape": dataset.input_shape,
             "scale": dataset.normalization.scale,
             "shift": dataset.normalization.shift,
             "classes": dataset.classes,
+            "training_range": (float(inputs.min()), float(inputs.max())),
         }
     )
 
 
-def _metrics(contents: BundleContents, model: nn.Module) -> MetricsDocument:
+def _example(contents: BundleContents, network: nn.Module, preprocessing: PreprocessingDocument) -> bytes:
+    """The first samples of the test split, and what the network makes of them."""
+    test = contents.dataset.test
+    inputs = test.inputs[:EXAMPLES]
+    outputs = run_in_batches("safetensors", standalone_runner(network, preprocessing), inputs)
+    return example_bytes({"inputs": inputs, "labels": test.labels[:EXAMPLES], **outputs})
+
+
+def _metrics(
+    contents: BundleContents, network: nn.Module, preprocessing: PreprocessingDocument
+) -> MetricsDocument:
     dataset = contents.dataset
-    size = model_size(model, contents.architecture.input_shape)
+    size = model_size(network, contents.architecture.input_shape)
     document: dict[str, Any] = {
         "splits": {
-            split: measure_split(model, dataset, split, beta=contents.beta)
-            for split in ("validation", "test")
+            name: measure_split(network, dataset.split(name), preprocessing.normalization, beta=contents.beta)
+            for name in ("validation", "test")
         },
         "configuration": contents.configuration,
         "seeds": list(contents.seeds),

@@ -1,0 +1,177 @@
+"""``MODEL_CARD.md`` and ``predict.py``: what a reader without this package needs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection
+
+from aiq_search.export.documents import (
+    ArchitectureDocument,
+    MetricsDocument,
+    PreprocessingDocument,
+    SpreadDocument,
+)
+
+__all__ = ["PREDICT_SCRIPT", "model_card", "numbers_table"]
+
+PREDICT_SCRIPT = '''\
+"""Classify the samples of an .npy or .npz: python predict.py example_input.npz (onnxruntime and numpy)."""
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+here = Path(__file__).parent
+classes = json.loads((here / "preprocessing.json").read_text(encoding="utf-8"))["classes"]
+data = np.load(sys.argv[1])
+inputs = data["inputs"] if hasattr(data, "files") else data
+session = onnxruntime.InferenceSession(str(here / "model.onnx"), providers=["CPUExecutionProvider"])
+(probabilities,) = session.run(["probabilities"], {"inputs": inputs})
+for number, row in enumerate(probabilities):
+    print(number, classes[row.argmax()], f"{row.max():.4f}", sep="\\t")
+'''
+
+_NAMES = {"aiq": "aIQ", "accuracy": "accuracy", "efficiency": "efficiency", "loss": "loss (nats)"}
+
+
+def numbers_table(metrics: MetricsDocument) -> str:
+    """The numbers of the exported network and of its configuration, as a table of Markdown."""
+    lines = [
+        "| | validation | test | validation, all seeds | test, all seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, title in _NAMES.items():
+        cells = [f"{getattr(metrics.splits[split], name):.4f}" for split in ("validation", "test")]
+        cells += [_spread(metrics, split, name) for split in ("validation", "test")]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    for layer in metrics.splits["validation"].layers:
+        cells = [f"{metrics.splits[split].layers[layer]:.4f}" for split in ("validation", "test")]
+        lines.append(f"| efficiency of `{layer}` | {' | '.join(cells)} | | |")
+    return "\n".join(lines)
+
+
+def _spread(metrics: MetricsDocument, split: str, name: str) -> str:
+    spread: SpreadDocument | None = metrics.configuration.get(split, {}).get(name)
+    if spread is None:
+        return "-"
+    deviation = "" if spread.sd is None else f" ± {spread.sd:.4f}"
+    return f"{spread.mean:.4f}{deviation} (n = {spread.n})"
+
+
+def model_card(
+    architecture: ArchitectureDocument,
+    preprocessing: PreprocessingDocument,
+    metrics: MetricsDocument,
+    files: Collection[str],
+) -> str:
+    """The card of a bundle.
+
+    Args:
+        architecture: The network.
+        preprocessing: What it takes and gives.
+        metrics: Its numbers.
+        files: Names of the bundle's files; formats that are not there are not explained.
+
+    Returns:
+        Markdown.
+    """
+    size = metrics.size
+    sections = [
+        f"# {architecture.name} on {metrics.dataset.options.name}",
+        "The network with the best artificial intelligence quotient (aIQ: accuracy against the entropy of "
+        "the network's firing states; Schaub and Hotaling, doi 10.3390/app131810286) that a search with "
+        f"[aiq-search](https://pypi.org/project/aiq-search) {metrics.environment['aiq_search']} found.",
+        "## What it is",
+        f"`{architecture.name}` with `{json.dumps(architecture.arguments)}`: {size.parameters:,} parameters "
+        f"({size.parameters_weights:,} weights of convolutions and linear layers), {size.macs:,} "
+        "multiply-accumulates a sample.",
+        _source(metrics),
+        "## Data",
+        _data(preprocessing, metrics),
+        "## Numbers",
+        numbers_table(metrics),
+        "The first two columns are this network's; the others are mean ± standard deviation over the seeds "
+        f"with which its configuration was trained. beta = {metrics.conventions.beta:g}; states are read "
+        f"{metrics.conventions.capture} each hidden layer; {metrics.conventions.state}. The test split was "
+        "not used to choose anything. All numbers, by seed and layer: `metrics.json`.",
+        "## Limits",
+        _limits(metrics),
+        "## How to use it",
+        _usage(preprocessing, files),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _source(metrics: MetricsDocument) -> str:
+    known = {name: value for name, value in metrics.source.items() if isinstance(value, str | int | float)}
+    return "\n".join(f"* {name.replace('_', ' ')}: `{value}`" for name, value in known.items())
+
+
+def _data(preprocessing: PreprocessingDocument, metrics: MetricsDocument) -> str:
+    dataset = metrics.dataset
+    noise = dataset.options.label_noise
+    shape = " x ".join(str(length) for length in preprocessing.input_shape)
+    low, high = preprocessing.training_range
+    return "\n".join(
+        [
+            f"* `{dataset.options.name}`: {dataset.train:,} samples to learn from, {dataset.validation:,} to "
+            f"select on, {dataset.test:,} for the test (SHA-256 over all: `{dataset.digest}`).",
+            f"* {noise:.0%} of the training labels were replaced by random ones." if noise else "",
+            f"* Input: {preprocessing.input_dtype}, N x {shape}; in training from {low:g} to {high:g}. "
+            "The normalisation is inside the pt2 and the ONNX.",
+            f"* Classes: {', '.join(preprocessing.classes)}.",
+        ]
+    ).replace("\n\n", "\n")
+
+
+def _limits(metrics: MetricsDocument) -> str:
+    samples = metrics.splits["test"].samples
+    return "\n".join(
+        [
+            f"* Measured on this data only, with {samples:,} test samples: its accuracy has a standard error "
+            f"of {_standard_error(metrics):.4f} from the choice of those samples alone.",
+            "* The entropy of a layer cannot exceed log2 of the observations "
+            f"({math.log2(samples):.1f} bits for one state a sample): efficiencies compare only at the same split and size.",
+            "* The probabilities are a softmax; nobody calibrated them. Whatever the input, one of the "
+            "classes is answered.",
+            "* `SHA256SUMS` shows damage, not forgery: whoever can change a file can change its checksum.",
+        ]
+    )
+
+
+def _standard_error(metrics: MetricsDocument) -> float:
+    test = metrics.splits["test"]
+    return math.sqrt(test.accuracy * (1 - test.accuracy) / test.samples)
+
+
+def _usage(preprocessing: PreprocessingDocument, files: Collection[str]) -> str:
+    parts = [
+        "`example_input.npz` holds raw `inputs`, their `labels`, and the `logits` and `probabilities` to "
+        "expect.",
+        "With aiq-search: `aiq verify .` measures everything again; `aiq predict . INPUT…` classifies; in "
+        "Python:",
+        "```python\nfrom pathlib import Path\n\nfrom aiq_search.export import load_bundle\n\n"
+        'bundle = load_bundle(Path("."))\n'
+        "bundle.model  # takes inputs * scale + shift of preprocessing.json\n```",
+    ]
+    if "model.onnx" in files:
+        parts += [
+            "With onnxruntime and numpy alone: `python predict.py example_input.npz`, or",
+            "```python\nimport numpy as np, onnxruntime\n\n"
+            'inputs = np.load("example_input.npz")["inputs"]\n'
+            'session = onnxruntime.InferenceSession("model.onnx")\n'
+            'logits, probabilities = session.run(["logits", "probabilities"], {"inputs": inputs})\n```',
+        ]
+    if "model.pt2" in files:
+        parts += [
+            "With torch alone (`torch.export.load` can run code: only for a file whose origin you trust; "
+            "`aiq verify` and `aiq predict` check it first):",
+            "```python\nimport numpy as np, torch\n\n"
+            'inputs = torch.from_numpy(np.load("example_input.npz")["inputs"])\n'
+            'outputs = torch.export.load("model.pt2").module()(inputs)\n'
+            'logits, probabilities = outputs["logits"], outputs["probabilities"]\n```',
+        ]
+    return "\n\n".join(parts)

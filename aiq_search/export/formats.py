@@ -1,0 +1,145 @@
+"""The formats of a bundle as functions of one kind, and how far two of them may differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aiq_search.export.bundle import Bundle
+from aiq_search.export.documents import PreprocessingDocument
+from aiq_search.export.errors import BundleError
+from aiq_search.export.network import StandaloneNetwork
+from aiq_search.export.onnx_file import load_onnx, onnx_available
+from aiq_search.export.pt2 import load_pt2
+
+__all__ = [
+    "Difference",
+    "Outputs",
+    "Runner",
+    "compare",
+    "load_formats",
+    "run_in_batches",
+    "standalone_runner",
+]
+
+Outputs: TypeAlias = Mapping[str, NDArray[np.float32]]
+Runner: TypeAlias = Callable[[NDArray[Any]], Outputs]
+
+# Two formats add the same products in another order; float32 has 1.2e-7 of relative rounding.
+TOLERANCE = 1e-5
+# Where the two best classes are nearer than this, either may win.
+TIE = 1e-4
+BATCH_SIZE = 500
+
+
+def load_formats(bundle: Bundle) -> dict[str, Runner]:
+    """Every format that the bundle holds and this machine can run, each one checked before it is loaded.
+
+    Args:
+        bundle: The bundle.
+
+    Returns:
+        Functions from raw inputs to logits and probabilities, by the name of the format.
+
+    Raises:
+        BundleError: A file is damaged or unsafe.
+    """
+    runners = {"safetensors": standalone_runner(bundle.model, bundle.preprocessing)}
+    if "model.pt2" in bundle.files:
+        runners["pt2"] = _torch_runner(load_pt2(bundle.files["model.pt2"]))
+    if "model.onnx" in bundle.files and onnx_available():
+        runners["onnx"] = load_onnx(bundle.files["model.onnx"])
+    return runners
+
+
+def standalone_runner(network: nn.Module, preprocessing: PreprocessingDocument) -> Runner:
+    """A network on normalised inputs as a function from raw inputs to logits and probabilities."""
+    return _torch_runner(StandaloneNetwork(network, preprocessing))
+
+
+def _torch_runner(model: Callable[[Tensor], Mapping[str, Tensor]]) -> Runner:
+    def run(inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        with torch.inference_mode():
+            outputs = model(torch.from_numpy(np.array(inputs)))  # a copy: the array may be read-only
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return run
+
+
+def run_in_batches(name: str, run: Runner, inputs: NDArray[Any]) -> Outputs:
+    """Run a format on any number of samples.
+
+    Raises:
+        BundleError: It fails, or gives other shapes than (N, classes).
+    """
+    batches = [inputs[start : start + BATCH_SIZE] for start in range(0, len(inputs), BATCH_SIZE)]
+    try:
+        parts = [run(batch) for batch in batches]
+        outputs = {key: np.concatenate([part[key] for part in parts]) for key in ("logits", "probabilities")}
+    except Exception as error:  # a graph of a stranger, run by torch or onnxruntime
+        raise BundleError(f"{name}: cannot be run ({type(error).__name__}: {error}).") from None
+    if any(array.ndim != 2 or len(array) != len(inputs) for array in outputs.values()):
+        raise BundleError(f"{name}: must give one row of logits a sample.")
+    return outputs
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two formats are apart.
+
+    Attributes:
+        logits: Largest difference of two logits, over max(1, |logit|).
+        probabilities: Largest difference of two probabilities.
+        ties: Samples whose two best classes were too near to compare which one wins.
+    """
+
+    logits: float
+    probabilities: float
+    ties: int
+
+
+def compare(names: tuple[str, str], one: Outputs, other: Outputs) -> Difference:
+    """Compare what two formats make of the same inputs.
+
+    Args:
+        names: Of the two, for the message.
+        one: Logits and probabilities of the first.
+        other: Likewise.
+
+    Returns:
+        Their difference.
+
+    Raises:
+        BundleError: They differ by more than rounding; the message names the first sample.
+    """
+    first, second = one["logits"].astype(np.float64), other["logits"].astype(np.float64)
+    if first.shape != second.shape:
+        raise BundleError(
+            f"{names[0]} and {names[1]} give logits of shapes {first.shape} and {second.shape}."
+        )
+    relative = np.abs(first - second) / np.maximum(1, np.abs(first))
+    chances = np.abs(one["probabilities"].astype(np.float64) - other["probabilities"])
+    for what, apart in (("logits", relative), ("probabilities", chances)):
+        wrong = np.argwhere(~(apart <= TOLERANCE))  # a NaN is wrong too
+        if len(wrong):
+            row, column = wrong[0]
+            raise BundleError(
+                f"{names[0]} and {names[1]} differ: {what} of sample {row}, class {column}: "
+                f"{one[what][row, column]} and {other[what][row, column]}."
+            )
+    best = np.sort(first, axis=1)
+    clear = best[:, -1] - best[:, -2] > TIE if first.shape[1] > 1 else np.ones(len(first), bool)
+    wrong = np.argwhere(clear & (first.argmax(1) != second.argmax(1)))
+    if len(wrong):
+        row = int(wrong[0, 0])
+        raise BundleError(
+            f"{names[0]} and {names[1]} differ: sample {row} is class {first[row].argmax()} for one and "
+            f"{second[row].argmax()} for the other."
+        )
+    return Difference(float(relative.max()), float(chances.max()), int((~clear).sum()))

@@ -1,0 +1,212 @@
+"""``model.onnx``: one file, for any number of samples; and its check before a runtime reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aiq_search.errors import InputError
+from aiq_search.export.errors import BundleError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, TensorProto
+
+__all__ = ["OPSET", "load_onnx", "onnx_available", "onnx_bytes", "require_onnx"]
+
+NAME = "model.onnx"
+OPSET = 20
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# What becomes of the operators that pt2_check allows. Nothing that makes a tensor of any size from a
+# number, nothing with a graph inside, no function of another domain.
+_OPERATORS = frozenset(
+    """
+    Abs Add ArgMax AveragePool BatchNormalization Cast CastLike Celu Clip Concat Constant Conv Div Dropout Elu
+    Erf Exp Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish
+    Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mish Mul
+    Neg PRelu Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Selu Shape Sigmoid Slice
+    Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
+    """.split()  # noqa: SIM905 - one name a line would be a long list
+)
+
+
+def onnx_available() -> bool:
+    """Whether the extra ``onnx`` is installed; nothing is imported."""
+    return all(importlib.util.find_spec(package) is not None for package in _PACKAGES)
+
+
+def require_onnx() -> None:
+    """Raise InputError unless the extra ``onnx`` is installed."""
+    if not onnx_available():
+        raise InputError(
+            "ONNX needs the extra packages onnx, onnxscript and onnxruntime: pip install 'aiq-search[onnx]', "
+            "or leave it out with --format safetensors --format pt2."
+        )
+
+
+def onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
+    """Translate a program to ONNX.
+
+    Args:
+        program: Of ``export_program``.
+
+    Returns:
+        The bytes of the file: input ``inputs``, outputs ``logits`` and ``probabilities``.
+
+    Raises:
+        InputError: The extra is not installed, or ONNX cannot express the network.
+    """
+    require_onnx()
+    try:
+        with _quiet():
+            translated = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["inputs"],
+                output_names=["logits", "probabilities"],
+                verbose=False,
+            )
+        model = translated.model_proto  # type: ignore[union-attr]
+        _strip(model)
+        content: bytes = model.SerializeToString()
+        _check_model(content)
+    except BundleError as error:
+        raise InputError(f"{error} Export this network without ONNX: --format pt2.") from None
+    except Exception as error:  # the exporter and protobuf raise many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"torch.onnx cannot translate this network ({reason}); export it with --format pt2."
+        ) from error
+    return content
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its progress, warns of its own future, and logs what it does not need."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _strip(model: ModelProto) -> None:
+    """Remove the exporter's notes: source lines and names of this machine's files."""
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+        *graph.value_info,
+    ):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
+    """Load an ONNX file into onnxruntime, on one thread, after checking that it is one plain network.
+
+    Args:
+        content: The bytes of the file.
+
+    Returns:
+        A function from raw inputs to logits and probabilities.
+
+    Raises:
+        InputError: The extra is not installed.
+        BundleError: The file is damaged, refers to other files, or calls what no network of ours needs.
+    """
+    require_onnx()
+    _check_model(content)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions are made in C++, without a common base
+        raise BundleError(f"{NAME}: refused: onnxruntime cannot load it ({error}).") from None
+    names = ("logits", "probabilities")
+
+    def run(inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(names, session.run(list(names), {"inputs": inputs}), strict=True))
+
+    return run
+
+
+def _check_model(content: bytes) -> None:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_model_from_string(content)
+        _check_graph(model)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise BundleError(f"{NAME}: refused: not a sound ONNX file ({error}).") from None
+
+
+def _check_graph(model: ModelProto) -> None:
+    graph: GraphProto = model.graph
+    if len(model.functions) or len(model.training_info) or len(graph.sparse_initializer):
+        raise BundleError(f"{NAME}: refused: it has functions, training steps or sparse weights.")
+    for tensor in graph.initializer:
+        _check_tensor(tensor)
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in _OPERATORS:
+            raise BundleError(
+                f"{NAME}: refused: it calls {node.domain or 'ai.onnx'}::{node.op_type}, "
+                "which is not among the functions of a network."
+            )
+        for attribute in node.attribute:
+            if attribute.HasField("g") or len(attribute.graphs) or attribute.HasField("sparse_tensor"):
+                raise BundleError(f"{NAME}: refused: {node.name} has a graph or a sparse tensor inside.")
+            for tensor in (attribute.t, *attribute.tensors):
+                _check_tensor(tensor)
+    given = [value.name for value in graph.input], [value.name for value in graph.output]
+    if given != (["inputs"], ["logits", "probabilities"]):
+        raise BundleError(
+            f"{NAME}: refused: it must take inputs and give logits and probabilities, not {given}."
+        )
+
+
+def _check_tensor(tensor: TensorProto) -> None:
+    """A tensor lies in the file itself, with as many bytes as its shape declares."""
+    from onnx import TensorProto, helper
+
+    if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
+        raise BundleError(f"{NAME}: refused: its weights {tensor.name!r} lie in another file.")
+    if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING) or not tensor.HasField("raw_data"):
+        held = max(
+            len(tensor.float_data), len(tensor.int32_data), len(tensor.int64_data), len(tensor.double_data)
+        )
+        given, unit = held, "numbers"
+        declared = prod(tensor.dims) if tensor.data_type else 0
+    else:
+        given, unit = len(tensor.raw_data), "bytes"
+        declared = prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    if declared != given:
+        raise BundleError(
+            f"{NAME}: refused: {tensor.name!r} declares shape {list(tensor.dims)}, {declared:,} {unit}, "
+            f"but has {given:,}."
+        )
