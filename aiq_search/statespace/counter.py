@@ -13,7 +13,7 @@ from aiq_search.errors import InputError
 from aiq_search.statespace.counts import StateCounts
 from aiq_search.statespace.kernels import Kernels, load_kernels
 from aiq_search.statespace.packing import as_planes, pack_states, packable, words_for
-from aiq_search.statespace.runs import Run, group_states, merge_runs
+from aiq_search.statespace.runs import Block, Run, group_states, merge_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ Backend = Literal["torch", "compiled"]
 # A histogram over all states takes 8 * 2^neurons bytes: 8 MiB at most.
 _HISTOGRAM_NEURONS = 20
 # Bytes of states that wait, unsorted, for the next sorting.
-_PENDING_BYTES = 1 << 23
+_PENDING_BYTES = 1 << 22
 _FORMAT = 1
 
 
@@ -226,9 +226,12 @@ class StateCounter:
         """Keep each observation of a run with probability ``2^-halvings``."""
         if not halvings:
             return run
-        counts = self._random.binomial(run.counts, 0.5**halvings)
-        left = counts > 0
-        return Run(run.keys[left], run.states[left], counts[left])
+        thinned = Run()
+        for block in run.blocks:
+            counts = self._random.binomial(block.counts.astype(np.int64), 0.5**halvings)
+            left = counts > 0
+            thinned.append(Block.of(block.keys[left], block.states[left], counts[left]))
+        return thinned
 
     def _as_run(self) -> Run:
         """Everything counted, as one run."""
@@ -237,10 +240,10 @@ class StateCounter:
             for histogram in self._histograms.values():
                 total += histogram.cpu().numpy()
             keys = np.flatnonzero(total)
-            return Run(keys, keys.view(np.uint64).reshape(-1, 1), total[keys])
+            return Run([Block.of(keys, keys.view(np.uint64).reshape(-1, 1), total[keys])])
         self._flush()
         self._merge_all()
-        return self._runs[0] if self._runs else group_states(np.zeros((0, self._words), dtype=np.uint64))
+        return self._runs[0] if self._runs else Run()
 
     def merge(self, other: StateCounter) -> None:
         """Add all that another counter of the same layer counted; the other stays as it is.
@@ -267,13 +270,15 @@ class StateCounter:
         if self._dense:
             self._add_to_histogram(run)
         elif len(run):
-            self._push(run)
+            self._push(Run(run.blocks))  # merging uses up a run, and this one may be another counter's
 
     def _add_to_histogram(self, run: Run) -> None:
         cpu = torch.device("cpu")
         if cpu not in self._histograms:
             self._histograms[cpu] = torch.zeros(1 << self.neurons, dtype=torch.int64)
-        self._histograms[cpu].numpy()[run.keys] += run.counts
+        histogram = self._histograms[cpu].numpy()
+        for block in run.blocks:
+            histogram[block.keys] += block.counts.astype(np.int64)
 
     def compute(self) -> StateCounts:
         """The states counted so far; counting may go on afterwards.
@@ -284,17 +289,20 @@ class StateCounter:
         run = self._as_run()
         if not len(run):
             raise InputError("No observation was counted. Run the model on at least one sample first.")
-        return StateCounts(self.neurons, run.states, run.counts, self.order, 0.5**self._halvings)
+        return StateCounts(self.neurons, tuple(run.blocks), self.order, 0.5**self._halvings)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything counted, as plain arrays; `from_arrays` is the inverse."""
-        run = self._as_run()
+        blocks = self._as_run().blocks
+        none = np.zeros((0, self._words), dtype=np.uint64)
+        states = np.concatenate([none, *(block.states for block in blocks)])
+        counts = np.concatenate([none[:, 0], *(block.counts for block in blocks)]).astype(np.int64)
         return {
             "format": np.array(_FORMAT),
             "neurons": np.array(self.neurons),
             "halvings": np.array(self._halvings),
-            "states": run.states,
-            "counts": run.counts,
+            "states": states,
+            "counts": counts,
         }
 
     @classmethod

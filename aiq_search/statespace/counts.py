@@ -6,21 +6,23 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiq_search.statespace.entropy import entropy
+from aiq_search.statespace.entropy import entropy_of, multiplicities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
+    from aiq_search.statespace.runs import Block
+
 __all__ = ["NeuronGroup", "StateCounts"]
 
 # States looked at one time where every neuron's bit is unpacked.
-_BLOCK = 1 << 15
+_ROWS = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -42,27 +44,42 @@ class StateCounts:
 
     Attributes:
         neurons: Number of neurons.
-        states: uint64, shape ``(distinct, words)``; neuron ``i`` is bit ``i % 64`` of word ``i // 64``.
-        counts: int64, shape ``(distinct,)``, all above 0.
+        blocks: The distinct states with their counts, in parts.
         order: Order of the Rényi entropy; 1 is Shannon's.
         sampled: Fraction of the observations that was kept; 1 unless a byte budget forced a sample.
     """
 
     neurons: int
-    states: npt.NDArray[np.uint64]
-    counts: npt.NDArray[np.int64]
+    blocks: tuple[Block, ...]
     order: float = 1.0
     sampled: float = 1.0
+
+    @property
+    def states(self) -> npt.NDArray[np.uint64]:
+        """The distinct states, shape ``(distinct, words)``.
+
+        Neuron ``i`` is bit ``i % 64`` of word ``i // 64``.
+        """
+        return np.concatenate([block.states for block in self.blocks])
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How often each state was seen, shape ``(distinct,)``, all above 0."""
+        return np.concatenate([block.counts for block in self.blocks]).astype(np.int64)
+
+    @cached_property
+    def _multiplicities(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        return multiplicities(block.counts for block in self.blocks)
 
     @cached_property
     def observations(self) -> int:
         """Number of states counted, repeated ones included."""
-        return int(self.counts.sum())
+        return sum(int(block.counts.sum(dtype=np.int64)) for block in self.blocks)
 
     @property
     def distinct(self) -> int:
         """Number of different states seen."""
-        return len(self.counts)
+        return sum(len(block) for block in self.blocks)
 
     @property
     def seen_once(self) -> float:
@@ -71,12 +88,13 @@ class StateCounts:
         The higher, the more states are still to be seen, and the more the entropy tells of the size of the
         data set instead of the layer (Good and Turing: the chance that the next observation is a new state).
         """
-        return int((self.counts == 1).sum()) / self.observations
+        seen, states = self._multiplicities
+        return float(states[seen == 1].sum()) / self.observations
 
     @cached_property
     def entropy(self) -> float:
         """Entropy of the states, in bits."""
-        return entropy(self.counts, self.order)
+        return entropy_of(*self._multiplicities, self.order)
 
     @property
     def efficiency(self) -> float:
@@ -93,7 +111,7 @@ class StateCounts:
         """How often each neuron was on, shape ``(neurons,)``."""
         total = np.zeros(self.neurons, dtype=np.int64)
         for bits, counts in self._bits():
-            total += np.where(bits, counts[:, None], 0).sum(axis=0)
+            total += counts.astype(np.int64) @ bits
         return total
 
     @property
@@ -109,7 +127,7 @@ class StateCounts:
     @cached_property
     def groups(self) -> tuple[NeuronGroup, ...]:
         """Groups of two or more neurons in perfect sync or opposition, constant neurons left out."""
-        first = _unpack(self.states[:1], self.neurons)[0]
+        first = _unpack(self.blocks[0].states[:1], self.neurons)[0]
         digests = [hashlib.blake2b(digest_size=16) for _ in range(self.neurons)]
         for bits, _ in self._bits():
             # A neuron compared with its own first state is the same for a neuron and its opposite.
@@ -127,10 +145,11 @@ class StateCounts:
             if len(group) > 1
         )
 
-    def _bits(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]]:
-        for start in range(0, self.distinct, _BLOCK):
-            block = slice(start, start + _BLOCK)
-            yield _unpack(self.states[block], self.neurons), self.counts[block]
+    def _bits(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]]:
+        for block in self.blocks:
+            for start in range(0, len(block), _ROWS):
+                part = block[start : start + _ROWS]
+                yield _unpack(part.states, self.neurons), part.counts
 
 
 def _unpack(states: npt.NDArray[np.uint64], neurons: int) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ Schaub and Hotaling, *Assessing Efficiency in Artificial Neural Networks*, Appli
 
 import math
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -55,14 +55,31 @@ def entropy(counts: Counts, order: float = 1.0) -> float:
     values = values[values > 0]
     if values.size == 0:
         raise InputError("Entropy needs at least one observation, but every count is 0.")
-    # Equal counts are summed as one term: a million states seen once cost one logarithm, and the sum of few
-    # terms is exact to the last bits.
-    multiplicity_of, states = np.unique(values, return_counts=True)
-    return _renyi(multiplicity_of.astype(np.float64), states.astype(np.float64), float(order))
+    seen, states = multiplicities([values])
+    return entropy_of(seen, states, order)
 
 
-def _renyi(count: npt.NDArray[np.float64], states: npt.NDArray[np.float64], order: float) -> float:
-    """Rényi entropy of ``states[i]`` states that were seen ``count[i]`` times each."""
+def multiplicities(
+    parts: Iterable[npt.NDArray[Any]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How many states were seen how often: the counts that occur, and the number of states of each.
+
+    A million states that were seen once are then one term of the entropy: one logarithm, and a sum of few
+    terms that is exact to the last bits.
+
+    Args:
+        parts: Counts above 0, in parts.
+    """
+    total: dict[float, int] = {}
+    for part in parts:
+        for seen, states in zip(*np.unique(part, return_counts=True), strict=True):
+            total[float(seen)] = total.get(float(seen), 0) + int(states)
+    ascending = sorted(total.items())
+    return np.array([seen for seen, _ in ascending]), np.array([float(states) for _, states in ascending])
+
+
+def entropy_of(count: npt.NDArray[np.float64], states: npt.NDArray[np.float64], order: float) -> float:
+    """Rényi entropy, in bits, of ``states[i]`` states that were seen ``count[i]`` times each."""
     if count.size == 1:  # uniform: every order agrees, and the logarithm is exact
         return math.log2(states[0])
     total = math.fsum(count * states)

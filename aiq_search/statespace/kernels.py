@@ -19,7 +19,8 @@ from aiq_search.statespace.packing import words_for
 __all__ = ["Kernels", "load_kernels"]
 
 # A positive number's bits, read as an integer, lie above 0 and up to those of infinity; NaN lies beyond.
-# Unlike a comparison of floats this holds for denormal numbers in any mode of the processor, and for bfloat16.
+# Unlike a comparison of floats this holds for denormal numbers in any mode of the processor, and for
+# bfloat16.
 _AS_INTEGER: dict[torch.dtype, tuple[torch.dtype, Any]] = {
     torch.float32: (torch.int32, np.int32(0x7F800000)),
     torch.float64: (torch.int64, np.int64(0x7FF0000000000000)),

@@ -1,15 +1,17 @@
 """Sorted runs of distinct states: how states that are too wide for a histogram are counted.
 
-A run holds each distinct state once, sorted by key, with its count. States of up to 64 neurons are their own
-key. Wider ones are keyed by a hash; states of equal hash are compared word by word, so that a collision costs
-time and never a wrong count. Runs are merged when they have grown alike, so that a state is moved
-O(log observations) times and memory follows the distinct states.
+A run holds each distinct state once, sorted by key, with its count, as a list of blocks. States of up to 64
+neurons are their own key. Wider ones are keyed by a hash; states of equal hash are compared word by word, so
+that a collision costs time and never a wrong count. Runs are merged when they have grown alike, so that a
+state is moved O(log observations) times and memory follows the distinct states.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,34 +19,84 @@ import torch
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Run", "group_states", "merge_runs"]
+__all__ = ["Block", "Run", "group_states", "merge_runs"]
 
-# Distinct states merged at one time: bounds the working memory of a merge.
-_BLOCK = 1 << 17
+# Distinct states of a block, about: what a merge holds beside its result.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Run:
-    """Distinct states and their counts.
+class Block:
+    """Distinct states and their counts; never changed once made.
 
     Attributes:
         keys: int64, shape ``(distinct,)``, ascending.
         states: uint64, shape ``(distinct, words)``; a view of ``keys`` if a state is one word.
-        counts: int64, shape ``(distinct,)``.
+        counts: Shape ``(distinct,)``, all above 0, of the narrowest unsigned type that holds them.
     """
 
     keys: npt.NDArray[np.int64]
     states: npt.NDArray[np.uint64]
-    counts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.unsignedinteger[Any]]
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __getitem__(self, part: slice | npt.NDArray[np.bool_]) -> Block:
+        return Block(self.keys[part], self.states[part], self.counts[part])
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
         wide = self.states.nbytes if self.states.shape[1] > 1 else 0
         return self.keys.nbytes + self.counts.nbytes + wide
+
+    @classmethod
+    def of(
+        cls, keys: npt.NDArray[np.int64], states: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]
+    ) -> Block:
+        """A block whose counts are stored as narrowly as they can be."""
+        narrow = np.min_scalar_type(counts.max()) if len(counts) else np.uint8
+        return cls(keys, states, counts.astype(narrow))
+
+    @classmethod
+    def joined(cls, blocks: Iterable[Block]) -> Block:
+        """One block of several whose keys follow each other."""
+        parts = list(blocks)
+        keys = np.concatenate([part.keys for part in parts])
+        narrow = np.concatenate([part.counts for part in parts])
+        if parts[0].states.shape[1] == 1:
+            return cls(keys, keys.view(np.uint64).reshape(-1, 1), narrow)
+        return cls(keys, np.concatenate([part.states for part in parts]), narrow)
+
+
+class Run:
+    """Blocks of ascending keys; equal keys are never in two of them.
+
+    Args:
+        blocks: The blocks, in order; small neighbours are joined.
+    """
+
+    def __init__(self, blocks: Iterable[Block] = ()) -> None:
+        self.blocks: deque[Block] = deque()
+        for block in blocks:
+            self.append(block)
+
+    def append(self, block: Block) -> None:
+        """Add a block whose keys are above all others."""
+        if not len(block):
+            return
+        if self.blocks and len(self.blocks[-1]) + len(block) <= _BLOCK:
+            block = Block.joined((self.blocks.pop(), block))
+        self.blocks.append(block)
+
+    def __len__(self) -> int:
+        return sum(len(block) for block in self.blocks)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(block.nbytes for block in self.blocks)
 
 
 def hash_rows(states: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -69,18 +121,26 @@ def group_states(states: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64] |
     """
     states = np.ascontiguousarray(states)
     keys = states.reshape(-1).view(np.int64) if states.shape[1] == 1 else hash_rows(states)
-    return _group(keys, states, counts)
+    whole = _group(keys, states, counts)
+    ends = [*np.searchsorted(whole.keys, whole.keys[_BLOCK::_BLOCK]).tolist(), len(whole)]
+    # Copied, so that a block can be freed before the others are.
+    return Run(
+        Block.joined([whole[start:end]]) for start, end in zip([0, *ends], ends, strict=False) if end > start
+    )
 
 
 def _group(
-    keys: npt.NDArray[np.int64], states: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64] | None
-) -> Run:
+    keys: npt.NDArray[np.int64],
+    states: npt.NDArray[np.uint64],
+    counts: npt.NDArray[np.integer[Any]] | None,
+) -> Block:
     # torch sorts int64 by radix, two to three times faster than numpy.
     sorted_keys, order = (part.numpy() for part in torch.sort(torch.from_numpy(keys)))
     starts = np.empty(len(keys), dtype=np.bool_)
     starts[:1] = True
     np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=starts[1:])
-    if states.shape[1] > 1:
+    wide = states.shape[1] > 1
+    if wide:
         rows = states[order]
         differs = (rows[1:] != rows[:-1]).any(axis=1)
         if (differs & ~starts[1:]).any():  # different states of one hash: order by the states too
@@ -92,49 +152,36 @@ def _group(
     if counts is None:
         summed = np.diff(first, append=len(keys))
     else:
-        summed = np.add.reduceat(counts[order], first) if len(first) else counts[:0]
-    distinct_keys = sorted_keys[first]
-    distinct = rows[first] if states.shape[1] > 1 else distinct_keys.view(np.uint64).reshape(-1, 1)
-    return Run(distinct_keys, distinct, summed)
+        summed = (
+            np.add.reduceat(counts[order], first, dtype=np.int64) if len(first) else np.zeros(0, np.int64)
+        )
+    distinct = sorted_keys[first]
+    return Block.of(distinct, rows[first] if wide else distinct.view(np.uint64).reshape(-1, 1), summed)
 
 
 def merge_runs(left: Run, right: Run) -> Run:
-    """One run with the states of both; block by block, so that little more than the result is held."""
-    if not len(left) or not len(right):
-        return left if len(left) else right
-    words = left.states.shape[1]
-    # Pages of an empty array take memory only once they are written to.
-    keys = np.empty(len(left) + len(right), dtype=np.int64)
-    counts = np.empty_like(keys)
-    states = np.empty((len(keys), words), dtype=np.uint64) if words > 1 else None
-    end = 0
-    for a, b in _blocks(left.keys, right.keys):
-        block = _group(
-            np.concatenate([left.keys[a], right.keys[b]]),
-            np.concatenate([left.states[a], right.states[b]]),
-            np.concatenate([left.counts[a], right.counts[b]]),
-        )
-        keys[end : end + len(block)] = block.keys
-        counts[end : end + len(block)] = block.counts
-        if states is not None:
-            states[end : end + len(block)] = block.states
-        end += len(block)
-    keys.resize(end, refcheck=False)
-    counts.resize(end, refcheck=False)
-    if states is None:
-        return Run(keys, keys.view(np.uint64).reshape(-1, 1), counts)
-    states.resize((end, words), refcheck=False)
-    return Run(keys, states, counts)
+    """One run with the states of both, which are used up: little more than the result is held at any time."""
+    merged = Run()
+    while left.blocks and right.blocks:
+        # Up to the smaller of the two last keys, both runs are known to the end.
+        last = min(left.blocks[0].keys[-1], right.blocks[0].keys[-1])
+        parts = [_take_up_to(left, last), _take_up_to(right, last)]
+        parts = [part for part in parts if len(part)]
+        if len(parts) == 1:
+            merged.append(parts[0])
+        else:
+            both = Block.joined(parts)
+            merged.append(_group(both.keys, both.states, both.counts))
+    for rest in (left, right):
+        while rest.blocks:
+            merged.append(rest.blocks.popleft())
+    return merged
 
 
-def _blocks(left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> list[tuple[slice, slice]]:
-    """Cut two ascending arrays into blocks of about ``_BLOCK`` keys; equal keys are never parted."""
-    longer = left if len(left) >= len(right) else right
-    cuts = longer[_BLOCK::_BLOCK]
-    at_left = [0, *np.searchsorted(left, cuts).tolist(), len(left)]
-    at_right = [0, *np.searchsorted(right, cuts).tolist(), len(right)]
-    return [
-        (slice(a, b), slice(c, d))
-        for a, b, c, d in zip(at_left, at_left[1:], at_right, at_right[1:], strict=False)
-        if b > a or d > c
-    ]
+def _take_up_to(run: Run, last: np.int64) -> Block:
+    """Remove and return the part of the first block whose keys are at most ``last``."""
+    block = run.blocks.popleft()
+    end = int(np.searchsorted(block.keys, last, side="right"))
+    if end < len(block):
+        run.blocks.appendleft(block[end:])
+    return block[:end]
