@@ -42,7 +42,7 @@ from aiq_search.search.report import Assignment, Report
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.seeds import derive_seed
 from aiq_search.search.study import FINALISTS, Study
-from aiq_search.space import SpaceError
+from aiq_search.space import SearchSpace, SpaceError
 from aiq_search.space.check import grid
 from aiq_search.space.constraint import feasible
 
@@ -108,6 +108,14 @@ class StudyDriver:
         self._budget = options.trials
         self._since_best = 0
         self.best: TrialRecord | None = None
+
+    @staticmethod
+    def check(space: SearchSpace) -> None:
+        """Raise InputError for a sampler, pruner or grid that cannot be, before anything is written."""
+        create_pruner(space.search.pruner)
+        create_sampler(space.search.sampler, space.search.seed, conditional=False)
+        if space.search.sampler.name == "grid":
+            next(grid(space), None)
 
     # ---- the study's life ------------------------------------------------------------------------
 
@@ -198,11 +206,12 @@ class StudyDriver:
             assignment = self._ask()
             if assignment is not None:
                 return assignment
-        if self._running:
-            return None  # the barrier between phases: what follows depends on what still runs
-        if self._waiting == 0 and not self._plan_confirmations():
-            self.finished = True
-            return None
+        if self._waiting == 0:
+            if self._running:
+                return None  # the barrier between phases: what follows depends on what still runs
+            if not self._plan_confirmations():
+                self.finished = True
+                return None
         self._waiting -= 1
         return self._confirm_next()
 

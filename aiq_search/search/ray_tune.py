@@ -44,7 +44,20 @@ _TUNE_ENVIRONMENT = {
 }
 
 
-class _StudySearcher(Searcher):  # type: ignore[misc]
+class _TunePart:
+    """What Tune holds of ours: one object for the whole run, and nothing of it in Tune's own state.
+
+    Tune copies and pickles its parts to restore them later; we never do, the study is the truth.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _TunePart:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _StudySearcher(_TunePart, Searcher):  # type: ignore[misc]
     """Gives Tune the driver's assignments."""
 
     def __init__(self, driver: StudyDriver, concurrency: int) -> None:
@@ -69,7 +82,7 @@ class _StudySearcher(Searcher):  # type: ignore[misc]
         """Nothing: the scheduler, which also hears of stops and errors, tells the driver."""
 
 
-class _StudyScheduler(TrialScheduler):  # type: ignore[misc]
+class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
     """Hands reports to the driver and stops what it stops."""
 
     def __init__(self, driver: StudyDriver) -> None:
@@ -123,7 +136,7 @@ class _StudyScheduler(TrialScheduler):  # type: ignore[misc]
         return all(t.status != Trial.RUNNING and not t.is_saving for t in trials)
 
 
-class _DrainStopper(Stopper):  # type: ignore[misc]
+class _DrainStopper(_TunePart, Stopper):  # type: ignore[misc]
     """Ends the Tuner once a draining study has come to rest, or has taken too long over it."""
 
     def __init__(self, driver: StudyDriver, scheduler: _StudyScheduler) -> None:

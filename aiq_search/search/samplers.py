@@ -94,9 +94,7 @@ def create_sampler(options: SamplerOptions, study_seed: int, *, conditional: boo
     given = dict(options.model_extra or {})
     check_options("search.sampler", cls, given)
     if options.name == "tpe":
-        given = {"multivariate": True, "group": conditional, "warn_independent_sampling": False, **given}
-    if options.name == "gp":
-        given = {"warn_independent_sampling": False, **given}
+        given = {"multivariate": True, "group": conditional, **given}
     try:
         return SeededSampler(lambda seed: cls(seed=seed, **given), study_seed)
     except (TypeError, ValueError) as error:

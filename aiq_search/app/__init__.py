@@ -1,0 +1,1 @@
+"""The one place that puts the rooms together; the command line and Python call it."""

@@ -1,0 +1,262 @@
+"""Running a study: the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiq_search.app.home import aiq_home
+from aiq_search.app.provenance import provenance
+from aiq_search.cluster import check_address, connected
+from aiq_search.errors import AiqError, StudyError
+from aiq_search.search import Champion, Study, StudyListener, StudyLock, TrialRecord
+from aiq_search.space import SearchSpace, load_space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aiq_search.datasets import Dataset
+    from aiq_search.tracking import Undelivered
+
+__all__ = ["SearchResult", "prepare_space", "resume_search", "run_search"]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search brought.
+
+    Attributes:
+        study: The study, to look further.
+        champion: The chosen configuration; None where nothing is feasible.
+        reason: finished, interrupted or failed.
+        message: A sentence, where there is no champion or the search stopped by itself.
+        undelivered: What MLflow has not received.
+        notes: Sentences about what was repaired or left out on the way.
+    """
+
+    study: Study
+    champion: Champion | None
+    reason: str
+    message: str | None = None
+    undelivered: Undelivered | None = None
+    notes: tuple[str, ...] = ()
+    signal: int | None = None
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Every trial."""
+        return self.study.records()
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Every trial as a row: name, state, value, metrics, parameters."""
+        from aiq_search.app.tables import trials_frame
+
+        return trials_frame(self.records)
+
+
+@dataclass
+class _Run:
+    """What a study is run with."""
+
+    study: Study
+    dataset: Dataset
+    tracking_uri: str | None
+    address: str | None
+    listeners: Sequence[StudyListener]
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare_space(
+    source: str | Path | Mapping[str, Any] | SearchSpace, overrides: Sequence[str] = ()
+) -> SearchSpace:
+    """Read a search space and check its names.
+
+    Raises:
+        SpaceError: Something in it is wrong.
+    """
+    from aiq_search.space.check import check_names
+
+    space = load_space(Path(source) if isinstance(source, str) else source, overrides)
+    check_names(space)
+    return space
+
+
+def run_search(
+    source: str | Path | Mapping[str, Any] | SearchSpace,
+    *,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    study_id: str | None = None,
+    study_storage: str | None = None,
+    tracking_uri: str | None = None,
+    data_dir: Path | None = None,
+    address: str | None = None,
+    home: Path | None = None,
+    listeners: Iterable[StudyListener] = (),
+) -> SearchResult:
+    """Run a new study to its end.
+
+    Args:
+        source: A search-space file, a document of that form, or a ``SearchSpace``.
+        overrides: Edits of the form ``dotted.key=value``.
+        trials: Number of configurations, in place of the file's.
+        study_id: The study's id; by default ``<space>-<time>-<4 hex>``.
+        study_storage: URL of a database for the trials; by default a journal in the study's folder.
+        tracking_uri: MLflow's store; by default ``MLFLOW_TRACKING_URI``, or ``./mlflow.db``.
+        data_dir: Folder of the data files.
+        address: A Ray cluster that this machine is a node of; by default one is started here.
+        home: AIQ_HOME.
+        listeners: Told of every event.
+
+    Returns:
+        The study, its champion and how it ended.
+
+    Raises:
+        InputError: The space, the data or an argument is wrong.
+        AiqError: Ray cannot be started.
+    """
+    from aiq_search.datasets import load_dataset
+    from aiq_search.search.driver import StudyDriver
+    from aiq_search.space.check import check_networks
+    from aiq_search.tracking import check_tracking_uri, redact
+
+    check_address(address)
+    if tracking_uri is not None:
+        check_tracking_uri(tracking_uri)
+    if trials is not None:
+        overrides = [*overrides, f"search.trials={trials}"]
+    space = prepare_space(source, overrides)
+    StudyDriver.check(space)
+    dataset = load_dataset(space.dataset, data_dir)
+    check_networks(space, dataset.input_shape, len(dataset.classes))
+    facts = {
+        **provenance(),
+        "dataset": dataset.description(),
+        "data_dir": None if data_dir is None else str(data_dir.resolve()),
+        "tracking_uri": None if tracking_uri is None else redact(tracking_uri),
+        "storage": study_storage,
+    }
+    study = Study.create(home or aiq_home(), space, facts, study_id)
+    return _run(_Run(study, dataset, tracking_uri, address, list(listeners)))
+
+
+def resume_search(
+    name: str,
+    *,
+    source: Path | None = None,
+    trials: int | None = None,
+    tracking_uri: str | None = None,
+    data_dir: Path | None = None,
+    address: str | None = None,
+    home: Path | None = None,
+    listeners: Iterable[StudyListener] = (),
+) -> SearchResult:
+    """Continue a study where it stands: finished trials are kept, interrupted ones go on.
+
+    Args:
+        name: Its id, or its space's name for the newest.
+        source: The search-space file again; refused where it searches something else.
+        trials: A new number of configurations in all.
+        tracking_uri: MLflow's store; by default the study's.
+        data_dir: Folder of the data files; by default the study's.
+        address: A Ray cluster that this machine is a node of.
+        home: AIQ_HOME.
+        listeners: Told of every event.
+
+    Returns:
+        The study, its champion and how it ended.
+
+    Raises:
+        StudyError: There is no such study, it is held by another driver, or what it was begun with
+            has changed.
+    """
+    from aiq_search.datasets import load_dataset
+
+    check_address(address)
+    study = Study.find(home or aiq_home(), name)
+    if source is not None:
+        _check_same_space(study, prepare_space(source))
+    if trials is not None:
+        study.document["space"]["search"]["trials"] = trials
+        study = Study(study.directory, study.document)
+    dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
+    expected = study.document["dataset"]["digest"]
+    if dataset.digest != expected:
+        raise StudyError(
+            f"study {study.id} was begun on other data: expected {study.space.dataset.name} with digest "
+            f"{expected[:12]}…, but found {dataset.digest[:12]}…; restore the data, or start a new study."
+        )
+    known_uri = study.document.get("tracking_uri")
+    uri = tracking_uri or (known_uri if known_uri and "***" not in known_uri else None)
+    return _run(_Run(study, dataset, uri, address, list(listeners)), save=trials is not None)
+
+
+def _check_same_space(study: Study, space: SearchSpace) -> None:
+    if space.fingerprint == study.document["fingerprint"]:
+        return
+    old, new = study.space.document(), space.document()
+    changed = [section for section in old if old[section] != new[section]]
+    raise StudyError(
+        f"study {study.id} searches another space: fingerprint {study.document['fingerprint']}, but the "
+        f"file's is {space.fingerprint}; they differ in {', '.join(changed)}. Start a new study, or resume "
+        "without the file."
+    )
+
+
+def _run(run: _Run, *, save: bool = False) -> SearchResult:
+    """Hold the study's lock, wire the rooms, and run."""
+    from aiq_search.app.signals import draining_on_signals
+    from aiq_search.search.driver import StudyDriver
+    from aiq_search.search.storage import cut_torn_tail
+    from aiq_search.tracking import MlflowListener, reconcile
+
+    study = run.study
+    with StudyLock(study.directory / "lock"):
+        if save:
+            study.save()
+        if not study.document.get("storage"):
+            cut = cut_torn_tail(study.journal)
+            if cut:
+                run.notes.append(f"{study.journal}: cut {cut} bytes that a crash left of an unfinished line.")
+        tracker = MlflowListener(study.directory, run.tracking_uri)
+        driver = StudyDriver(study, [*run.listeners, tracker])
+        champion, reason = None, None
+        try:
+            reconcile(study, tracker)
+            with draining_on_signals(driver) as signals:
+                driver.begin()
+                with connected(study.directory.parent.parent, run.address):
+                    from aiq_search.search.ray_tune import run_on_ray
+
+                    run_on_ray(driver, run.dataset, study.directory / "tune")
+            reason = "failed" if driver.message and not signals else None
+        except BaseException as error:
+            reason = "failed"
+            driver.message = driver.message or f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            champion = driver.end(reason)
+            undelivered = tracker.close()
+    return SearchResult(
+        study=study,
+        champion=champion,
+        reason=reason or ("finished" if driver.finished else "interrupted"),
+        message=driver.message,
+        undelivered=undelivered,
+        notes=tuple(run.notes),
+        signal=signals[0] if signals else None,
+    )
+
+
+def failure_of(result: SearchResult) -> AiqError | None:
+    """The error that a finished search amounts to, if it does."""
+    from aiq_search.errors import NothingFeasibleError
+
+    if result.reason == "failed":
+        return AiqError(result.message or "the search failed.")
+    if result.reason == "finished" and result.champion is None:
+        return NothingFeasibleError(result.message or "nothing feasible.")
+    return None

@@ -1,0 +1,96 @@
+"""Connecting to Ray, with token authentication always on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiq_search.errors import AiqError, InputError
+
+__all__ = ["check_address", "connected", "ensure_token"]
+
+
+def check_address(address: str | None) -> None:
+    """Raise InputError for an address that a search cannot be driven through."""
+    if address is not None and address.startswith(("ray://", "http://", "https://")):
+        raise InputError(
+            f"--address {address}: a search is driven from a node of the cluster, not over the network; "
+            "submit it as a job instead: aiq submit FILE."
+        )
+
+
+def ensure_token(home: Path) -> None:
+    """Turn Ray's token authentication on, with a token of our own unless the user has one.
+
+    Ray's internal ports listen on every interface, whatever it is told; the token is what keeps
+    strangers out. It lies in AIQ_HOME, readable by its owner alone.
+
+    Args:
+        home: AIQ_HOME.
+
+    Raises:
+        AiqError: Ray is imported already, without authentication.
+    """
+    if os.environ.get("RAY_AUTH_MODE") != "token" and "ray" in sys.modules:
+        raise AiqError(
+            "Ray was imported before its token authentication was turned on, and reads that only once: "
+            "set RAY_AUTH_MODE=token in the environment, or call aiq_search before importing ray."
+        )
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    path = home.resolve() / "ray.token"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+
+
+@contextmanager
+def connected(home: Path, address: str | None = None) -> Iterator[None]:
+    """Be connected to a Ray cluster while the context lasts.
+
+    Args:
+        home: AIQ_HOME.
+        address: A cluster that this machine is a node of, as host:port or ``auto``; by default one is
+            started on this machine and stopped at the end.
+
+    Raises:
+        InputError: The address cannot be used.
+        AiqError: The cluster cannot be reached or started.
+    """
+    check_address(address)
+    ensure_token(home)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    local = address in (None, "local")
+    try:
+        ray.init(
+            address="local" if local else address,
+            num_cpus=len(os.sched_getaffinity(0)) if local else None,
+            include_dashboard=False if local else None,
+            configure_logging=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise AiqError(
+            f"Ray at {address or 'this machine'} cannot be {'started' if local else 'reached'}: {reason}"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
