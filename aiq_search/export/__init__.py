@@ -4,6 +4,7 @@ from aiq_search.export.bundle import Bundle, load_bundle
 from aiq_search.export.contents import FORMATS, BundleContents
 from aiq_search.export.documents import SeedMetrics, SpreadDocument
 from aiq_search.export.errors import BundleError
+from aiq_search.export.prediction import Prediction, Predictions, predict
 from aiq_search.export.verification import Check, Verification, verify_bundle
 from aiq_search.export.writing import write_bundle
 
@@ -13,10 +14,13 @@ __all__ = [
     "BundleContents",
     "BundleError",
     "Check",
+    "Prediction",
+    "Predictions",
     "SeedMetrics",
     "SpreadDocument",
     "Verification",
     "load_bundle",
+    "predict",
     "verify_bundle",
     "write_bundle",
 ]

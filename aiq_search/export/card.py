@@ -81,9 +81,9 @@ def model_card(
     size = metrics.size
     sections = [
         f"# {architecture.name} on {metrics.dataset.options.name}",
-        "The network with the best artificial intelligence quotient (aIQ: accuracy against the entropy of "
-        "the network's firing states; Schaub and Hotaling, doi 10.3390/app131810286) that a search with "
-        f"[aiq-search](https://pypi.org/project/aiq-search) {metrics.environment['aiq_search']} found.",
+        "A network searched for its artificial intelligence quotient (aIQ: accuracy weighed with the entropy "
+        "of the network's firing states; Schaub and Hotaling, 2023, doi 10.3390/app131810286), exported by "
+        f"aiq-search {metrics.environment.get('aiq_search', '')}.",
         "## What it is",
         f"`{architecture.name}` with `{json.dumps(architecture.arguments)}`: {size.parameters:,} parameters "
         f"({size.parameters_weights:,} weights of convolutions and linear layers), {size.macs:,} "
@@ -93,10 +93,11 @@ def model_card(
         _data(preprocessing, metrics),
         "## Numbers",
         numbers_table(metrics),
-        "The first two columns are this network's; the others are mean ± standard deviation over the seeds "
-        f"with which its configuration was trained. beta = {metrics.conventions.beta:g}; states are read "
-        f"{metrics.conventions.capture} each hidden layer; {metrics.conventions.state}. The test split was "
-        "not used to choose anything. All numbers, by seed and layer: `metrics.json`.",
+        "The first two columns are this network's. The others are mean ± standard deviation over seeds with "
+        "which its configuration was trained: for validation the seeds that it was chosen by, for test fresh "
+        "ones that had no part in the choice. All numbers, by seed and layer: `metrics.json`.",
+        f"Conventions: beta = {metrics.conventions.beta:g}; states are read {metrics.conventions.capture} "
+        f"each hidden layer; a neuron is {metrics.conventions.state}.",
         "## Limits",
         _limits(metrics),
         "## How to use it",
@@ -134,12 +135,23 @@ def _limits(metrics: MetricsDocument) -> str:
             f"* Measured on this data only, with {samples:,} test samples: its accuracy has a standard error "
             f"of {_standard_error(metrics):.4f} from the choice of those samples alone.",
             "* The entropy of a layer cannot exceed log2 of the observations "
-            f"({math.log2(samples):.1f} bits for one state a sample): efficiencies compare only at the same split and size.",
+            f"({math.log2(samples):.1f} bits for one state a sample): efficiencies compare only at the same "
+            "split and size.",
+            *_choice(metrics),
             "* The probabilities are a softmax; nobody calibrated them. Whatever the input, one of the "
             "classes is answered.",
             "* `SHA256SUMS` shows damage, not forgery: whoever can change a file can change its checksum.",
         ]
     )
+
+
+def _choice(metrics: MetricsDocument) -> list[str]:
+    if len(metrics.seeds) < 2:
+        return ["* Trained with one seed: another seed may give other numbers, by several hundredths of aIQ."]
+    return [
+        f"* The best on validation of {len(metrics.seeds)} seeds: training again gives what the mean says, "
+        "not what this network reached."
+    ]
 
 
 def _standard_error(metrics: MetricsDocument) -> float:

@@ -28,8 +28,9 @@ class BundleContents:
         dataset_options: How ``dataset`` was loaded.
         beta: Weight of accuracy in aIQ.
         capture: Where states are read, "after" or "before" a layer.
-        expected: The search's own numbers for this network on the validation split (any of loss,
-            accuracy, efficiency, aiq), which the reloaded network must give again.
+        expected: The search's own numbers for this network by split and name (any of loss, accuracy,
+            efficiency, aiq), which the reloaded network must give again.
+        tolerance: How far it may be off; a trial on this machine's CPU is matched exactly.
         configuration: Mean and deviation over the configuration's seeds, by split and metric.
         seeds: What the search measured for each seed.
         source: Where the network comes from: study, trial, parameters, versions.
@@ -41,7 +42,8 @@ class BundleContents:
     dataset_options: DatasetOptions
     beta: float = 2.0
     capture: str = "after"
-    expected: Mapping[str, float] = field(default_factory=dict)
+    expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tolerance: float = 1e-4
     configuration: Mapping[str, Mapping[str, SpreadDocument]] = field(default_factory=dict)
     seeds: Sequence[SeedMetrics] = ()
     source: Mapping[str, JsonValue] = field(default_factory=dict)

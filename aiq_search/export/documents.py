@@ -156,6 +156,7 @@ class SeedMetrics(Document):
     name: str
     seed: int
     exported: bool
+    collapsed: bool = False
     metrics: dict[str, Finite]
 
 

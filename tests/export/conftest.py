@@ -34,7 +34,7 @@ def contents(digits: Dataset) -> BundleContents:
         weights=run.best_weights,
         dataset=digits,
         dataset_options=OPTIONS,
-        expected={name: measured[name] for name in ("aiq", "accuracy", "efficiency", "loss")},
+        expected={"validation": {name: measured[name] for name in ("aiq", "accuracy", "efficiency", "loss")}},
     )
 
 

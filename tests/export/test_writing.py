@@ -11,7 +11,7 @@ def test_a_bundle_gives_back_the_network_that_was_exported(contents, exported):
     assert bundle.architecture == contents.architecture
     state = bundle.model.state_dict()
     assert all(state[name].equal(weight) for name, weight in contents.weights.items())
-    assert bundle.metrics.splits["validation"].aiq == contents.expected["aiq"]
+    assert bundle.metrics.splits["validation"].aiq == contents.expected["validation"]["aiq"]
 
 
 def test_a_bundle_verifies(exported):
@@ -36,13 +36,13 @@ def test_force_replaces_a_bundle_and_nothing_else(contents, bundle):
 
 def test_a_failure_half_way_leaves_nothing_behind(contents, tmp_path):
     with pytest.raises(BundleError, match="aiq"):
-        write_bundle(tmp_path / "champion", replace(contents, expected={"aiq": 0.123}))
+        write_bundle(tmp_path / "champion", replace(contents, expected={"validation": {"aiq": 0.123}}))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_replacement_leaves_the_old_bundle(contents, bundle):
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(BundleError):
-        write_bundle(bundle, replace(contents, expected={"aiq": 0.123}), force=True)
+        write_bundle(bundle, replace(contents, expected={"validation": {"aiq": 0.123}}), force=True)
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
