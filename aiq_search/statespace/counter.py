@@ -103,6 +103,7 @@ class StateCounter:
         """Forget everything counted."""
         # One histogram a device, so that a batch is counted where it is.
         self._histograms: dict[torch.device, torch.Tensor] = {}
+        self._scratch: list[npt.NDArray[np.int64]] = []
         self._pending = _Pending()
         self._runs: list[Run] = []
         self._halvings = 0
@@ -144,7 +145,7 @@ class StateCounter:
             return
         planes = as_planes(activations.detach(), axis)
         if self._kernels is not None and self._kernels.packs(planes):
-            self._add(self._kernels.pack(planes))
+            self._add(self._kernels.pack(planes, self._scratch if self._dense else None))
         else:
             self._add(pack_states(planes))
 

@@ -72,10 +72,18 @@ def multiplicities(
     """
     total: dict[float, int] = {}
     for part in parts:
-        for seen, states in zip(*np.unique(part, return_counts=True), strict=True):
-            total[float(seen)] = total.get(float(seen), 0) + int(states)
+        if part.dtype.kind == "u" and part.dtype.itemsize <= 2:  # few values: no need to sort
+            occurrences = np.bincount(part)
+            values = np.flatnonzero(occurrences)
+            occurrences = occurrences[values]
+        else:
+            values, occurrences = np.unique(part, return_counts=True)
+        for seen, states in zip(values.tolist(), occurrences.tolist(), strict=True):
+            total[seen] = total.get(seen, 0) + states
     ascending = sorted(total.items())
-    return np.array([seen for seen, _ in ascending]), np.array([float(states) for _, states in ascending])
+    return np.array([float(seen) for seen, _ in ascending]), np.array(
+        [float(states) for _, states in ascending]
+    )
 
 
 def entropy_of(count: npt.NDArray[np.float64], states: npt.NDArray[np.float64], order: float) -> float:

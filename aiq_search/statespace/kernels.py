@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from aiq_search.statespace.packing import words_for
@@ -39,11 +40,23 @@ class Kernels:
     rows: Callable[..., None]
     increment: Callable[..., None]
 
-    def pack(self, planes: torch.Tensor) -> torch.Tensor:
-        """As ``packing.pack_states``, for a CPU tensor of a floating type."""
+    def pack(self, planes: torch.Tensor, scratch: list[npt.NDArray[np.int64]] | None = None) -> torch.Tensor:
+        """As ``packing.pack_states``, for a CPU tensor of a floating type.
+
+        Args:
+            planes: ``(outer, neurons, inner)``, contiguous.
+            scratch: Memory of an earlier call whose result is no longer needed: fresh memory costs as much
+                as the packing. Empty at first; filled here.
+        """
         outer, neurons, inner = planes.shape
         integer, limit = _AS_INTEGER[planes.dtype]
-        out = np.empty((outer * inner, words_for(neurons)), dtype=np.int64)
+        length = outer * inner
+        if scratch and len(scratch[0]) >= length:
+            out = scratch[0][:length]
+        else:
+            out = np.empty((length, words_for(neurons)), dtype=np.int64)
+            if scratch is not None:
+                scratch[:] = [out]
         bits = planes.view(integer).numpy()
         if inner == 1:
             self.rows(bits.reshape(outer, neurons), limit, out)
