@@ -1,3 +1,52 @@
 """Distributed hyperparameter search for the network with the best artificial intelligence quotient."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiq_search.app.search import SearchResult, resume_search, run_search
+    from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
+    from aiq_search.search import Study
+    from aiq_search.space import SearchSpace, load_space
+    from aiq_search.statespace import EfficiencyReport, measure
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AiqError": "errors",
+    "EfficiencyReport": "statespace",
+    "InputError": "errors",
+    "NothingFeasibleError": "errors",
+    "SearchResult": "app.search",
+    "SearchSpace": "space",
+    "Study": "search",
+    "StudyError": "errors",
+    "load_space": "space",
+    "measure": "statespace",
+    "resume_search": "app.search",
+    "run_search": "app.search",
+}
+
+__all__ = [
+    "AiqError",
+    "EfficiencyReport",
+    "InputError",
+    "NothingFeasibleError",
+    "SearchResult",
+    "SearchSpace",
+    "Study",
+    "StudyError",
+    "load_space",
+    "measure",
+    "resume_search",
+    "run_search",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import a public name when it is first used: ``aiq --help`` must not wait for torch."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"aiq_search.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

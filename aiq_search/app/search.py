@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
     from aiq_search.tracking import Undelivered
 
-__all__ = ["SearchResult", "prepare_space", "resume_search", "run_search"]
+__all__ = ["SearchResult", "failure_of", "load_data", "prepare_space", "resume_search", "run_search"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ class SearchResult:
     @property
     def trials(self) -> pd.DataFrame:
         """Every trial as a row: name, state, value, metrics, parameters."""
-        from aiq_search.app.tables import trials_frame
+        import pandas as pd
 
-        return trials_frame(self.records)
+        from aiq_search.app.look import trial_rows
+
+        return pd.DataFrame(trial_rows(self.study))
 
 
 @dataclass
@@ -82,6 +84,20 @@ def prepare_space(
     space = load_space(Path(source) if isinstance(source, str) else source, overrides)
     check_names(space)
     return space
+
+
+def load_data(space: SearchSpace, data_dir: Path | None = None) -> Dataset:
+    """Load a space's data, and check that its narrowest and widest network can be built for them.
+
+    Raises:
+        InputError: The data are missing or damaged, or do not fit the networks.
+    """
+    from aiq_search.datasets import load_dataset
+    from aiq_search.space.check import check_networks
+
+    dataset = load_dataset(space.dataset, data_dir)
+    check_networks(space, dataset.input_shape, len(dataset.classes))
+    return dataset
 
 
 def run_search(
@@ -118,9 +134,7 @@ def run_search(
         InputError: The space, the data or an argument is wrong.
         AiqError: Ray cannot be started.
     """
-    from aiq_search.datasets import load_dataset
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.space.check import check_networks
     from aiq_search.tracking import check_tracking_uri, redact
 
     check_address(address)
@@ -130,8 +144,7 @@ def run_search(
         overrides = [*overrides, f"search.trials={trials}"]
     space = prepare_space(source, overrides)
     StudyDriver.check(space)
-    dataset = load_dataset(space.dataset, data_dir)
-    check_networks(space, dataset.input_shape, len(dataset.classes))
+    dataset = load_data(space, data_dir)
     facts = {
         **provenance(),
         "dataset": dataset.description(),
@@ -239,6 +252,8 @@ def _run(run: _Run, *, save: bool = False) -> SearchResult:
             raise
         finally:
             champion = driver.end(reason)
+            study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
+            study.save()
             undelivered = tracker.close()
     return SearchResult(
         study=study,

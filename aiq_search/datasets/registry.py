@@ -22,7 +22,7 @@ from aiq_search.errors import InputError
 from aiq_search.suggest import did_you_mean
 from aiq_search.user_code import is_reference
 
-__all__ = ["DATASETS", "load_dataset"]
+__all__ = ["DATASETS", "known_shape", "load_dataset"]
 
 _TORCHVISION = {
     "cifar10": "CIFAR10",
@@ -30,6 +30,16 @@ _TORCHVISION = {
     "fashion_mnist": "FashionMNIST",
     "kmnist": "KMNIST",
     "mnist": "MNIST",
+}
+
+# Shape of a sample and number of classes, so that networks can be checked without loading anything.
+_SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
+    "digits": ((1, 8, 8), 10),
+    "fashion_mnist": ((1, 28, 28), 10),
+    "kmnist": ((1, 28, 28), 10),
+    "mnist": ((1, 28, 28), 10),
 }
 
 DATASETS: tuple[str, ...] = ("digits", *sorted(_TORCHVISION))
@@ -42,6 +52,16 @@ def check_name(name: str) -> None:
             f"dataset.name: unknown data set {name!r}; {did_you_mean(name, DATASETS)} "
             "Data of your own are named by the path of an .npz or as package.module:function."
         )
+
+
+def known_shape(name: str) -> tuple[tuple[int, ...], int] | None:
+    """Shape of a sample and number of classes of a named data set; None where only loading tells.
+
+    Raises:
+        InputError: ``name`` cannot name a data set.
+    """
+    check_name(name)
+    return _SHAPES.get(name)
 
 
 def _source(name: str, data_dir: Path) -> Callable[[], Arrays]:

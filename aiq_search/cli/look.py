@@ -1,0 +1,73 @@
+"""``aiq studies``, ``aiq trials`` and ``aiq best``: look at what is there."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiq_search.cli.options import Format, FormatOption, StudyArgument
+
+__all__ = ["best", "studies", "trials"]
+
+
+def studies(form: FormatOption = Format.TABLE) -> None:
+    """List the studies in AIQ_HOME, the oldest first."""
+    from aiq_search.app.home import aiq_home
+    from aiq_search.app.look import describe_study
+    from aiq_search.cli.output import print_rows, stderr
+    from aiq_search.search import list_studies
+
+    rows: list[dict[str, Any]] = []
+    for study in list_studies(aiq_home()):
+        row = describe_study(study)
+        if form is Format.TABLE:
+            row["created"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
+        rows.append(row)
+    if not rows and form is Format.TABLE:
+        stderr().print(f"No study in {aiq_home()} yet. Start one: aiq search search_spaces/digits.yaml")
+        return
+    columns = ["study", "created", "status", "trials", "complete", "pruned", "failed", "best_aiq"]
+    print_rows(rows, form, columns)
+
+
+def trials(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
+    """List the trials of STUDY."""
+    from aiq_search.app.home import aiq_home
+    from aiq_search.app.look import trial_rows
+    from aiq_search.cli.output import print_rows, stderr
+    from aiq_search.search import Study
+
+    found = Study.find(aiq_home(), study)
+    stderr().print(f"study {found.id}", markup=False)
+    rows = trial_rows(found)
+    columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "epochs", "feasible"]
+    columns += list(found.space.parameters)
+    if any(row["reason"] for row in rows):
+        columns.append("reason")
+    if form is Format.TABLE:
+        rows = [{k: int(v) if k in ("parameters", "macs") else v for k, v in row.items()} for row in rows]
+    print_rows(rows, form, columns)
+
+
+def best(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
+    """Show the champion of STUDY, with the most accurate trial beside it."""
+    from aiq_search.app.home import aiq_home
+    from aiq_search.cli.champion import champion_view
+    from aiq_search.cli.output import print_json, print_rows, stderr, stdout
+    from aiq_search.search import Study, most_accurate
+
+    found = Study.find(aiq_home(), study)
+    champion = found.champion()
+    if form is Format.JSON:
+        print_json(champion.document())
+        return
+    if form is Format.CSV:
+        document = champion.document()
+        flat = {k: v for k, v in document.items() if not isinstance(v, dict)}
+        for split in ("validation", "test"):
+            for name, spread in document["metrics"][split].items():
+                flat |= {f"{split}/{name}/{part}": value for part, value in spread.items()}
+        print_rows([flat | document["params"]], form, [])
+        return
+    stderr().print(f"study {found.id}", markup=False)
+    stdout().print(champion_view(champion, most_accurate(found.records())))

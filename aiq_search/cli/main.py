@@ -1,0 +1,63 @@
+"""``aiq``: its commands, and how an error leaves it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from aiq_search.cli import export, look, search, space, ui
+from aiq_search.errors import AiqError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="aiq",
+    help="Search for the neural network with the best artificial intelligence quotient (aIQ).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_SEARCH, _LOOK, _TAKE = "Search", "Look", "Take home and measure"
+
+app.command(rich_help_panel=_SEARCH)(search.search)
+app.command(rich_help_panel=_SEARCH)(search.resume)
+app.add_typer(space.app, name="space", rich_help_panel=_SEARCH)
+app.command(rich_help_panel=_LOOK)(look.studies)
+app.command(rich_help_panel=_LOOK)(look.trials)
+app.command(rich_help_panel=_LOOK)(look.best)
+app.command(rich_help_panel=_LOOK)(ui.ui)
+app.command(rich_help_panel=_TAKE)(export.export)
+app.command(rich_help_panel=_TAKE)(export.verify)
+app.command(rich_help_panel=_TAKE)(export.predict)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from aiq_search import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error on purpose becomes one message and an exit code."""
+    try:
+        app()
+    except AiqError as error:
+        print(f"aiq: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`aiq trials | head`); there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,213 @@
+"""A search as it runs: a live view on a terminal, a line an event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from aiq_search.cli.output import number
+from aiq_search.search.events import (
+    EpochEnded,
+    Event,
+    Phase,
+    PhaseStarted,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialStarted,
+    TrialState,
+)
+
+__all__ = ["SearchView", "search_view"]
+
+_TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
+
+
+class _Tally:
+    """What a view knows: counts, the best so far, what runs."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(TrialState, 0)
+        self.running: dict[Any, tuple[TrialStarted, int, float | None]] = {}
+        self.params: dict[Any, Any] = {}
+        self.best: tuple[str, TrialEnded] | None = None
+        self.phase: PhaseStarted | None = None
+        self.done = 0
+        self.since = time.monotonic()
+
+    def take(self, event: Event) -> bool:
+        """Note an event; whether it brought a new best."""
+        match event:
+            case PhaseStarted():
+                self.phase, self.done, self.since = event, event.done, time.monotonic()
+            case TrialStarted():
+                self.running[event.key] = (event, 0, None)
+            case EpochEnded() if event.key in self.running:
+                started, _, _ = self.running[event.key]
+                self.running[event.key] = (started, event.epoch, event.metrics.get("aiq"))
+            case TrialEnded():
+                known = self.running.pop(event.key, None)
+                self.counts[event.state] += 1
+                self.done += 1
+                return self._is_best(known[0].name if known else str(event.key), event)
+        return False
+
+    def _is_best(self, name: str, event: TrialEnded) -> bool:
+        if event.state is not TrialState.COMPLETE or not event.feasible or event.collapsed:
+            return False
+        if event.key.phase is not Phase.EXPLORE:
+            return False  # lucky seeds are no better configurations
+        if self.best is not None and event.metrics["aiq"] <= self.best[1].metrics["aiq"]:
+            return False
+        self.best = (name, event)
+        return True
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time that the phase still takes, at the pace so far."""
+        if self.phase is None:
+            return None
+        fresh = self.done - self.phase.done
+        left = self.phase.total - self.done
+        return None if fresh <= 0 else max(0.0, (time.monotonic() - self.since) / fresh * left)
+
+
+def _best_line(name: str, event: TrialEnded) -> str:
+    m = event.metrics
+    return (
+        f"{name}: aIQ {m['aiq']:.4f}, accuracy {m['accuracy']:.4f}, efficiency {m['efficiency']:.4f}, "
+        f"{int(m['parameters']):,} parameters"
+    )
+
+
+class SearchView:
+    """A line an event, for logs and pipes.
+
+    Args:
+        console: Where the lines go.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tally = _Tally()
+
+    def __enter__(self) -> SearchView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to put away."""
+
+    def on_event(self, event: Event) -> None:
+        """Print what happened, in one line."""
+        names = {key: started.name for key, (started, _, _) in self._tally.running.items()}
+        is_best = self._tally.take(event)
+        match event:
+            case StudyStarted():
+                self._line(f"{'resumed' if event.resumed else 'started'} study {event.study}")
+            case PhaseStarted():
+                self._line(f"{_TITLES[event.phase]}: {event.total} trials, {event.done} of them done")
+            case TrialEnded():
+                self._line(self._ended(names.get(event.key, str(event.key)), event, is_best))
+            case StudyEnded():
+                self._line(f"{event.reason} study {event.study}")
+
+    def _ended(self, name: str, event: TrialEnded, is_best: bool) -> str:
+        total = self._tally.phase.total if self._tally.phase else 0
+        said = f"[{self._tally.done}/{total}] {name} {event.state}"
+        if event.metrics:
+            m = event.metrics
+            said += f" aIQ {m['aiq']:.4f} accuracy {m['accuracy']:.4f} efficiency {m['efficiency']:.4f}"
+            said += f" parameters {int(m['parameters'])} epochs {event.epochs}"
+        if event.collapsed:
+            said += " collapsed"
+        if event.feasible is False and event.state is TrialState.COMPLETE:
+            said += " infeasible"
+        if event.reason:
+            said += f" ({event.reason})"
+        return said + (" best so far" if is_best else "")
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+class _LiveView(SearchView):
+    """A view that draws itself anew, for terminals."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self._task = self._progress.add_task("starting", total=None, left="")
+        self._live = Live(console=console, refresh_per_second=8, get_renderable=self._draw, transient=True)
+
+    def __enter__(self) -> SearchView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        self._live.stop()
+
+    def on_event(self, event: Event) -> None:
+        """Note what happened; a new best and a failure also stay on the screen."""
+        started = self._tally.running.get(getattr(event, "key", None))
+        is_best = self._tally.take(event)
+        match event:
+            case StudyStarted():
+                self._console.print(Text(f"study {event.study}", style="bold"))
+            case PhaseStarted():
+                self._progress.reset(self._task, total=event.total, completed=event.done)
+                self._progress.update(self._task, description=_TITLES[event.phase])
+            case TrialEnded() if event.state is TrialState.FAIL:
+                name = started[0].name if started else str(event.key)
+                self._console.print(Text(f"{name} failed: {event.reason}", style="red"))
+        if is_best and self._tally.best is not None:
+            self._console.print(Text(_best_line(*self._tally.best), style="green"))
+        self._progress.update(self._task, completed=self._tally.done, left=self._left())
+
+    def _left(self) -> str:
+        seconds = self._tally.seconds_left
+        if seconds is None:
+            return ""
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes}:{rest:02d} left"
+
+    def _draw(self) -> Group:
+        counts = self._tally.counts
+        line = Text.assemble(
+            (f"{counts[TrialState.COMPLETE]} complete", "green"),
+            "  ",
+            (f"{counts[TrialState.PRUNED]} pruned", "yellow"),
+            "  ",
+            (f"{counts[TrialState.FAIL]} failed", "red" if counts[TrialState.FAIL] else "dim"),
+            "  ",
+            (f"{len(self._tally.running)} running", "cyan"),
+        )
+        best = "none feasible yet" if self._tally.best is None else _best_line(*self._tally.best)
+        return Group(self._progress, line, self._running_table(), Text(f"best so far  {best}", style="bold"))
+
+    def _running_table(self) -> Table:
+        drawn = Table(box=None, show_header=False, padding=(0, 2))
+        for started, epoch, aiq in list(self._tally.running.values())[:8]:
+            params = "  ".join(f"{k.partition('.')[2]}={number(v)}" for k, v in started.params.items())
+            score = "" if aiq is None else f"aIQ {aiq:.4f}"
+            drawn.add_row(
+                started.name, f"epoch {epoch}", score, Text(params, style="dim", overflow="ellipsis")
+            )
+        return drawn
+
+
+def search_view(console: Console) -> SearchView:
+    """The view that fits where it is shown."""
+    return _LiveView(console) if console.is_terminal else SearchView(console)
