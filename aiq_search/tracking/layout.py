@@ -29,9 +29,12 @@ __all__ = [
     "epoch_points",
     "experiment_description",
     "experiment_tags",
+    "objective",
     "parent_tags",
+    "question",
     "study_description",
     "text",
+    "widths",
 ]
 
 STATUS = {
@@ -41,6 +44,7 @@ STATUS = {
     TrialState.FAIL: "FAILED",
 }
 LONGEST_TAG = 4000  # characters; MLflow takes 8000, older servers 5000
+SHOWN = ("aiq", "accuracy", "efficiency")
 ONCE = ("parameters", "parameters_weights", "macs")
 
 
@@ -167,34 +171,55 @@ def ended_points(event: TrialEnded, epochs: Sequence[EpochEnded]) -> list[Point]
     return _points(once, now, 0) + _points(chosen, now, step)
 
 
-def best_so_far(ends: Sequence[TrialEnded]) -> list[Point]:
+def objective(document: Mapping[str, Any]) -> tuple[str, int]:
+    """Number that trials are ranked by, and its sign: 1 if more is better, else -1.
+
+    With several objectives it is aIQ, as for the champion.
+
+    >>> objective({"space": {"objective": {"minimize": "loss"}}}), objective({})
+    (('loss', -1), ('aiq', 1))
+    """
+    rule = (document.get("space") or {}).get("objective") or {}
+    named = [
+        (name, sign) for key, sign in (("maximize", 1), ("minimize", -1)) for name in _list(rule.get(key))
+    ]
+    return named[0] if len(named) == 1 else ("aiq", 1)
+
+
+def _list(value: object) -> list[str]:
+    return (
+        [value] if isinstance(value, str) else [str(x) for x in value] if isinstance(value, Sequence) else []
+    )
+
+
+def best_so_far(ends: Sequence[TrialEnded], document: Mapping[str, Any]) -> list[Point]:
     """Numbers of the best network so far, a point an improvement; the step is how many trials had ended.
 
     Only complete, feasible trials of the exploring phase count.
     """
+    name, sign = objective(document)
     points: list[Point] = []
     best = -math.inf
     explored = [e for e in ends if e.key.phase is Phase.EXPLORE]
     for step, event in enumerate(explored, start=1):
-        value = event.metrics.get("aiq") if event.value is None else event.value
+        value = event.metrics.get(name) if event.value is None else event.value
         if event.state is not TrialState.COMPLETE or event.feasible is False or value is None:
             continue
-        if value > best:
-            best = value
+        if sign * value > best:
+            best = sign * value
             points += _points(event.metrics, milliseconds(event.time), step)
     return points
 
 
 def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list[Point]:
     """Numbers of the champion as ``aiq best --format json`` gives them: means over its seeds."""
-    numbers: dict[str, float] = {}
-    for split, prefix in (("validation", ""), ("test", "test/")):
-        for name, value in (champion.get("metrics", {}).get(split) or {}).items():
-            mean = value.get("mean") if isinstance(value, Mapping) else value
-            if isinstance(mean, int | float):
-                numbers[prefix + name] = mean
-            elif isinstance(value, Mapping) and name == "mean":
-                numbers |= {prefix + k: v for k, v in value.items()}
+    metrics = champion.get("metrics") or {}
+    numbers = {
+        prefix + name: spread["mean"]
+        for split, prefix in (("validation", ""), ("test", "test/"))
+        for name, spread in (metrics.get(split) or {}).items()
+        if name in SHOWN
+    }
     numbers |= {k: champion[k] for k in ONCE if isinstance(champion.get(k), int | float)}
     return _points(numbers, milliseconds(time), step)
 
@@ -242,7 +267,7 @@ def experiment_description(space: str, document: Mapping[str, Any]) -> str:
     """Markdown above the table of runs: what is searched, and how to read it."""
     return "\n".join(
         [
-            f"**Search space `{space}`**: which network uses its neurons best? {_question(document)}",
+            f"**Search space `{space}`**: which network uses its neurons best? {question(document)}",
             "",
             "Each study is one run; open it (▸) for its trials, and a trial for its confirmations on fresh "
             "seeds. Show the columns `aiq`, `accuracy`, `efficiency` and `parameters`: on a study they are "
@@ -262,7 +287,7 @@ def study_description(document: Mapping[str, Any], space: str) -> str:
     rows = [f"| `{name}` | {_range(rule)} |" for name, rule in parameters.items()]
     return "\n".join(
         [
-            f"**Study `{document.get('study')}`** over `{space}`. {_question(document)}",
+            f"**Study `{document.get('study')}`** over `{space}`. {question(document)}",
             "",
             "`aiq`, `accuracy`, `efficiency` here are the best so far (their charts show the way there), "
             "at the end the champion's. Children are the trials; a trial's own children repeat it.",
@@ -274,13 +299,14 @@ def study_description(document: Mapping[str, Any], space: str) -> str:
     )
 
 
-def _question(document: Mapping[str, Any]) -> str:
+def question(document: Mapping[str, Any]) -> str:
     """One sentence: network, data, objective, constraints."""
     space = document.get("space") or {}
     dataset = document.get("dataset") or {}
     model = (space.get("model") or {}).get("name", "a network")
-    objective = space.get("objective") or {}
-    constraints = " and ".join(objective.get("constraints") or [])
+    rule = space.get("objective") or {}
+    goals = [f"{verb} {name}" for verb in ("maximize", "minimize") for name in _list(rule.get(verb))]
+    constraints = " and ".join(rule.get("constraints") or [])
     sizes = (
         f" ({dataset['train']} examples to train, {dataset['validation']} to choose, "
         f"{dataset['test']} to judge)"
@@ -288,15 +314,8 @@ def _question(document: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"`{model}` on `{dataset.get('name', 'data')}`{sizes}, maximizing "
-        f"{_names(objective.get('maximize', 'aiq'))} with β = {document.get('beta', 2)}"
-        f"{', where ' + constraints if constraints else ''}."
-    )
-
-
-def _names(value: object) -> str:
-    return (
-        value if isinstance(value, str) else " and ".join(map(str, value)) if isinstance(value, list) else ""
+        f"`{model}` on `{dataset.get('name', 'data')}`{sizes}: {', '.join(goals) or 'maximize aiq'} with "
+        f"β = {document.get('beta', 2)}{', where ' + constraints if constraints else ''}."
     )
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from aiq_search.search.events import Event
-from aiq_search.tracking.outbox import Outbox, Undelivered
+from aiq_search.tracking.outbox import FilesWritten, Happening, Outbox, Undelivered
 from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri, redact
 
 __all__ = ["MlflowListener"]
@@ -44,7 +44,7 @@ class MlflowListener:
         self.tracking_uri = check_tracking_uri(tracking_uri or default_tracking_uri())
         self.directory = directory
         self._outbox = Outbox(directory, busy_timeout=BUSY)
-        self._unwritten: deque[Event] = deque()
+        self._unwritten: deque[Happening] = deque()
         self._process: subprocess.Popen[str] | None = None
         self._looked = -CHECK_EVERY
         self._closed = False
@@ -63,7 +63,11 @@ class MlflowListener:
         """Keep an event for MLflow. Returns at once and never raises."""
         self.put([event])
 
-    def put(self, events: Iterable[Event]) -> int:
+    def attach(self, study: str, folder: Path) -> None:
+        """Keep the files of a folder with the study's run in MLflow, once it is there."""
+        self.put([FilesWritten(study, str(folder.absolute()), time.time())])
+
+    def put(self, events: Iterable[Happening]) -> int:
         """Keep events for MLflow; returns how many the outbox did not know."""
         self._unwritten.extend(events)
         new = 0

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiq_search.search.events import (
     EpochEnded,
@@ -31,7 +31,7 @@ from aiq_search.search.events import (
 )
 from aiq_search.tracking.uri import redact
 
-__all__ = ["Letter", "Outbox", "Undelivered", "event_id", "owner_of"]
+__all__ = ["FilesWritten", "Letter", "Outbox", "Undelivered", "event_id", "owner_of"]
 
 FILE = "outbox.sqlite"
 
@@ -51,9 +51,21 @@ CREATE INDEX IF NOT EXISTS by_owner ON events (owner, row);
 CREATE TABLE IF NOT EXISTS runs (owner TEXT PRIMARY KEY, run_id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+
+
+@dataclass(frozen=True)
+class FilesWritten:
+    """A folder is to be kept with the study's run: its report, its pictures. Not search's event but ours."""
+
+    study: str
+    folder: str
+    time: float
+
+
+Happening: TypeAlias = Event | FilesWritten
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (StudyStarted, PhaseStarted, TrialStarted, EpochEnded, TrialEnded, StudyEnded)
+    for kind in (StudyStarted, PhaseStarted, TrialStarted, EpochEnded, TrialEnded, StudyEnded, FilesWritten)
 }
 
 
@@ -63,7 +75,7 @@ class Letter:
 
     row: int
     owner: str
-    event: Event
+    event: Happening
 
 
 @dataclass(frozen=True)
@@ -92,12 +104,16 @@ class Undelivered:
         )
 
 
-def owner_of(event: Event) -> str:
+def owner_of(event: Happening) -> str:
     """Whose run an event belongs to: the trial's key, or the study's id."""
-    return event.study if isinstance(event, StudyStarted | PhaseStarted | StudyEnded) else str(event.key)
+    return (
+        event.study
+        if isinstance(event, StudyStarted | PhaseStarted | StudyEnded | FilesWritten)
+        else str(event.key)
+    )
 
 
-def event_id(event: Event) -> str:
+def event_id(event: Happening) -> str:
     """Identity of an event: the same for the same happening, however often it is told.
 
     A trial starts, ends and sees each epoch once; a study may be taken up, and a trial resumed, many
@@ -118,15 +134,17 @@ def event_id(event: Event) -> str:
             what = f"study/{time:.6f}"
         case StudyEnded(time=time):
             what = f"over/{time:.6f}"
+        case FilesWritten(time=time):
+            what = f"files/{time:.6f}"
     return f"{owner_of(event)}/{what}"
 
 
-def encode(event: Event) -> str:
+def encode(event: Happening) -> str:
     """Write an event as JSON, without credentials."""
     return redact(json.dumps(dataclasses.asdict(event), default=_as_plain))
 
 
-def decode(kind: str, payload: str) -> Event:
+def decode(kind: str, payload: str) -> Happening:
     """Read an event back from ``encode``."""
     fields = json.loads(payload)
     if "key" in fields:
@@ -136,7 +154,7 @@ def decode(kind: str, payload: str) -> Event:
         fields["phase"] = Phase(fields["phase"])
     if "state" in fields:
         fields["state"] = TrialState(fields["state"])
-    event: Event = _KINDS[kind](**fields)
+    event: Happening = _KINDS[kind](**fields)
     return event
 
 
@@ -175,7 +193,7 @@ class Outbox:
         """Close the file; the outbox cannot be used afterwards."""
         self._connection.close()
 
-    def put(self, events: Iterable[Event]) -> int:
+    def put(self, events: Iterable[Happening]) -> int:
         """Append events; known ones are left as they are. Returns how many were new."""
         rows = [(event_id(e), owner_of(e), type(e).__name__, e.time, encode(e)) for e in events]
         with self._transaction() as connection:
@@ -193,7 +211,7 @@ class Outbox:
         )
         return [Letter(row, owner, decode(kind, payload)) for row, owner, kind, payload in rows]
 
-    def history(self, kind: type[Event] | None = None, owner: str | None = None) -> list[Letter]:
+    def history(self, kind: type[Any] | None = None, owner: str | None = None) -> list[Letter]:
         """All events ever put, delivered or not, in order; of one kind or of one owner if asked."""
         rows = self._ask(
             "SELECT row, owner, kind, payload FROM events WHERE (?1 IS NULL OR owner = ?1) "

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow.entities import (
@@ -34,7 +35,7 @@ from aiq_search.search.events import (
     TrialState,
 )
 from aiq_search.tracking import layout
-from aiq_search.tracking.outbox import Letter, Outbox
+from aiq_search.tracking.outbox import FilesWritten, Letter, Outbox
 from aiq_search.tracking.uri import artifact_root, redact
 
 __all__ = ["Recorder", "RefusedError"]
@@ -100,6 +101,9 @@ class Recorder:
             self._refresh(started)
         if any(isinstance(e, StudyStarted) for e in events):
             self._log_dataset(run_id, started.document)
+        for event in events:
+            if isinstance(event, FilesWritten):
+                self._log_files(run_id, Path(event.folder))
         ends = [e for e in events if isinstance(e, StudyEnded)]
         if ends and isinstance(events[-1], StudyEnded):
             self.write_parent(ends[-1])
@@ -131,7 +135,9 @@ class Recorder:
         """Add to the study's run how its best network improved since the last time."""
         written = int(self._outbox.fact("best") or 0)
         ends = [x.event for x in self._outbox.history(TrialEnded)]
-        points = layout.best_so_far([e for e in ends if isinstance(e, TrialEnded)])
+        points = layout.best_so_far(
+            [e for e in ends if isinstance(e, TrialEnded)], self._study_started().document
+        )
         points = [p for p in points if p.step > written]
         if points:
             self._log(self._runs[self.study], points, {}, {})
@@ -228,6 +234,12 @@ class Recorder:
             self._ask(lambda: self._client.update_run(run_id, status))
         else:
             self._ask(lambda: self._client.set_terminated(run_id, status, end))
+
+    def _log_files(self, run_id: str, folder: Path) -> None:
+        if folder.is_dir():
+            self._ask(lambda: self._client.log_artifacts(run_id, str(folder)))
+        else:
+            _log.warning("%s is gone: it cannot be kept in MLflow", folder)
 
     def _log_dataset(self, run_id: str, document: Mapping[str, Any]) -> None:
         dataset = document.get("dataset") or {}

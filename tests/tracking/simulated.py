@@ -24,7 +24,7 @@ from aiq_search.search.events import (
 from aiq_search.search.record import TrialRecord
 
 STUDY = "lenet-5-digits-20260102-030405-beef"
-START = 1_767_322_245.0  # 2026-01-02 03:04:05 UTC
+START = 1_767_322_245.0
 LAYERS = ("conv1", "conv2", "fc")
 
 
@@ -77,7 +77,7 @@ def epoch_metrics(widths: Sequence[int], epoch: int, rng: random.Random) -> dict
     size = math.prod(widths) ** (1 / len(widths))
     accuracy = min(0.995, 1 - 0.6 / size - 0.25 / epoch + rng.gauss(0, 0.004))
     layers = {
-        f"efficiency/{n}": min(0.99, 8.4 / (w + 8) + rng.gauss(0, 0.01))
+        f"efficiency/{n}": min(0.99, 8.2 / w, 8.4 / (w + 8) + rng.gauss(0, 0.01))
         for n, w in zip(LAYERS, widths, strict=True)
     }
     efficiency = math.prod(layers.values()) ** (1 / len(layers))
@@ -224,7 +224,7 @@ def confirmations(
     explored: Sequence[SimulatedTrial], finalists: int = 2, seeds: int = 3
 ) -> list[SimulatedTrial]:
     """The best configurations again, on fresh seeds."""
-    complete = [t for t in explored if t.state is TrialState.COMPLETE]
+    complete = [t for t in explored if t.state is TrialState.COMPLETE and t.ended().feasible]
     best = sorted(complete, key=lambda t: -t.history[t.chosen - 1]["aiq"])[:finalists]
     start = max(t.start for t in explored) + 1
     return [
@@ -261,7 +261,8 @@ def study_ended(
             "params": best.params,
             "metrics": {
                 split: {
-                    n: {"mean": metrics[n], "sd": 0.01, "n": 4} for n in ("aiq", "accuracy", "efficiency")
+                    n: {"mean": metrics["aiq" if n == "objective" else n], "sd": 0.01, "n": 4}
+                    for n in ("aiq", "accuracy", "efficiency", "objective")
                 }
                 for split in ("validation", "test")
             },

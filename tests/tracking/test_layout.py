@@ -117,16 +117,25 @@ def test_the_command_s_credentials_are_not_in_the_tags() -> None:
 
 def test_the_best_so_far_only_rises_and_skips_the_infeasible() -> None:
     made = trials(30)
-    points = [p for p in layout.best_so_far([t.ended() for t in made]) if p.name == "aiq"]
+    points = [p for p in layout.best_so_far([t.ended() for t in made], document()) if p.name == "aiq"]
     assert [p.value for p in points] == sorted(p.value for p in points)
     feasible = [t.ended() for t in made if t.state is TrialState.COMPLETE and t.ended().feasible]
     assert points[-1].value == max(e.value or 0 for e in feasible)
+
+
+def test_the_best_so_far_falls_where_less_is_better() -> None:
+    made = [dataclasses.replace(t.ended(), value=t.ended().metrics["loss"]) for t in trials(30)]
+    rule = {"space": {"objective": {"minimize": "loss"}}}
+    points = [p.value for p in layout.best_so_far(made, rule) if p.name == "loss"]
+    assert points == sorted(points, reverse=True)
+    assert len(points) > 1
 
 
 def test_the_champion_s_means_are_the_parent_s_last_numbers() -> None:
     champion = study_ended(trials(3)).champion
     assert champion is not None
     points = layout.champion_points(champion, 1.0, 3)
+    assert "objective" not in {p.name for p in points}
     assert {"aiq", "accuracy", "efficiency", "test/aiq", "parameters", "macs"} <= {p.name for p in points}
 
 

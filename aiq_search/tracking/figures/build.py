@@ -1,0 +1,60 @@
+"""All pictures of a study, in the order in which they tell its story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiq_search.tracking.figures import champion, layers, parameters, progress, tradeoff
+from aiq_search.tracking.figures.facts import StudyFacts
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from aiq_search.tracking.reconcile import RecordedStudy
+
+__all__ = ["Picture", "build_figures"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its name (of the artifact), its title and how to read it."""
+
+    name: str
+    title: str
+    caption: str
+    figure: go.Figure
+
+
+def build_figures(
+    study: RecordedStudy | StudyFacts,
+    champion_trial: int | None = None,
+    view: champion.ChampionView | None = None,
+) -> list[Picture]:
+    """Draw a study.
+
+    Args:
+        study: The study, or what was read of it.
+        champion_trial: Number of the exploring trial whose configuration won.
+        view: What only the champion's network can tell.
+
+    Returns:
+        Pictures for which the study has enough trials; others are left out.
+    """
+    facts = study if isinstance(study, StudyFacts) else StudyFacts(study, champion_trial)
+    seen = view or champion.ChampionView()
+    drawn = [
+        ("tradeoff", "Accuracy against efficiency", tradeoff.accuracy_and_efficiency(facts)),
+        ("size", "aIQ against size", tradeoff.aiq_and_parameters(facts)),
+        ("finalists", "Finalists on fresh seeds", champion.finalists(facts)),
+        ("layers", "Efficiency layer by layer", layers.layer_efficiencies(facts)),
+        ("importances", "Which parameters mattered", parameters.importances(facts)),
+        ("slices", "What each parameter does", parameters.slices(facts)),
+        ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),
+        ("progress", "Best so far", progress.best_so_far(facts)),
+        ("rungs", "Who was stopped early", progress.rungs(facts)),
+        ("learning", "How the champion learned", champion.learning_curves(facts)),
+        ("confusion", "What the champion mistakes", champion.confusion(facts, seen)),
+        ("states", "What the champion's neurons do", champion.frequent_states(facts, seen)),
+    ]
+    return [Picture(name, title, made[1], made[0]) for name, title, made in drawn if made]

@@ -1,0 +1,188 @@
+"""The winner: finalists with their spread, and the champion from the inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from aiq_search.tracking.figures.facts import StudyFacts
+from aiq_search.tracking.figures.style import BEST, BLUE, GREY, ORANGE, figure, style
+
+__all__ = ["ChampionView", "confusion", "finalists", "frequent_states", "learning_curves"]
+
+STATES = 12  # most frequent states that are shown of a layer
+NEURONS = 64  # neurons that are shown of a layer
+
+
+@dataclass(frozen=True)
+class ChampionView:
+    """What only the champion's network itself can tell, measured on the validation split.
+
+    Attributes:
+        confusion: Counts, a row a true class, a column a predicted one.
+        states: By layer, its most frequent states, the most frequent first: which neurons fire, and
+            the share of observations in that state.
+    """
+
+    confusion: Sequence[Sequence[int]] = ()
+    states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
+
+
+def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
+    """Finalists on fresh seeds: each seed, mean and standard deviation, and the value that elected them."""
+    found = facts.finalists
+    if not found:
+        return None
+    name = facts.objective
+    labels = [facts.label(f.explored) for f in found]
+    seeds = go.Scatter(
+        x=[v for f in found for v in f.values(name)],
+        y=[label for f, label in zip(found, labels, strict=True) for _ in f.confirmed],
+        text=[facts.hover(r) + f"<br>seed {r.seed}" for f in found for r in f.confirmed],
+        mode="markers",
+        name="fresh seed",
+        marker={"size": 8, "color": BLUE, "opacity": 0.6},
+        hovertemplate="%{text}<extra></extra>",
+    )
+    first = go.Scatter(
+        x=[facts.sign * facts.score(f.explored) for f in found],
+        y=labels,
+        mode="markers",
+        name="when exploring",
+        marker={"size": 11, "symbol": "diamond-open", "color": ORANGE, "line": {"width": 2}},
+        hovertemplate="exploring: %{x:.4f}<extra>%{y}</extra>",
+    )
+    mean = go.Scatter(
+        x=[f.mean(name) for f in found],
+        y=labels,
+        error_x={"type": "data", "array": [f.deviation(name) for f in found], "thickness": 2, "width": 6},
+        mode="markers",
+        name="mean ± standard deviation",
+        marker={"size": 12, "symbol": "line-ns", "color": BEST, "line": {"width": 3, "color": BEST}},
+        hovertemplate="mean %{x:.4f}<extra>%{y}</extra>",
+    )
+    drawn = figure([seeds, first, mean], f"validation {name}", "", height=150 + 46 * len(found))
+    drawn.update_yaxes(autorange="reversed")
+    return drawn, _verdict(facts)
+
+
+def _verdict(facts: StudyFacts) -> str:
+    found, name = facts.finalists, facts.objective
+    drop = sum(facts.score(f.explored) - facts.sign * f.mean(name) for f in found) / len(found)
+    text = (
+        f"Finalists trained again on {max(len(f.confirmed) for f in found)} fresh seeds. On average they "
+        f"{'lost' if drop >= 0 else 'gained'} {abs(drop):.3f} against the run that elected them. "
+    )
+    if len(found) < 2:
+        return text
+    one, two = found[:2]
+    gap = facts.sign * (one.mean(name) - two.mean(name))
+    count = min(len(one.confirmed), len(two.confirmed))
+    noise = ((one.deviation(name) ** 2 + two.deviation(name) ** 2) / max(count, 1)) ** 0.5
+    clear = "more" if gap > 2 * noise else "less"
+    return text + (
+        f"The first leads the second by {gap:.3f}, {clear} than twice the standard error of that difference "
+        f"({noise:.3f})" + ("." if clear == "more" else ": more seeds would be needed to tell them apart.")
+    )
+
+
+def learning_curves(facts: StudyFacts) -> tuple[go.Figure, str] | None:
+    """Losses, and aIQ with its parts, over the champion's epochs."""
+    record = facts.champion_run
+    if record is None or not record.history:
+        return None
+    drawn = make_subplots(1, 2, horizontal_spacing=0.09)
+    sides = {"loss": 1, "train_loss": 1, "aiq": 2, "accuracy": 2, "efficiency": 2}
+    for (name, side), color in zip(sides.items(), (BLUE, ORANGE, BEST, "#009e73", "#b8a800"), strict=True):
+        column = record.history.get(name)
+        if column:
+            trace = go.Scatter(
+                x=list(range(1, len(column) + 1)), y=list(column), name=name, mode="lines+markers"
+            )
+            trace.line.color = color
+            drawn.add_trace(trace, 1, side)
+    style(drawn, 380)
+    drawn.update_xaxes(title="epoch", rangemode="tozero")
+    if record.epoch is not None:
+        drawn.add_vline(x=record.epoch, line={"color": GREY, "dash": "dash", "width": 1})
+    text = f"{facts.label(record)}, seed {record.seed}. The dashed line is epoch {record.epoch}, the lowest "
+    loss = record.history.get("loss", [])
+    text += "validation loss: all numbers and the weights are those of that epoch."
+    if record.epoch is not None and loss and record.epoch >= len(loss):
+        text += " It is the last one: the network may still improve with more epochs."
+    return drawn, text
+
+
+def confusion(facts: StudyFacts, view: ChampionView) -> tuple[go.Figure, str] | None:
+    """The champion's confusion matrix on the validation split."""
+    if not view.confusion:
+        return None
+    names = [
+        str(c) for c in (facts.document.get("dataset") or {}).get("classes") or range(len(view.confusion))
+    ]
+    shares = [[n / max(1, sum(row)) for n in row] for row in view.confusion]
+    # The diagonal would take the whole scale: mistakes are what one wants to see.
+    wrong = [[0.0 if i == j else s for j, s in enumerate(row)] for i, row in enumerate(shares)]
+    heat = go.Heatmap(
+        z=wrong,
+        x=names,
+        y=names,
+        text=[[str(n) if n else "" for n in row] for row in view.confusion],
+        texttemplate="%{text}" if len(names) <= 20 else None,
+        textfont={"size": 11},
+        colorscale=[[0, "rgba(138,143,152,0.06)"], [1, BEST]],
+        showscale=False,
+        customdata=shares,
+        hovertemplate="%{y} taken for %{x}: %{text} (%{customdata:.1%})<extra></extra>",
+    )
+    drawn = figure([heat], "predicted", "true class", height=480)
+    drawn.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    drawn.update_xaxes(type="category", showgrid=False)
+    pairs = [(s, i, j) for i, row in enumerate(wrong) for j, s in enumerate(row)]
+    share, i, j = max(pairs)
+    worst = (
+        f" Most often {names[i]} is taken for {names[j]} ({share:.1%})."
+        if share > 0
+        else " No mistake at all."
+    )
+    return drawn, f"Counts on the validation split; the colour is the share of mistakes in a row.{worst}"
+
+
+def frequent_states(facts: StudyFacts, view: ChampionView) -> tuple[go.Figure, str] | None:
+    """The most frequent states of each hidden layer: which neurons fire together, and how often."""
+    layers = {name: list(states)[:STATES] for name, states in view.states.items() if states}
+    if not layers:
+        return None
+    drawn = make_subplots(
+        len(layers), 1, vertical_spacing=0.3 / len(layers), subplot_titles=[f"layer {n}" for n in layers]
+    )
+    for row, states in enumerate(layers.values(), start=1):
+        drawn.add_trace(
+            go.Heatmap(
+                z=[[int(on) for on in list(pattern)[:NEURONS]] for pattern, _ in states],
+                y=[f"{i}. {share:.1%}" for i, (_, share) in enumerate(states, start=1)],
+                colorscale=[[0, "rgba(138,143,152,0.15)"], [1, BLUE]],
+                showscale=False,
+                xgap=1,
+                ygap=1,
+                zmin=0,
+                zmax=1,
+                hovertemplate="neuron %{x}: %{z}<extra>%{y}</extra>",
+            ),
+            row,
+            1,
+        )
+    style(drawn, 90 + sum(70 + 20 * len(s) for s in layers.values()))
+    drawn.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    drawn.update_xaxes(showgrid=False, dtick=1 if max(len(s[0][0]) for s in layers.values()) <= 16 else None)
+    drawn.update_xaxes(title="neuron", row=len(layers))
+    covered = {name: sum(share for _, share in states) for name, states in layers.items()}
+    said = ", ".join(f"{share:.0%} of {name}" for name, share in covered.items())
+    return drawn, (
+        "A row is a state (blue fires) with its share of the observations. These rows cover "
+        f"{said}. Even shares over many states are what efficiency rewards; a column that never changes "
+        "is a neuron that carries nothing."
+    )

@@ -1,0 +1,114 @@
+"""How the search went: best so far, and who was stopped where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from aiq_search.search.events import TrialState
+from aiq_search.tracking.figures.facts import StudyFacts
+from aiq_search.tracking.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
+
+if TYPE_CHECKING:
+    from aiq_search.search.record import TrialRecord
+
+__all__ = ["best_so_far", "rungs"]
+
+
+def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
+    """The best objective so far, over trials and over time."""
+    ended = sorted((r for r in facts.complete if r.ended is not None), key=lambda r: r.ended or 0)
+    if not ended:
+        return None
+    begin = min(r.started or r.ended or 0 for r in ended)
+    best: list[TrialRecord] = []
+    for record in ended:
+        better = not best or facts.score(record) > facts.score(best[-1])
+        best.append(record if record.feasible is not False and better else (best[-1] if best else record))
+    minutes = [((r.ended or 0) - begin) / 60 for r in ended]
+    drawn = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
+    for column, x in ((1, list(range(1, len(ended) + 1))), (2, minutes)):
+        points = trials(x, [_shown(facts, r) for r in ended], [facts.hover(r) for r in ended], "trial", BLUE)
+        line = go.Scatter(
+            x=x,
+            y=[_shown(facts, r) for r in best],
+            mode="lines",
+            line={"color": BEST, "width": 2.5, "shape": "hv"},
+            name="best so far",
+            hoverinfo="skip",
+        )
+        for trace in (points, line):
+            trace.showlegend = column == 1
+            drawn.add_trace(trace, 1, column)
+    style(drawn, 400)
+    drawn.update_xaxes(title="complete trials", col=1)
+    drawn.update_xaxes(title="minutes", col=2)
+    drawn.update_yaxes(title=f"validation {facts.objective}", col=1)
+    found = next(i for i, r in enumerate(ended) if r is best[-1])
+    later = len(ended) - found - 1
+    text = (
+        f"The best trial was number {found + 1} of {len(ended)} complete ones, after {minutes[found]:.1f} of "
+        f"{minutes[-1]:.1f} minutes. "
+    )
+    if later > len(ended) / 2:
+        return (
+            drawn,
+            text + "The second half of the search brought nothing better: a shorter one would have done.",
+        )
+    if later < len(ended) / 10:
+        return drawn, text + "The curve still rose near its end: more trials may find a better one."
+    return drawn, text
+
+
+def _shown(facts: StudyFacts, record: TrialRecord) -> float:
+    return facts.sign * facts.score(record)
+
+
+def rungs(facts: StudyFacts) -> tuple[go.Figure, str] | None:
+    """The objective by epoch of every trial: who was stopped where."""
+    name = facts.objective
+    with_history = [r for r in facts.explored if len(r.history.get(name, ())) > 0]
+    if not any(r.state is TrialState.PRUNED for r in with_history):
+        return None
+    states = (
+        (TrialState.COMPLETE, "complete", BLUE),
+        (TrialState.PRUNED, "stopped early", GREY),
+        (TrialState.FAIL, "failed", BAD),
+    )
+    traces = []
+    for state, label, color in states:
+        chosen = [r for r in with_history if r.state is state]
+        if not chosen:
+            continue
+        x: list[int | None] = []
+        y: list[float | None] = []
+        texts: list[str] = []
+        for record in chosen:  # one trace for all, with gaps: thousands of traces would never draw
+            column = record.history[name]
+            x += [*range(1, len(column) + 1), None]
+            y += [*(round(v, 4) for v in column), None]
+            texts += [facts.label(record)] * (len(column) + 1)
+        traces.append(
+            go.Scatter(
+                x=x,
+                y=y,
+                text=texts,
+                mode="lines+markers",
+                marker={"size": 4},
+                line={"color": color, "width": 1.2},
+                opacity=0.7,
+                name=f"{label} ({len(chosen)})",
+                hovertemplate="%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
+            )
+        )
+    drawn = figure(traces, "epoch", f"validation {name}", height=420)
+    run = sum(r.epochs for r in with_history)
+    longest = max(r.epochs for r in with_history)
+    pruned = sum(r.state is TrialState.PRUNED for r in with_history)
+    return drawn, (
+        f"{pruned} of {len(with_history)} trials were stopped early, so that the search ran {run:,} epochs "
+        f"instead of up to {longest * len(with_history):,}. Lines that end early belong to trials that "
+        "did worse than others at the same epoch."
+    )

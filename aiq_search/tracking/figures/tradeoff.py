@@ -1,0 +1,145 @@
+"""Accuracy against efficiency, and aIQ against size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from aiq_search.tracking.figures.facts import StudyFacts
+from aiq_search.tracking.figures.style import BEST, BLUE, GREY, ORANGE, figure, trials
+
+if TYPE_CHECKING:
+    from aiq_search.search.record import TrialRecord
+
+__all__ = ["accuracy_and_efficiency", "aiq_and_parameters", "pareto_front"]
+
+
+def pareto_front(
+    records: Sequence[TrialRecord], x: str = "efficiency", y: str = "accuracy"
+) -> list[TrialRecord]:
+    """Records that no other beats in ``x`` and ``y`` at once, by growing ``x``."""
+    front: list[TrialRecord] = []
+    best = -np.inf
+    for record in sorted(records, key=lambda r: (-r.metrics[x], -r.metrics[y])):
+        if record.metrics[y] > best:
+            best = record.metrics[y]
+            front.append(record)
+    return front[::-1]
+
+
+def accuracy_and_efficiency(facts: StudyFacts) -> tuple[go.Figure, str] | None:
+    """Accuracy against efficiency with lines of equal aIQ and the Pareto front."""
+    shown = [r for r in facts.complete if {"accuracy", "efficiency"} <= set(r.metrics)]
+    if not shown:
+        return None
+    efficiency = np.array([r.metrics["efficiency"] for r in shown])
+    accuracy = np.array([r.metrics["accuracy"] for r in shown])
+    # Untrained networks at the accuracy of chance would squeeze all others into one line.
+    named = [
+        r.metrics["accuracy"] for r in shown if r is facts.champion or r.key.number in facts.confirmed_origins
+    ]
+    low = min([float(np.quantile(accuracy, 0.1)), *named])
+    reach = max(float(accuracy.max()) - low, 0.02)
+    x = _padded(float(efficiency.min()), float(efficiency.max()))
+    y = (max(0.0, low - 0.15 * reach), min(1.0, float(accuracy.max()) + 0.08 * reach) + 0.005)
+    front = pareto_front(shown)
+    line = go.Scatter(
+        x=[r.metrics["efficiency"] for r in front],
+        y=[r.metrics["accuracy"] for r in front],
+        mode="lines",
+        name="Pareto front",
+        line={"color": ORANGE, "width": 2, "shape": "vh"},
+        hoverinfo="skip",
+    )
+    traces = [*_equal_aiq(facts.beta, x, y), line, *_points(facts, shown, "efficiency", "accuracy")]
+    drawn = figure(traces, "network efficiency", "validation accuracy", xaxis_range=x, yaxis_range=y)
+    hidden = int((accuracy < y[0]).sum())
+    text = (
+        f"{len(front)} of {len(shown)} complete trials lie on the Pareto front: none is both more accurate "
+        "and more efficient. Along a grey line aIQ is the same; up and right is better."
+    )
+    more = (
+        f" {hidden} less accurate trials lie below the picture (double-click to see all)." if hidden else ""
+    )
+    return drawn, text + more
+
+
+def _equal_aiq(beta: float, x: tuple[float, float], y: tuple[float, float]) -> list[go.Scatter]:
+    """Lines of equal aIQ: accuracy = (aIQ^(beta + 1) / efficiency)^(1 / beta)."""
+    corners = [(a**beta * e) ** (1 / (beta + 1)) for a in y for e in x]
+    step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2) if (max(corners) - min(corners)) / s <= 9)
+    levels = np.arange(np.ceil(min(corners) / step) * step, max(corners), step)
+    e = np.linspace(max(x[0], 1e-3), x[1], 80)
+    lines: list[go.Scatter] = []
+    for level in levels:
+        a = (level ** (beta + 1) / e) ** (1 / beta)
+        inside = (a >= y[0]) & (a <= y[1])
+        if inside.sum() < 2:
+            continue
+        labels = [""] * int(inside.sum())
+        labels[-1] = f"{level:.2f}"
+        lines.append(
+            go.Scatter(
+                x=e[inside],
+                y=a[inside],
+                mode="lines+text",
+                text=labels,
+                textposition="top left",
+                textfont={"size": 10, "color": GREY},
+                line={"color": GREY, "width": 1, "dash": "dot"},
+                opacity=0.6,
+                name="equal aIQ",
+                legendgroup="equal",
+                showlegend=not lines,
+                hoverinfo="skip",
+            )
+        )
+    return lines
+
+
+def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
+    """The aIQ against the number of parameters."""
+    shown = [r for r in facts.complete if {"aiq", "parameters"} <= set(r.metrics)]
+    if not shown:
+        return None
+    drawn = figure(
+        _points(facts, shown, "parameters", "aiq"), "parameters", "validation aIQ", xaxis_type="log"
+    )
+    drawn.update_xaxes(exponentformat="none", separatethousands=True, dtick=1)
+    best = facts.champion
+    big = max(shown, key=lambda r: r.metrics["parameters"])
+    text = "Each point is a complete trial; further left is smaller, further up is better."
+    if best is not None and big.metrics["parameters"] > best.metrics["parameters"]:
+        times = big.metrics["parameters"] / best.metrics["parameters"]
+        text += (
+            f" The champion has {best.metrics['parameters']:,.0f} parameters, {times:,.0f} times fewer than "
+            "the largest network tried."
+        )
+    return drawn, text
+
+
+def _points(facts: StudyFacts, shown: Sequence[TrialRecord], x: str, y: str) -> list[go.Scatter]:
+    """Trials by kind, the champion last and on top."""
+    winner = facts.champion
+    final = facts.confirmed_origins
+    kinds: list[tuple[str, str, list[TrialRecord], dict[str, Any]]] = [
+        ("misses a constraint", GREY, [r for r in shown if r.feasible is False], {"symbol": "circle-open"}),
+        ("trial", BLUE, [r for r in shown if r.feasible is not False and r.key.number not in final], {}),
+        ("finalist", ORANGE, [r for r in shown if r.key.number in final], {"size": 11, "symbol": "diamond"}),
+        ("champion", BEST, [r for r in shown if r is winner], {"size": 17, "symbol": "star", "opacity": 1}),
+    ]
+    return [
+        trials(
+            [r.metrics[x] for r in rs], [r.metrics[y] for r in rs], [facts.hover(r) for r in rs], name, c, **m
+        )
+        for name, c, rs, m in kinds
+        if rs
+    ]
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    room = max(high - low, 0.05) * 0.06
+    return max(0.0, low - room), min(1.02, high + room)
