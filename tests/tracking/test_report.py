@@ -1,0 +1,189 @@
+"""The report: one file, no network, and sentences that are true."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aiq_search.search.events import TrialState
+from aiq_search.tracking import MlflowListener, story
+from aiq_search.tracking.figures import StudyFacts, build_figures
+from aiq_search.tracking.report import publish, write_pictures, write_report
+from tests.tracking.conftest import runs_of
+from tests.tracking.simulated import (
+    STUDY,
+    SimulatedStudy,
+    SimulatedTrial,
+    simulated_study,
+    study_ended,
+    study_started,
+    trials,
+)
+from tests.tracking.test_recorder import deliver
+
+
+def study_of(records: list[Any], **document: Any) -> Any:
+    whole = SimulatedStudy([]).document | document
+    return SimpleNamespace(id=STUDY, document=whole, records=lambda: records)
+
+
+def without_plotly(page: str) -> str:
+    return re.sub(r'<script type="application/octet-stream".*?</script>', "", page, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(simulated_study(30), tmp_path_factory.mktemp("report") / "new" / "r.html").read_text()
+
+
+def test_it_asks_for_nothing_outside_itself(page: str) -> None:
+    text = without_plotly(page)
+    assert not re.search(r"""(src|href)=|url\(|@import|fetch\(|https?://(?!\*\*\*)""", text)
+    assert "default-src 'none'" in text
+
+
+def test_it_is_small(page: str) -> None:
+    assert len(page.encode()) < 3e6
+
+
+def test_it_names_the_winner_its_numbers_and_the_commands(page: str) -> None:
+    facts = StudyFacts(simulated_study(30))
+    assert facts.champion is not None
+    assert facts.label(facts.champion) in page
+    assert f"{facts.champion.metrics['parameters']:,.0f}" in page
+    for command in (f"aiq export {STUDY}", f"aiq resume {STUDY}", "aiq verify", f"aiq ui {STUDY}"):
+        assert command in page
+
+
+def test_it_holds_no_credentials(page: str) -> None:
+    assert "lovelace" not in page
+
+
+def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script>"
+    records = [dataclasses.replace(t.record(), reason=evil) for t in trials(12)]
+    for record in records:
+        record.params["model.activation"] = evil  # type: ignore[index]
+    rules = SimulatedStudy([]).document["space"]["parameters"]
+    rules = rules | {"model.activation": {"type": "categorical", "choices": [evil, "elu"]}}
+    study = study_of(records, space={"name": evil, "parameters": rules}, git_commit=evil)
+    text = write_report(study, tmp_path / "r.html", findings=[evil]).read_text()
+    assert "<script>alert" not in text
+
+
+@pytest.mark.parametrize(
+    ("records", "headline"),
+    [
+        ([], "No trial is complete yet"),
+        ([SimulatedTrial(0, state=TrialState.FAIL).record()], "No trial is complete yet"),
+        (
+            [dataclasses.replace(SimulatedTrial(0).record(), feasible=False)],
+            "No network met every constraint",
+        ),
+    ],
+)
+def test_a_study_without_a_winner_has_a_report_that_says_so(
+    tmp_path: Path, records: list[Any], headline: str
+) -> None:
+    assert headline in write_report(study_of(records), tmp_path / "r.html").read_text()
+
+
+def test_the_champion_s_document_has_the_last_word() -> None:
+    made = trials(12)
+    champion = study_ended(made).champion
+    assert champion is not None
+    facts = StudyFacts(SimulatedStudy(made), champion["trial"])
+    mean = champion["metrics"]["validation"]["aiq"]["mean"]
+    assert story.numbers(facts, champion, "validation")["aiq"] == (mean, 0.01, 4)
+    assert f"{mean:.3f} ± 0.010" in story.headline(facts, champion)
+
+
+def test_the_story_counts_every_trial() -> None:
+    facts = StudyFacts(SimulatedStudy(trials(30)))
+    assert story.sentences(facts, None)[0] == (
+        "30 configurations were tried: 18 trained to the end, 9 stopped early, 3 failed."
+    )
+
+
+def test_the_price_of_the_champion_is_told_in_points_and_times() -> None:
+    small, big = SimulatedTrial(0).record(), SimulatedTrial(1).record()
+    small = dataclasses.replace(
+        small,
+        value=0.9,
+        metrics=dict(small.metrics) | {"accuracy": 0.95, "parameters": 100, "parameters_weights": 80},
+    )
+    big = dataclasses.replace(
+        big,
+        value=0.5,
+        metrics=dict(big.metrics) | {"accuracy": 0.99, "parameters": 100_000, "parameters_weights": 90_000},
+    )
+    told = " ".join(story.sentences(StudyFacts(study_of([small, big])), None))
+    assert "4.00 points better" in told
+    assert "1,000 times as many parameters (1,125 times" in told
+
+
+def test_a_best_at_the_edge_of_its_range_is_a_finding() -> None:
+    records = [SimulatedTrial(n, widths=(2, 20 + n, 20 + n)).record() for n in range(12)]
+    told = " ".join(story.findings(StudyFacts(study_of(records))))
+    assert "model.conv1 at the lower edge of its range (2)" in told
+    assert "model.fc at" not in told
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"state": TrialState.FAIL}, "12 of 12 trials failed"),
+        ({"collapsed": True}, "12 trials collapsed"),
+        ({"feasible": False}, "No trial met every constraint"),
+        ({}, "partly luck until it is confirmed"),
+    ],
+)
+def test_what_went_wrong_is_a_finding(change: dict[str, Any], said: str) -> None:
+    records = [dataclasses.replace(SimulatedTrial(n).record(), **change) for n in range(12)]
+    assert said in " ".join(story.findings(StudyFacts(study_of(records))))
+
+
+def test_each_picture_is_a_page_of_its_own(tmp_path: Path) -> None:
+    pictures = build_figures(simulated_study(12))
+    written = write_pictures(pictures, tmp_path / "pictures")
+    assert [p.name for p in written][:2] == ["01-tradeoff.html", "02-size.html"]
+    for path, picture in zip(written, pictures, strict=True):
+        text = without_plotly(path.read_text())
+        assert f'<figure id="{picture.name}">' in text
+        assert "https://" not in text
+
+
+def test_report_pictures_and_study_are_kept_with_the_study_s_run(
+    study_directory: Path, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    listener = MlflowListener(study_directory, store)
+    monkeypatch.setattr(listener, "_keep_delivering", lambda: None)
+    listener.put([study_started()])
+    publish(simulated_study(12), listener)
+    deliver(listener.outbox, store)
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(store)
+    run = runs_of(store)[STUDY].info.run_id
+    assert {a.path for a in client.list_artifacts(run)} == {"report.html", "pictures", "study.json"}
+    assert len(client.list_artifacts(run, "pictures")) == 9
+    copy = Path(client.download_artifacts(run, "study.json", str(tmp_path))).read_text()
+    assert json.loads(copy)["study"] == STUDY
+    assert "lovelace" not in copy
+
+
+def test_a_folder_that_is_gone_holds_up_nothing(
+    study_directory: Path, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    listener = MlflowListener(study_directory, store)
+    monkeypatch.setattr(listener, "_keep_delivering", lambda: None)
+    listener.put([study_started()])
+    listener.attach(STUDY, tmp_path / "gone")
+    deliver(listener.outbox, store)
+    assert not listener.outbox.undelivered()
