@@ -43,7 +43,7 @@ def export(
         typer.echo("Without ONNX: it needs pip install 'aiq-search[onnx]'.", err=True)
     result = export_study(study, output, trial=trial, formats=chosen, force=force, data_dir=data_dir)
     typer.echo(f"{result.record.name} of study {result.study}", err=True)
-    _show_checks(result.verification, sys.stderr)
+    _show_checks(result.verification, err=True)
     typer.echo(result.directory)
 
 
@@ -67,7 +67,7 @@ def verify(
         checks = [{"check": c.name, "passed": c.passed, "detail": c.detail} for c in verification.checks]
         typer.echo(json.dumps({"bundle": str(directory), "checks": checks}, indent=2))
     else:
-        _show_checks(verification, sys.stdout)
+        _show_checks(verification, err=False)
 
 
 def predict(
@@ -94,15 +94,9 @@ def _check_format(given: str, known: tuple[str, ...]) -> None:
         raise InputError(f"--format: unknown format {given!r}; {did_you_mean(given, known)}")
 
 
-def _show_checks(verification: Verification, stream: object) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=False)
+def _show_checks(verification: Verification, *, err: bool) -> None:
     for check in verification.checks:
-        sign = "[green]ok[/]" if check.passed else "[yellow]--[/]"
-        table.add_row(sign, check.name, check.detail)
-    Console(file=stream, soft_wrap=True).print(table)  # type: ignore[arg-type]
+        typer.echo(f"{'ok' if check.passed else '--'}  {check.name}: {check.detail}", err=err)
 
 
 def _show_predictions(predictions: Predictions, output_format: str) -> None:

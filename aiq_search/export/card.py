@@ -97,7 +97,7 @@ def model_card(
         "which its configuration was trained: for validation the seeds that it was chosen by, for test fresh "
         "ones that had no part in the choice. All numbers, by seed and layer: `metrics.json`.",
         f"Conventions: beta = {metrics.conventions.beta:g}; states are read {metrics.conventions.capture} "
-        f"each hidden layer; a neuron is {metrics.conventions.state}.",
+        f"each hidden layer; {metrics.conventions.state}.",
         "## Limits",
         _limits(metrics),
         "## How to use it",

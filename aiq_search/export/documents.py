@@ -184,7 +184,7 @@ class Conventions(Document):
         "parameters: every trainable number; parameters_weights: weights of convolutions and linear layers"
     )
     state: str = (
-        "on where a neuron's output is above 0; one state a sample (linear) or a position (convolution); "
+        "a neuron is on where its output is above 0; one state a sample (linear) or position (convolution); "
         "efficiency of a layer: Shannon entropy of its states in bits over its neurons; of the network: "
         "geometric mean over its hidden layers; aIQ: (accuracy^beta * efficiency)^(1 / (beta + 1))"
     )

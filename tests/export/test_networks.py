@@ -1,0 +1,148 @@
+"""Bundles of other networks and data than the one that the other tests take apart."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.errors import InputError
+from aiq_search.export import BundleContents, load_bundle, predict, verify_bundle, write_bundle
+from aiq_search.models import Architecture
+
+USER_CODE = """
+import numpy as np
+import torch
+from torch import nn
+
+def network(input_shape, classes, hidden=5):
+    alpha = float(torch.linspace(0, 1, 3)[2])  # needs real memory: no meta device
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ELU(alpha), nn.Linear(hidden, classes))
+
+def untraceable(input_shape, classes):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.output = nn.Linear(64, 4), nn.Linear(4, classes)
+        def forward(self, x):
+            x = self.hidden(x.flatten(1))
+            return self.output(x if len(x) % 2 else -x)
+    return Counting()
+"""
+
+
+def _contents(architecture, dataset, options, seed=0):
+    torch.manual_seed(seed)
+    return BundleContents(
+        architecture=architecture,
+        weights=architecture.build().state_dict(),
+        dataset=dataset,
+        dataset_options=options,
+    )
+
+
+@pytest.fixture
+def table(tmp_path):
+    random = np.random.default_rng(0)
+    path = tmp_path / "table.npz"
+    np.savez(
+        path,
+        x_train=random.normal(size=(80, 4)) * [1, 10, 100, 1000],
+        y_train=np.arange(80) % 3,
+        classes=["low", "middle", "high"],
+    )
+    options = DatasetOptions(name=str(path))
+    return load_dataset(options), options
+
+
+def test_a_table_is_taken_as_float32_features(table, tmp_path):
+    dataset, options = table
+    contents = _contents(Architecture("mlp", {"hidden1": 3}, (4,), 3), dataset, options)
+    write_bundle(tmp_path / "champion", contents)
+    verify_bundle(tmp_path / "champion")
+    np.save(tmp_path / "x.npy", np.array([1.0, 20.0, 300.0, 4000.0]))
+    (answer,) = predict(load_bundle(tmp_path / "champion"), [tmp_path / "x.npy"]).answers
+    assert answer.label in ("low", "middle", "high")
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("activation", ["elu", "gelu", "leaky_relu", "relu", "silu", "tanh"])
+def test_every_activation_is_exported_in_every_format(digits, tmp_path, activation):
+    arguments = {"hidden1": 4, "activation": activation, "batch_norm": True, "dropout": 0.2}
+    contents = _contents(
+        Architecture("mlp", arguments, digits.input_shape, 10), digits, DatasetOptions(name="digits")
+    )
+    assert write_bundle(tmp_path / "champion", contents).checks
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lenet_5_is_exported_in_every_format(tmp_path, channels):
+    random = np.random.default_rng(0)
+    path = tmp_path / "images.npz"
+    images = random.integers(0, 256, (60, channels, 28, 24), dtype=np.uint8)
+    np.savez(path, x_train=images, y_train=np.arange(60) % 4)
+    options = DatasetOptions(name=str(path))
+    arguments = {"conv1": 2, "conv2": 3, "fc": 4, "batch_norm": True, "dropout": 0.5}
+    contents = _contents(
+        Architecture("lenet_5", arguments, (channels, 28, 24), 4), load_dataset(options), options
+    )
+    write_bundle(tmp_path / "champion", contents)
+    assert verify_bundle(tmp_path / "champion").checks
+
+
+@pytest.fixture
+def user_code(tmp_path, monkeypatch):
+    (tmp_path / "their_code_for_export.py").write_text(USER_CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "their_code_for_export"
+
+
+def test_a_users_own_network_is_exported_and_opened_where_he_allows_it(digits, user_code, tmp_path):
+    architecture = Architecture(f"{user_code}:network", {"hidden": 6}, digits.input_shape, 10)
+    write_bundle(tmp_path / "champion", _contents(architecture, digits, DatasetOptions(name="digits")))
+    with pytest.raises(InputError, match="--allow-code"):
+        verify_bundle(tmp_path / "champion", dataset=digits)
+    assert verify_bundle(tmp_path / "champion", dataset=digits, allow_code=True).checks
+
+
+def test_a_network_that_cannot_be_traced_is_exported_as_weights(digits, user_code, tmp_path):
+    architecture = Architecture(f"{user_code}:untraceable", {}, digits.input_shape, 10)
+    contents = _contents(architecture, digits, DatasetOptions(name="digits"))
+    with pytest.raises(InputError, match=r"cannot trace this network .*--format safetensors"):
+        write_bundle(tmp_path / "champion", contents)
+    assert not (tmp_path / "champion").exists()
+    write_bundle(tmp_path / "champion", contents, formats=["safetensors"])
+    present = {path.name for path in (tmp_path / "champion").iterdir()}
+    assert not present & {"model.pt2", "model.onnx", "predict.py"}
+
+
+def test_formats_that_are_not_known_are_refused_before_any_work(contents, tmp_path):
+    with pytest.raises(InputError, match='did you mean "onnx"'):
+        write_bundle(tmp_path / "champion", contents, formats=["onxn"])
+
+
+def test_onnx_without_the_extra_is_refused_before_any_work(contents, tmp_path, monkeypatch):
+    monkeypatch.setattr("aiq_search.export.onnx_file._PACKAGES", ("a_package_that_nobody_has",))
+    with pytest.raises(InputError, match="pip install"):
+        write_bundle(tmp_path / "champion", contents)
+
+
+def test_the_card_tells_of_noise_spread_and_seeds(contents, tmp_path):
+    from aiq_search.export import SeedMetrics, SpreadDocument
+
+    told = replace(
+        contents,
+        dataset_options=contents.dataset_options.model_copy(update={"label_noise": 0.25}),
+        configuration={"validation": {"aiq": SpreadDocument(mean=0.7, sd=0.01, n=3)}},
+        seeds=[
+            SeedMetrics(name=f"confirm-0001-seed-{i}", seed=i, exported=not i, metrics={}) for i in range(3)
+        ],
+    )
+    write_bundle(tmp_path / "champion", told, formats=["safetensors"])
+    card = (tmp_path / "champion" / "MODEL_CARD.md").read_text()
+    assert "25% of the training labels" in card
+    assert "0.7000 ± 0.0100 (n = 3)" in card
+    assert "The best on validation of 3 seeds" in card
+    assert "onnxruntime" not in card
