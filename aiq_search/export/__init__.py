@@ -6,7 +6,7 @@ from aiq_search.export.documents import SeedMetrics, SpreadDocument
 from aiq_search.export.errors import BundleError
 from aiq_search.export.prediction import Prediction, Predictions, predict
 from aiq_search.export.verification import Check, Verification, verify_bundle
-from aiq_search.export.writing import write_bundle
+from aiq_search.export.writing import copy_bundle, write_bundle
 
 __all__ = [
     "FORMATS",
@@ -19,6 +19,7 @@ __all__ = [
     "SeedMetrics",
     "SpreadDocument",
     "Verification",
+    "copy_bundle",
     "load_bundle",
     "predict",
     "verify_bundle",

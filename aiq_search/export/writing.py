@@ -22,7 +22,7 @@ from aiq_search.export.documents import (
 )
 from aiq_search.export.errors import BundleError
 from aiq_search.export.example import example_bytes
-from aiq_search.export.files import CHECKSUMS, checksums, new_directory
+from aiq_search.export.files import CHECKSUMS, checksums, new_directory, read_files
 from aiq_search.export.formats import run_in_batches, standalone_runner
 from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.export.onnx_file import onnx_bytes, require_onnx
@@ -32,7 +32,7 @@ from aiq_search.export.weights import load_network, weights_bytes
 from aiq_search.models import model_size
 from aiq_search.suggest import did_you_mean
 
-__all__ = ["check_formats", "write_bundle"]
+__all__ = ["check_formats", "copy_bundle", "write_bundle"]
 
 EXAMPLES = 8
 
@@ -79,6 +79,41 @@ def write_bundle(
         # The user named this code when he searched with it: it is imported here already.
         verification = verify_bundle(fresh, dataset=contents.dataset, allow_code=True)
     return Verification(directory, (as_searched, *verification.checks))
+
+
+def copy_bundle(
+    source: Path,
+    directory: Path,
+    *,
+    force: bool = False,
+    data_dir: Path | None = None,
+    with_data: bool = True,
+    allow_code: bool = False,
+) -> Verification:
+    """Copy a bundle of unknown origin, and verify the copy before it takes its name.
+
+    Args:
+        source: The bundle.
+        directory: Where to; must not exist.
+        force: Replace a bundle that is there.
+        data_dir: Folder of the data files, see ``load_dataset``.
+        with_data: Whether to check what needs the data.
+        allow_code: Whether code that the bundle names may be imported.
+
+    Returns:
+        What was verified.
+
+    Raises:
+        InputError: Something is at ``directory`` already, or there is no bundle.
+        BundleError: The bundle is damaged, unsafe, or not what its card says.
+    """
+    with new_directory(directory, force=force) as fresh:
+        files = read_files(source)
+        files[CHECKSUMS] = checksums(files)
+        for name, content in files.items():
+            (fresh / name).write_bytes(content)
+        checks = verify_bundle(fresh, data_dir=data_dir, with_data=with_data, allow_code=allow_code).checks
+    return Verification(directory, checks)
 
 
 def _files(contents: BundleContents, formats: Collection[str]) -> tuple[dict[str, bytes], Check]:
