@@ -9,6 +9,7 @@ from torch import nn
 
 from aiq_search.datasets import DatasetOptions
 from aiq_search.errors import InputError
+from aiq_search.export.card import PREDICT_SCRIPT
 from aiq_search.export.documents import (
     ArchitectureDocument,
     MetricsDocument,
@@ -67,6 +68,11 @@ def load_bundle(directory: Path, *, allow_code: bool = False) -> Bundle:
         BundleError: The bundle is damaged or unsafe.
     """
     files = read_files(directory)
+    if files.get("predict.py", PREDICT_SCRIPT.encode()) != PREDICT_SCRIPT.encode():
+        raise BundleError(
+            "predict.py: refused: it is not the script that aiq-search puts into a bundle, and would run "
+            "whatever is in it; remove it together with its line in SHA256SUMS."
+        )
     document = parse_document(ArchitectureDocument, "architecture.json", files["architecture.json"])
     preprocessing = parse_document(PreprocessingDocument, "preprocessing.json", files["preprocessing.json"])
     metrics = parse_document(MetricsDocument, "metrics.json", files["metrics.json"])

@@ -92,6 +92,13 @@ def test_a_file_that_no_bundle_has_is_refused_even_if_listed(bundle, no_network)
         load_bundle(bundle)
 
 
+def test_a_script_that_is_not_ours_is_refused(bundle, no_network):
+    script = (bundle / "predict.py").read_bytes()
+    replace_file(bundle, "predict.py", script + b"import os; os.system('touch proof')\n")
+    with pytest.raises(BundleError, match=r"predict\.py: refused: it is not the script"):
+        load_bundle(bundle)
+
+
 def test_a_missing_file_is_named(bundle, no_network):
     (bundle / "model.safetensors").unlink()
     with pytest.raises(BundleError, match=r"model\.safetensors: missing"):
