@@ -4,8 +4,12 @@ from aiq_search.statespace.capture import StateCapture
 from aiq_search.statespace.counter import StateCounter
 from aiq_search.statespace.counts import NeuronGroup, StateCounts
 from aiq_search.statespace.entropy import aiq, entropy, layer_efficiency, network_efficiency
+from aiq_search.statespace.measuring import measure
+from aiq_search.statespace.report import EfficiencyReport, LayerReport
 
 __all__ = [
+    "EfficiencyReport",
+    "LayerReport",
     "NeuronGroup",
     "StateCapture",
     "StateCounter",
@@ -13,5 +17,6 @@ __all__ = [
     "aiq",
     "entropy",
     "layer_efficiency",
+    "measure",
     "network_efficiency",
 ]

@@ -131,7 +131,7 @@ class StateCounts:
         digests = [hashlib.blake2b(digest_size=16) for _ in range(self.neurons)]
         for bits, _ in self._bits():
             # A neuron compared with its own first state is the same for a neuron and its opposite.
-            columns = np.packbits((bits != first).T, axis=1)
+            columns = np.ascontiguousarray(np.packbits(bits != first, axis=0).T)
             for digest, column in zip(digests, columns, strict=True):
                 digest.update(column.data)
         constant = {*self.always_off, *self.always_on}

@@ -1,0 +1,207 @@
+"""``aiq measure``: the state-space report of a network over a named data set."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from aiq_search.datasets import Dataset, DatasetOptions, Normalization, Split, load_dataset
+from aiq_search.errors import InputError
+from aiq_search.models import build_model
+from aiq_search.statespace import EfficiencyReport, measure
+from aiq_search.user_code import is_reference, load_function
+
+__all__ = ["Measurement", "measure_network"]
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A report, and what it was made from.
+
+    Attributes:
+        model: The network, as the user named it.
+        weights: Where its weights come from.
+        data: Name of the data set.
+        split: Name of the split.
+        samples: Size of the split.
+        parameters: All trainable numbers of the network.
+        report: The report.
+    """
+
+    model: str
+    weights: str
+    data: str
+    split: str
+    samples: int
+    parameters: int
+    report: EfficiencyReport
+
+    def document(self) -> dict[str, Any]:
+        """The measurement as a JSON document."""
+        context = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "report"}
+        return {**context, **self.report.to_dict()}
+
+
+def measure_network(
+    model: str,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    weights: Path | None = None,
+    arguments: Sequence[str] = (),
+    data_dir: Path | None = None,
+    beta: float = 2.0,
+    allow_code: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> Measurement:
+    """Measure a bundle, or a network that a function builds.
+
+    Args:
+        model: Directory of a bundle, name of a model of this package, or ``package.module:function``.
+        data: A data set's name, path of an ``.npz`` or ``package.module:function``; by default what a bundle
+            was measured on.
+        split: train, validation or test.
+        weights: A safetensors file for a network that is not a bundle; without it the weights are random
+            (seed 0).
+        arguments: ``name=value`` for the function that builds the network; values are JSON, or else text.
+        data_dir: Folder of the data files.
+        beta: Weight of the accuracy in aIQ.
+        allow_code: Whether code that a *bundle* names may be imported. What is named here may.
+        options: As of `StateCapture`.
+
+    Raises:
+        InputError: There is no such network or data, or they do not fit each other.
+    """
+    if split not in ("train", "validation", "test"):
+        raise InputError(f"--split must be train, validation or test, but is {split!r}.")
+    if Path(model).is_dir():
+        if weights is not None or arguments:
+            raise InputError(
+                f"{model} is a bundle, which brings its weights and arguments: drop --weights and --set."
+            )
+        network, dataset, normalization = _from_bundle(Path(model), data, data_dir, allow_code)
+        source = "bundle"
+    else:
+        network, dataset = _from_function(model, data, data_dir, _parsed(arguments))
+        normalization = dataset.normalization
+        source = "random, seed 0" if weights is None else str(weights)
+        if weights is not None:
+            _load_weights(network, weights)
+    samples = dataset.split(split)
+    with _explained(network, samples):
+        report = measure(network, _batches(samples, normalization), beta=beta, **options)
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return Measurement(model, source, dataset.name, split, len(samples), parameters, report)
+
+
+def _from_bundle(
+    directory: Path, data: str | None, data_dir: Path | None, allow_code: bool
+) -> tuple[nn.Module, Dataset, Normalization]:
+    from aiq_search.export import load_bundle
+
+    bundle = load_bundle(directory, allow_code=allow_code)
+    options = bundle.dataset if data is None else DatasetOptions(name=data)
+    preprocessing = bundle.preprocessing
+    normalization = Normalization(preprocessing.scale, preprocessing.shift)
+    return bundle.model, load_dataset(options, data_dir), normalization
+
+
+def _from_function(
+    model: str, data: str | None, data_dir: Path | None, arguments: Mapping[str, Any]
+) -> tuple[nn.Module, Dataset]:
+    if model.endswith((".pt2", ".pt", ".pth", ".onnx", ".safetensors")):
+        raise InputError(
+            f"{model}: a file of weights or a compiled graph has no modules whose states could be read. Give "
+            "a bundle (a directory that `aiq export` wrote), or package.module:function that builds the "
+            "network, with its weights as --weights FILE.safetensors."
+        )
+    if data is None:
+        raise InputError("Say with --data which data set to measure on; only a bundle brings its own.")
+    dataset = load_dataset(DatasetOptions(name=data), data_dir)
+    torch.manual_seed(0)
+    if not is_reference(model):
+        return build_model(model, arguments, dataset.input_shape, len(dataset.classes)), dataset
+    function = load_function(model)
+    # Given by name only: a function that takes **anything, as torchvision's do, hands it on to others.
+    named = inspect.signature(function).parameters
+    given = {"input_shape": dataset.input_shape, "classes": len(dataset.classes)}
+    known = {name: value for name, value in given.items() if name in named}
+    try:
+        network = function(**{**known, **arguments})
+    except TypeError as error:
+        raise InputError(f"{model} cannot be called with {sorted({*known, *arguments})}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{model} must return a torch.nn.Module, but gave {type(network).__name__}.")
+    return network, dataset
+
+
+def _parsed(arguments: Sequence[str]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--set takes name=value, but got {argument!r}.")
+        try:
+            parsed[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name] = value
+    return parsed
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    """Load a safetensors file, a format that holds numbers and nothing that could run."""
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"{path}: weights must be a .safetensors file; other formats can run code when loaded. Convert "
+            "with safetensors.torch.save_model(model, file) where you trust them."
+        )
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
+    except RuntimeError as error:
+        raise InputError(f"{path} does not hold the weights of this network: {error}") from error
+
+
+def _batches(split: Split, normalization: Normalization) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    shape = (-1, *[1] * (split.inputs.ndim - 2))
+    scale, shift = (
+        torch.tensor(numbers, dtype=torch.float32).reshape(shape)
+        for numbers in (normalization.scale, normalization.shift)
+    )
+    for start in range(0, len(split), _BATCH):
+        part = slice(start, start + _BATCH)
+        inputs = torch.tensor(split.inputs[part]).float()
+        yield inputs * scale + shift, torch.tensor(split.labels[part])
+
+
+@contextmanager
+def _explained(network: nn.Module, split: Split) -> Iterator[None]:
+    """Tell a network that does not fit the data from a bug, by running it on one sample."""
+    sample = torch.zeros(1, *split.inputs.shape[1:])
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(sample)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(
+            f"The network does not take this data, whose samples have shape {tuple(sample.shape[1:])}: "
+            f"{error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    yield
