@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # No network of this package comes near: what is above is a mistake, or made to exhaust the memory.
-LARGEST_NUMBER = 10_000_000
+LARGEST_NUMBER = 1_000_000
 LARGEST_SAMPLE = 2**28
 
 Length = Annotated[int, Field(ge=1, le=LARGEST_NUMBER, strict=True)]
@@ -60,7 +60,7 @@ class ArchitectureDocument(Document):
     """
 
     schema_version: Literal[1] = 1
-    name: str
+    name: Annotated[str, Field(max_length=200)]
     arguments: dict[str, JsonValue]
     input_shape: Shape
     classes: Length
@@ -68,7 +68,7 @@ class ArchitectureDocument(Document):
     @field_validator("arguments")
     @classmethod
     def _no_huge_number(cls, arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        for value in _leaves(arguments):
+        for value in _scalars(arguments):
             if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
                 raise ValueError(f"a number must be at most {LARGEST_NUMBER:,}, but one is {value}")
         return arguments
@@ -83,10 +83,13 @@ class ArchitectureDocument(Document):
         return Architecture(self.name, dict(self.arguments), self.input_shape, self.classes)
 
 
-def _leaves(value: JsonValue) -> Iterator[JsonValue]:
+def _scalars(value: JsonValue) -> Iterator[JsonValue]:
+    """Every text, number and key of a JSON document."""
     if isinstance(value, dict | list):
+        if isinstance(value, dict):
+            yield from value
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(part)
+            yield from _scalars(part)
     else:
         yield value
 
@@ -248,8 +251,12 @@ def parse_document(kind: type[Any], name: str, content: bytes) -> Any:  # noqa: 
         BundleError: The file is no such document; the message says where.
     """
     try:
-        return kind.model_validate_json(content)
+        document = kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"
         raise BundleError(f"{name}: refused: {where}: {first['msg']}.") from None
+    for value in _scalars(document.model_dump(mode="json")):
+        if isinstance(value, str) and not value.isprintable():
+            raise BundleError(f"{name}: refused: the text {value[:80]!r} has characters that no name has.")
+    return document

@@ -125,6 +125,8 @@ def check_graph(document: Any) -> Any:  # noqa: ANN401 - JSON
         if document.get("guards_code"):
             raise _refuse("it has guards, which torch runs as Python")
         module = document["graph_module"]
+        if module["graph"].get("custom_obj_values") or module.get("treespec_namedtuple_fields"):
+            raise _refuse("it has objects that are no tensors")
         nodes = [
             {**node, "target": _operator(node["target"]), "metadata": {}} for node in module["graph"]["nodes"]
         ]

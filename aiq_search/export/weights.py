@@ -101,9 +101,13 @@ def _check_header(content: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
         header: dict[str, Any] = json.loads(content[8 : 8 + length])
         header.pop("__metadata__", None)
         entries = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+        offsets = {name: tuple(entry["data_offsets"]) for name, entry in header.items()}
+        numbers = [n for name in header for n in (*entries[name][1], *offsets[name])]
+        if not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("a size that is no whole number")
         sizes = {name: _ITEM_BYTES[dtype] * prod(shape) for name, (dtype, shape) in entries.items()}
-        spans = {name: entry["data_offsets"][1] - entry["data_offsets"][0] for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        spans = {name: end - start for name, (start, end) in offsets.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BundleError(f"{NAME}: refused: not a safetensors file: its header is damaged.") from None
     for name, size in sizes.items():
         if size != spans[name]:

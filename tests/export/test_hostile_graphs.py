@@ -188,6 +188,8 @@ def _argument(kind, value):
             "does not take one tensor",
         ),
         (lambda d: d["graph_module"].update(graph=[]), "damaged"),
+        (lambda d: d["graph_module"]["graph"].update(custom_obj_values={"o": {}}), "no tensors"),
+        (lambda d: d["graph_module"].update(treespec_namedtuple_fields={"os.x": {}}), "no tensors"),
         (lambda d: d["graph_module"].update(metadata={"a": "x = 1; import os"}), "the text"),
     ],
 )
