@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from aiq_search.errors import InputError
+from aiq_search.models import Architecture, build_model, check_argument_names, model_size
+
+MNIST = {"input_shape": (1, 28, 28), "classes": 10}
+
+
+def own_model(input_shape, classes, width=3):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(28 * 28, width), torch.nn.Linear(width, classes)
+    )
+
+
+def not_a_model():
+    return "a string"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("mlp", {"hidden1": 4}),
+        ("mlp", {"hidden1": 4, "hidden2": 3, "hidden3": 2, "dropout": 0.5, "batch_norm": True}),
+        ("mlp", {"hidden1": 4, "hidden2": 3, "hidden3": 2, "depth": 2, "activation": "relu"}),
+        ("lenet_300_100", {}),
+        ("lenet_5", {"conv1": 2, "conv2": 4, "fc": 8, "batch_norm": True, "dropout": 0.1}),
+        ("tests.models.test_networks:own_model", {"width": 5}),
+    ],
+)
+def test_every_model_gives_one_logit_a_class(name, arguments):
+    model = build_model(name, arguments, **MNIST)
+    assert model(torch.randn(3, 1, 28, 28)).shape == (3, 10)
+
+
+def test_the_sizes_of_the_papers_networks_are_the_papers():
+    small = model_size(build_model("lenet_5", {"conv1": 2, "conv2": 4, "fc": 8}, **MNIST), (1, 28, 28))
+    assert small.parameters == 866
+    wide = {"conv1": 16, "conv2": 1024, "fc": 1024}
+    narrow = {"conv1": 4, "conv2": 2, "fc": 8}
+    with torch.device("meta"):
+        sizes = [model_size(build_model("lenet_5", a, **MNIST), (1, 28, 28)) for a in (wide, narrow)]
+    # The paper counts convolution weights only: without the output layer's fc * 10.
+    counts = [size.parameters_weights - 10 * a["fc"] for size, a in zip(sizes, (wide, narrow), strict=True)]
+    assert counts == [17_187_216, 556]
+
+
+def test_macs_are_counted_by_hand():
+    size = model_size(build_model("lenet_5", {"conv1": 2, "conv2": 4, "fc": 8}, **MNIST), (1, 28, 28))
+    assert size.macs == 24 * 24 * 25 * 2 + 8 * 8 * 25 * 2 * 4 + 16 * 4 * 8 + 8 * 10
+
+
+def test_measuring_the_size_leaves_the_model_as_it_was():
+    model = build_model("mlp", {"hidden1": 4, "batch_norm": True}, **MNIST)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model_size(model, (1, 28, 28))
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_same_random_state_gives_the_same_weights():
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        weights.append(build_model("mlp", {"hidden1": 4}, **MNIST).hidden1.weight)
+    assert torch.equal(*weights)
+
+
+def test_an_architecture_survives_its_document():
+    architecture = Architecture("lenet_5", {"conv1": 2}, (1, 28, 28), 10)
+    assert Architecture.from_document(architecture.document()) == architecture
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("lenet_6", {}, 'did you mean "lenet_5"'),
+        ("lenet_5", {"conv3": 3}, "no argument 'conv3'; did you mean \"conv2\""),
+        ("mlp", {"hiden1": 3}, 'did you mean "hidden1"'),
+        ("mlp", {}, "needs a width for each hidden layer"),
+        ("mlp", {"hidden1": 3, "hidden3": 3}, "missing: hidden2"),
+        ("mlp", {"hidden1": 0}, "hidden1 must be a whole number >= 1, but got 0"),
+        ("mlp", {"hidden1": True}, "hidden1 must be a whole number"),
+        ("mlp", {"hidden1": 3, "dropout": 1.0}, "0 <= dropout < 1 must hold"),
+        ("mlp", {"hidden1": 3, "activation": "rely"}, 'did you mean "relu"'),
+        ("no.such:thing", {}, "no module named 'no'"),
+        ("tests.models.test_networks:nothing", {}, "has no function 'nothing'"),
+        ("tests.models.test_networks:not_a_model", {}, "must return a torch.nn.Module, but gave str"),
+        ("tests.models.test_networks:own_model", {"depth": 3}, "takes no argument 'depth'"),
+    ],
+)
+def test_a_wrong_name_or_value_is_one_sentence(name, arguments, said):
+    with pytest.raises(InputError, match=said.replace("(", r"\(")):
+        build_model(name, arguments, **MNIST)
+
+
+def test_lenet_5_refuses_images_that_are_too_small():
+    with pytest.raises(InputError, match="at least 16x16 pixels"):
+        build_model("lenet_5", {}, (1, 8, 8), 10)
+
+
+def test_the_shape_and_the_classes_are_not_arguments_of_a_file():
+    with pytest.raises(InputError, match="takes no argument 'classes'"):
+        check_argument_names("mlp", ["classes"])

@@ -1,0 +1,181 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.datasets.dataset import Dataset, Normalization, Split
+from aiq_search.errors import InputError
+from aiq_search.models import Architecture
+from aiq_search.training import (
+    CheckpointError,
+    DivergedError,
+    TensorSplit,
+    TrainingOptions,
+    TrainingRun,
+    evaluate,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset(DatasetOptions(name="digits", validation=360, test=360))
+
+
+@pytest.fixture(scope="module")
+def narrow(digits):
+    arguments = {"hidden1": 12, "hidden2": 8, "dropout": 0.1, "batch_norm": True}
+    return Architecture("mlp", arguments, digits.input_shape, 10)
+
+
+def options(**fields):
+    return TrainingOptions(**{"epochs": 4, "batch_size": 50, "learning_rate": 0.05, **fields})
+
+
+def finish(run):
+    while not run.finished:
+        run.run_epoch()
+    return run
+
+
+def test_training_learns_digits(digits, narrow):
+    run = finish(TrainingRun(narrow, digits, options(epochs=12), seed=0))
+    test = run.evaluate_best("test")
+    assert test.accuracy > 0.9
+    assert test.samples == 360
+    assert 0 < test.efficiency < 1
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_seed_fixes_everything(digits, narrow, optimizer, schedule):
+    chosen = options(optimizer=optimizer, schedule=schedule, learning_rate=0.01)
+    first, second, other = (finish(TrainingRun(narrow, digits, chosen, seed=s)) for s in (1, 1, 2))
+    assert first.history == second.history
+    assert first.history != other.history
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_checkpoint_changes_nothing_bit_for_bit(tmp_path, digits, narrow, optimizer, epochs):
+    chosen = options(optimizer=optimizer, schedule="cosine", learning_rate=0.01)
+    whole = finish(TrainingRun(narrow, digits, chosen, seed=1))
+    interrupted = TrainingRun(narrow, digits, chosen, seed=1)
+    for _ in range(epochs):
+        interrupted.run_epoch()
+    save_checkpoint(interrupted, tmp_path / "checkpoint")
+    resumed = TrainingRun(narrow, digits, chosen, seed=99)
+    load_checkpoint(resumed, tmp_path / "checkpoint")
+    finish(resumed)
+    assert resumed.history == whole.history
+    assert resumed.best == whole.best
+    assert all(torch.equal(whole.best_weights[n], t) for n, t in resumed.best_weights.items())
+
+
+def test_the_chosen_epoch_has_the_lowest_validation_loss(digits, narrow):
+    run = finish(TrainingRun(narrow, digits, options(epochs=8, learning_rate=0.3, patience=None), seed=0))
+    losses = [result.validation.loss for result in run.history]
+    assert run.best.epoch == losses.index(min(losses)) + 1
+    model = narrow.build()
+    model.load_state_dict(run.best_weights)
+    again = evaluate(model, run.validation_split, beta=2.0)
+    assert again == run.best.validation
+
+
+def test_patience_ends_a_run_that_gets_no_better(digits, narrow):
+    run = finish(TrainingRun(narrow, digits, options(epochs=50, learning_rate=1e-9, patience=3), seed=0))
+    assert run.epoch < 50
+    assert run.epoch - run.best.epoch == 3
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_says_when(digits):
+    wild = Architecture("mlp", {"hidden1": 64, "hidden2": 64}, digits.input_shape, 10)
+    run = TrainingRun(wild, digits, options(learning_rate=1e30), seed=0)
+    with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch \d"):
+        finish(run)
+
+
+def test_every_sample_is_learnt_from_once_an_epoch(digits, narrow):
+    run = TrainingRun(narrow, digits, options(batch_size=100), seed=0)
+    batches = list(run._batches())
+    assert sorted(torch.cat(batches).tolist()) == list(range(len(digits.train)))
+
+
+def test_a_last_batch_of_one_sample_joins_the_one_before():
+    split = Split(np.random.default_rng(0).random((21, 4)).astype(np.float32), np.arange(21) % 2)
+    data = Dataset("t", split, split, split, ("a", "b"), Normalization.standardise(split.inputs), "digest")
+    architecture = Architecture("mlp", {"hidden1": 3, "batch_norm": True}, (4,), 2)
+    run = TrainingRun(architecture, data, options(batch_size=5), seed=0)
+    assert [len(batch) for batch in run._batches()] == [5, 5, 5, 6]
+    run.run_epoch()
+
+
+def test_a_collapsed_network_has_efficiency_and_aiq_zero(digits):
+    architecture = Architecture("mlp", {"hidden1": 3}, digits.input_shape, 10)
+    model = architecture.build()
+    with torch.no_grad():
+        model.hidden1.weight.zero_()
+        model.hidden1.bias.fill_(-1)
+    split = TensorSplit.of(digits.validation, digits.normalization, torch.device("cpu"))
+    measured = evaluate(model, split, beta=2.0)
+    assert measured.efficiency == 0
+    assert measured.aiq == 0
+
+
+def test_evaluating_does_not_depend_on_batches_or_change_the_model(digits, narrow, monkeypatch):
+    run = TrainingRun(narrow, digits, options(), seed=0)
+    run.run_epoch()
+    before = {n: t.clone() for n, t in run.model.state_dict().items()}
+    whole = evaluate(run.model, run.validation_split, beta=2.0)
+    monkeypatch.setattr("aiq_search.training.evaluation.BATCH_SIZE", 7)
+    small = evaluate(run.model, run.validation_split, beta=2.0)
+    assert small.layers == whole.layers
+    assert small.accuracy == whole.accuracy
+    assert math.isclose(small.loss, whole.loss, rel_tol=1e-6)
+    assert run.model.training
+    assert all(torch.equal(before[n], t) for n, t in run.model.state_dict().items())
+
+
+def test_shared_arrays_are_only_read(digits, narrow):
+    frozen = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
+    for split in (frozen.train, frozen.validation, frozen.test):
+        split.inputs.setflags(write=False)
+        split.labels.setflags(write=False)
+    with_frozen = TrainingRun(narrow, frozen, options(), seed=1).run_epoch()
+    assert with_frozen == TrainingRun(narrow, digits, options(), seed=1).run_epoch()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(digits, narrow):
+    with pytest.raises(InputError, match="sees no GPU"):
+        TrainingRun(narrow, digits, options(device="cuda"), seed=0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "other"])
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, digits, narrow, damage):
+    path = tmp_path / "checkpoint"
+    run = TrainingRun(narrow, digits, options(), seed=0)
+    run.run_epoch()
+    save_checkpoint(run, path)
+    content = path.read_bytes()
+    if damage == "other":
+        save_weights(path, {"x": torch.zeros(2)}, {"trial": "another"})
+    else:
+        path.write_bytes(
+            {"cut": content[: len(content) // 2], "empty": b"", "garbage": b"\xff" * 400}[damage]
+        )
+    with pytest.raises(CheckpointError, match="checkpoint"):
+        load_checkpoint(TrainingRun(narrow, digits, options(), seed=0), path)
+
+
+def test_weights_come_back_with_their_document(tmp_path):
+    save_weights(tmp_path / "w", {"a": torch.arange(3.0)}, {"trial": "t"})
+    weights, document = load_weights(tmp_path / "w")
+    assert torch.equal(weights["a"], torch.arange(3.0))
+    assert document == {"trial": "t"}
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
