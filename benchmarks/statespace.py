@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,18 @@ def forward(model: nn.Module, pictures: torch.Tensor, flat: bool) -> None:
 
 def engine(activations: list[list[torch.Tensor]], backend: str) -> list[float]:
     """Packing, counting and entropy of recorded activations by our counters."""
-    entropies = []
+    found = []
     for layer in activations:
         counter = StateCounter(layer[0].shape[1], backend=backend)
         for batch in layer:
             counter.update(batch, axis=1)
-        entropies.append(counter.compute().entropy)
-    return entropies
+        found.append(counter.compute().entropy)
+    return found
 
 
 def obvious(activations: list[list[torch.Tensor]]) -> list[float]:
     """The obvious way: packbits on a permuted copy, keep all rows, numpy.unique."""
-    entropies = []
+    found = []
     for layer in activations:
         rows = []
         for batch in layer:
@@ -97,8 +98,8 @@ def obvious(activations: list[list[torch.Tensor]]) -> list[float]:
             rows.append(np.packbits(copy > 0, axis=1))
         _, counts = np.unique(np.concatenate(rows), axis=0, return_counts=True)
         share = counts / counts.sum()
-        entropies.append(float(-(share * np.log2(share)).sum()))
-    return entropies
+        found.append(float(-(share * np.log2(share)).sum()))
+    return found
 
 
 def record(
@@ -130,6 +131,11 @@ def bandwidth() -> float:
     return 4 * block.numel() / min(seconds(block.sum) for _ in range(7))
 
 
+def entropies(capture: StateCapture) -> list[float]:
+    """What is left for the end: sorting what waits, and the entropy of each layer."""
+    return [states.entropy for states in capture.compute().values()]
+
+
 def capture_overhead(pictures: torch.Tensor, backend: str, pairs: int) -> tuple[float, float, float]:
     """Capture during the forward pass against the plain one, on LeNet-5.
 
@@ -149,14 +155,12 @@ def capture_overhead(pictures: torch.Tensor, backend: str, pairs: int) -> tuple[
                 for captured in (number % 2 == 0, number % 2 == 1):
                     if captured:
                         with capture:
-                            times[True] = seconds(lambda: model(batch))
+                            times[True] = seconds(partial(model, batch))
                     else:
-                        times[False] = seconds(lambda: model(batch))
+                        times[False] = seconds(partial(model, batch))
                 plain.append(times[False])
                 difference.append(times[True] - times[False])
-            rest.append(
-                seconds(lambda: [states.entropy for states in capture.compute().values()]) / (number + 1)
-            )
+            rest.append(seconds(partial(entropies, capture)) / (number + 1))
     return float(np.median(plain)), float(np.median(difference)), float(np.median(rest))
 
 
@@ -168,9 +172,9 @@ def ratio_to_obvious(activations: list[list[torch.Tensor]], pairs: int) -> dict[
     for backend in BACKENDS:
         np.testing.assert_allclose(engine(activations, backend), reference, atol=1e-9)
     for _ in range(pairs):
-        slow = seconds(lambda: obvious(activations))
+        slow = seconds(partial(obvious, activations))
         for backend in BACKENDS:
-            fast = seconds(lambda: engine(activations, backend))
+            fast = seconds(partial(engine, activations, backend))
             ratios[backend].append(slow / fast)
             ours[backend].append(fast)
     return {b: (float(np.median(ratios[b])), float(np.median(ours[b]))) for b in BACKENDS}
@@ -216,7 +220,7 @@ def merge_seconds(backend: str, pairs: int) -> float:
             if counter.compute().distinct < 999_999:
                 raise RuntimeError("Expected a million distinct states.")
             counters.append(counter)
-        times.append(seconds(lambda: counters[0].merge(counters[1])))
+        times.append(seconds(partial(counters[0].merge, counters[1])))
     return float(np.median(times))
 
 

@@ -27,7 +27,7 @@ Backend = Literal["torch", "compiled"]
 # A histogram over all states takes 8 * 2^neurons bytes: 8 MiB at most.
 _HISTOGRAM_NEURONS = 20
 # Bytes of states that wait, unsorted, for the next sorting.
-_PENDING_BYTES = 1 << 22
+_PENDING_BYTES = 6 << 20
 _FORMAT = 1
 
 
@@ -181,10 +181,11 @@ class StateCounter:
     def _flush(self) -> None:
         """Sort what is pending into a run, and merge runs that have grown alike."""
         if self._pending.length:
-            pending = [part.cpu() for part in self._pending.parts]
-            self._pending = _Pending()
-            states = pending[0] if len(pending) == 1 else torch.cat(pending)
-            self._push(group_states(states.numpy().view(np.uint64)))
+            pending, self._pending = self._pending.parts, _Pending()
+            # From here on one copy alone is alive: sorting takes several times its memory.
+            states = torch.cat([part.cpu() for part in pending]).numpy().view(np.uint64)
+            pending.clear()
+            self._push(group_states(states))
 
     def _push(self, run: Run) -> None:
         self._runs.append(run)

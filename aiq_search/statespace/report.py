@@ -102,7 +102,7 @@ class LayerReport:
                 f"ceiling log2(N) / neurons = {self.ceiling:.3f} of N = {self.observations:,} observations, "
                 f"and tells of N more than of the layer ({needed} observations would lift the ceiling to 1)."
             )
-        if self.entropy > 0 and self.seen_once > _SEEN_ONCE_LIMIT:
+        elif self.seen_once > _SEEN_ONCE_LIMIT:
             said.append(
                 f"Layer {self.name!r} has few observations: {self.seen_once:.0%} of them are in a state seen "
                 "only once, so that its entropy is underestimated. Compare it only at the same N."

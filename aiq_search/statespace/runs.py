@@ -158,6 +158,8 @@ def _group(
     starts[:1] = True
     np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=starts[1:])
     wide = states.shape[1] > 1
+    if not wide and counts is None:
+        del order  # as large as the keys, and not needed
     if wide:
         rows = states[order]
         differs = (rows[1:] != rows[:-1]).any(axis=1)
