@@ -7,9 +7,11 @@ those of its chosen epoch: where that is not the last one, they are logged once 
 
 from __future__ import annotations
 
+import getpass
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from aiq_search.tracking.uri import redact
 
 __all__ = [
     "STATUS",
+    "VIEW",
     "Point",
     "best_so_far",
     "champion_points",
@@ -30,6 +33,7 @@ __all__ = [
     "experiment_description",
     "experiment_tags",
     "objective",
+    "outcome",
     "parent_tags",
     "question",
     "study_description",
@@ -43,6 +47,7 @@ STATUS = {
     TrialState.PRUNED: "KILLED",
     TrialState.FAIL: "FAILED",
 }
+VIEW = "aiq"  # name of the view of the experiment's table
 LONGEST_TAG = 4000  # characters; MLflow takes 8000, older servers 5000
 SHOWN = ("aiq", "accuracy", "efficiency")
 ONCE = ("parameters", "parameters_weights", "macs")
@@ -99,10 +104,18 @@ def study_tags(document: Mapping[str, Any]) -> dict[str, str]:
         "aiq.capture": document.get("capture"),
         "aiq.version": versions.get("aiq-search") or versions.get("aiq_search"),
         "mlflow.source.name": "aiq search",
-        "mlflow.source.type": "PROJECT",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
         "mlflow.source.git.commit": document.get("git_commit"),
     }
     return {name: text(value) for name, value in known.items() if value is not None}
+
+
+def _user() -> str | None:
+    """Who runs this, for MLflow's column "created by"; a container may know no name."""
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return None
 
 
 def parent_tags(document: Mapping[str, Any], space: str) -> dict[str, str]:
@@ -207,7 +220,8 @@ def best_so_far(ends: Sequence[TrialEnded], document: Mapping[str, Any]) -> list
             continue
         if sign * value > best:
             best = sign * value
-            points += _points(event.metrics, milliseconds(event.time), step)
+            told = {k: v for k, v in event.metrics.items() if k in SHOWN or k in ONCE}
+            points += _points(told, milliseconds(event.time), step)
     return points
 
 
@@ -255,8 +269,15 @@ def _points(metrics: Mapping[str, float], timestamp: int, step: int) -> list[Poi
 
 
 def experiment_tags(space: str, document: Mapping[str, Any]) -> dict[str, str]:
-    """Tags of the experiment: it opens in the view for model training, not the one for GenAI."""
+    """Tags of the experiment.
+
+    It is one of model training, not of GenAI, and has a view of its table in which the columns that
+    matter are shown (MLflow hides all metrics at first); ``aiq ui`` opens it.
+    """
+    columns = [f"metrics.`{name}`" for name in (*SHOWN, "parameters", "test/aiq", "test/accuracy")]
+    columns += ["tags.`aiq.state`", "tags.`aiq.counts`"]
     return {
+        f"mlflow.sharedViewState.{VIEW}": json.dumps({"selectedColumns": columns}),
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.note.content": experiment_description(space, document),
         "aiq.space": space,
@@ -278,6 +299,18 @@ def experiment_description(space: str, document: Mapping[str, Any]) -> str:
             "* FINISHED trained to the end, KILLED was stopped early by the pruner or interrupted "
             "(`aiq.state` tells), FAILED has its reason in `aiq.reason`.",
         ]
+    )
+
+
+def outcome(document: Mapping[str, Any], champion: Mapping[str, Any]) -> str:
+    """The result in one line of Markdown; ``champion`` is the document of ``aiq best --format json``."""
+    numbers = {p.name: p.value for p in champion_points(champion, 0.0, 0)}
+    said = [f"{name} {numbers[name]:.3f}" for name in SHOWN if name in numbers]
+    said += [f"{numbers['parameters']:,.0f} parameters"] if "parameters" in numbers else []
+    name = widths(document, champion.get("params") or {}) or "the network"
+    return (
+        f"**{name} won** (trial {champion.get('trial')}, {champion.get('phase')}): {', '.join(said)}. "
+        "Among the artifacts, report.html tells why.\n\n"
     )
 
 

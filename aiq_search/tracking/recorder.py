@@ -151,6 +151,11 @@ class Recorder:
         tags = {"aiq.state": ended.reason, "aiq.counts": _counts(ended.counts)}
         if ended.message:
             tags["aiq.reason"] = layout.text(ended.message)
+        if ended.champion:
+            document = self._study_started().document
+            note = layout.outcome(document, ended.champion)
+            note += layout.study_description(document, self._study_started().space)
+            tags["mlflow.note.content"] = layout.text(note)
         step = len(self._outbox.history(TrialEnded))
         points = layout.champion_points(ended.champion, ended.time, step) if ended.champion else []
         self._log(run_id, points, {}, tags)

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from aiq_search.errors import AiqError, InputError
+from aiq_search.tracking.layout import VIEW
 from aiq_search.tracking.uri import artifact_root, check_tracking_uri, is_server, redact
 
 __all__ = ["UiServer", "page_of", "serving"]
 
 READY = 90.0  # seconds that MLflow may take to start; the first use of a database makes its tables
+TRAINING = "workflowType=machine_learning"  # MLflow opens in its view for GenAI otherwise
 AUTH = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
 
 
@@ -88,9 +90,10 @@ def page_of(server: UiServer, experiment: str | None, study: str | None = None) 
         name = urllib.parse.quote(experiment)
         found = _get(server.url, f"experiments/get-by-name?experiment_name={name}")
         experiment_id = found["experiment"]["experiment_id"]
-        page = f"{server.url}/#/experiments/{experiment_id}"
+        page = f"{server.url}/#/experiments/{experiment_id}/runs"
+        table = f"{page}?{TRAINING}&viewStateShareKey={VIEW}"
         if study is None:
-            return f"{page}/runs"
+            return table
         with suppress(OSError, KeyError, IndexError, ValueError):
             where = f"tags.`aiq.trial_key` = '{study}'"
             runs = _post(
@@ -98,8 +101,8 @@ def page_of(server: UiServer, experiment: str | None, study: str | None = None) 
                 "runs/search",
                 {"experiment_ids": [experiment_id], "filter": where, "max_results": 1},
             )
-            return f"{page}/runs/{runs['runs'][0]['info']['run_id']}"
-        return f"{page}/runs"
+            return f"{page}/{runs['runs'][0]['info']['run_id']}?{TRAINING}"
+        return table
     return server.url
 
 

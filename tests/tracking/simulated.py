@@ -249,7 +249,9 @@ def study_ended(
     counts = {str(s): sum(t.state is s for t in made) for s in TrialState}
     end = max((t.start + t.seconds for t in made), default=START) + 1
     best = max(
-        (t for t in made if t.state is TrialState.COMPLETE), key=lambda t: t.ended().value or 0, default=None
+        (t for t in made if t.state is TrialState.COMPLETE and t.ended().feasible),
+        key=lambda t: t.ended().value or 0,
+        default=None,
     )
     champion = None
     if best is not None:
@@ -257,7 +259,7 @@ def study_ended(
         champion = {
             "study": study,
             "phase": "confirm",
-            "trial": best.number,
+            "trial": best.number if best.origin is None else best.origin,
             "params": best.params,
             "metrics": {
                 split: {

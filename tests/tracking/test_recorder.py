@@ -281,6 +281,8 @@ def test_the_parent_tells_the_best_so_far_and_then_the_champion(outbox: Outbox, 
     parent = runs_of(store)[STUDY]
     assert ended.champion is not None
     assert parent.data.metrics["aiq"] == pytest.approx(ended.champion["metrics"]["validation"]["aiq"]["mean"])
+    number = ended.champion["trial"]
+    assert f"**{'-'.join(map(str, made[number].widths))} won**" in parent.data.tags["mlflow.note.content"]
     assert parent.data.tags["aiq.counts"] == "7 COMPLETE, 4 PRUNED, 1 FAIL"
     assert parent.inputs.dataset_inputs[0].dataset.digest == "0123456789abcdef"
 

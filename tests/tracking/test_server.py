@@ -16,7 +16,7 @@ import pytest
 from aiq_search.app.ui import open_ui, space_of
 from aiq_search.errors import AiqError, InputError
 from aiq_search.tracking import Outbox
-from aiq_search.tracking.server import page_of, serving
+from aiq_search.tracking.server import TRAINING, page_of, serving
 from tests.tracking.conftest import answers, runs_of, wait_until
 from tests.tracking.simulated import STUDY, whole_study
 from tests.tracking.test_recorder import deliver
@@ -67,7 +67,7 @@ def test_it_serves_the_store_and_opens_at_the_study(outbox: Outbox, store: str) 
     run = runs_of(store)[STUDY].info
     shown: list[str] = []
     with open_ui(STUDY, store, show=shown.append) as server:
-        assert shown == [f"{server.url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"]
+        assert shown == [f"{server.url}/#/experiments/{run.experiment_id}/runs/{run.run_id}?{TRAINING}"]
         assert page_of(server, "lenet-5-digits").startswith(f"{server.url}/#/experiments/{run.experiment_id}")
         assert page_of(server, "unknown") == server.url
         assert page_of(server, None) == server.url
