@@ -50,7 +50,11 @@ def load_space(source: Path | Mapping[str, Any] | SearchSpace, overrides: Sequen
     for override in overrides:
         _apply(document, override)
     try:
-        return SearchSpace.model_validate(_plain(document))
+        plain = _plain(document)
+    except ValueError as error:
+        raise SpaceError(f"{where}: {error}") from None
+    try:
+        return SearchSpace.model_validate(plain)
     except ValidationError as error:
         problems = [_sentence(where, document, problem) for problem in error.errors()]
         raise SpaceError("\n".join(dict.fromkeys(problems))) from None
@@ -92,6 +96,9 @@ def _parse(text: str, where: str) -> Any:  # noqa: ANN401
 
 def _plain(node: Any) -> Any:  # noqa: ANN401
     """The same data in Python's own types, so that nothing remembers how it was written."""
+    tag = getattr(getattr(node, "tag", None), "value", None)
+    if tag is not None and not str(tag).startswith("tag:yaml.org,2002:"):
+        raise ValueError(f"the tag {tag} is not understood; a search space is plain data.")
     match node:
         case Mapping():
             return {_plain(key): _plain(value) for key, value in node.items()}
@@ -163,7 +170,7 @@ def _sentence(where: str, document: Any, problem: Any) -> str:  # noqa: ANN401
 
 def _whole_space_sentence(where: str, document: Any, message: str) -> str:  # noqa: ANN401
     """A finding about how sections fit together: its message begins with the key that it is about."""
-    section, _, name = message.partition(": ")[0].partition(".")
+    section, _, name = message.partition(": ")[0].partition("[")[0].partition(".")
     line = _line(document, (section, name))
     place = where if line is None else f"{where}:{line}"
     return f"{place}: {_stop(message)}"

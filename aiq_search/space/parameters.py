@@ -104,7 +104,9 @@ class IntParameter(_Parameter):
         if self.powers_of is not None:
             low, high = self._exponent(self.low), self._exponent(self.high)
             return int(self.powers_of ** trial.suggest_int(self.optuna_name(name), low, high))
-        return trial.suggest_int(name, self.low, self.high, step=self.step or 1, log=self.log)
+        step = self.step or 1
+        high = self.high - (self.high - self.low) % step  # Optuna warns about a range that steps overshoot
+        return trial.suggest_int(name, self.low, high, step=step, log=self.log)
 
     def encode(self, value: int) -> int:
         """The value as Optuna keeps it."""

@@ -1,0 +1,162 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from aiq_search.space import SearchSpace, SpaceError, load_space
+from aiq_search.space.check import check_names, check_networks
+
+SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_file_is_valid_and_its_networks_can_be_built(path):
+    space = load_space(path)
+    check_names(space)
+    shape = (1, 8, 8) if space.dataset.name == "digits" else (1, 28, 28)
+    check_networks(space, shape, 10)
+
+
+def test_every_field_is_documented_in_the_file_for_digits():
+    text = (SHIPPED[0].parent / "digits.yaml").read_text()
+    for section, model in SearchSpace.model_fields.items():
+        fields = getattr(model.annotation, "model_fields", {})
+        for field in (section, *fields):
+            assert re.search(rf"\b{field}\b", text), f"{section}.{field}"
+
+
+def test_numbers_in_scientific_notation_are_numbers(load):
+    assert load().parameters["training.learning_rate"].low == 0.001
+
+
+def test_a_space_survives_its_document(load):
+    space = load()
+    assert load_space(space.document()) == space
+    assert SearchSpace.model_validate(space.document()).fingerprint == space.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("trials: 60", "trails: 60", 13, 'search.trails: unknown key; did you mean "trials"?'),
+        (
+            "low: 2, high: 256, log",
+            "low: 8, high: 4, log",
+            6,
+            "low <= high must hold, but got low=8, high=4.",
+        ),
+        ("low: 1e-3", "low: 0", 11, "a log range must start above 0, but got low=0"),
+        ("low: 1e-3", "low: .inf", 11, "finite"),
+        ("accuracy >= 0.95", "acuracy >= 0.95", 12, 'not a reported number; did you mean "accuracy"?'),
+        ("accuracy >= 0.95", "accuracy is good", 12, "expected NAME >= NUMBER or NAME <= NUMBER"),
+        ("accuracy >= 0.95", "model.fcc <= 3", 12, "'model.fcc' in 'model.fcc <= 3' is not a parameter"),
+        ("name: lenet-5-mnist", "name: x\nname: y", 3, "the key 'name' stands twice"),
+        ("{type: float, low: 0.0", "{type: flot, low: 0.0", 9, "but got 'flot'"),
+        ("{type: float, low: 0.0", "{low: 0.0", 9, "parameters.model.dropout.type: is required"),
+        ("  model.fc: ", "  fc: ", 8, "a parameter is called model.<argument> or training.<field>"),
+        ("schema_version: 1", "schema_version: 2", 1, "schema_version"),
+        ("epochs: 10", "epochs: ten", 14, "training.epochs"),
+        ("epochs: 10", "epochs: 0", 14, "greater than or equal to 1, but got 0"),
+        ("sampler: tpe", "sampler: tpi", 13, "'tpe', 'random', 'grid', 'gp' or 'nsga2', but got 'tpi'"),
+        ("model.fc >= 4", "model.fcc >= 4", 9, 'did you mean "model.fc"?'),
+        ("model.fc >= 4", "open(1)", 9, "is not understood"),
+        ("high: 0.5, when", "hi: 0.5, when", 9, 'hi: unknown key; did you mean "high"?'),
+        ("beta: 2", "beta: -1", 12, "objective.beta"),
+        ("powers_of: 2", "powers_of: 3", 7, "must be powers of 3, but got 2"),
+        ("choices: [false, true]", "choices: [true, true]", 10, "choices must differ"),
+        ("choices: [false, true]", "choices: []", 10, "at least 1 item"),
+        ("model: {name: lenet_5, activation: elu}", "model: lenet_5", 3, "expected a mapping"),
+        ("maximize: aiq", "maximize: [aiq, accuracy]", 13, "several objectives cannot be pruned"),
+        ("search: {trials", "\tsearch: {trials", 13, "not valid YAML"),
+        ("search: {trials", "search: !!python/object:os.system {trials", None, "is not understood"),
+        ("resources", "enqueue: [{model.conv1: 1000}]\nresources", 15, "lies outside its range"),
+        ("resources", "enqueue: [{model.conv2: 3}]\nresources", 15, "lies outside its range"),
+        ("resources", "enqueue: [{model.conv: 3}]\nresources", 15, "is not searched"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_file_line_and_what_was_expected(load, old, new, line, said):
+    with pytest.raises(SpaceError) as error:
+        load((old, new))
+    message = str(error.value)
+    place = "space.yaml" if line is None else f"space.yaml:{line}"
+    assert message.splitlines()[0].partition(": ")[0].endswith(place)
+    assert said in message
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"- 1\n- 2\n", b"just text", b"&a [*a]", b"[" * 5000]
+)
+def test_what_is_no_mapping_is_refused_in_one_sentence(tmp_path, content):
+    path = tmp_path / "space.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SpaceError, match=r"space\.yaml"):
+        load_space(path)
+
+
+def test_a_missing_file_offers_the_nearest(tmp_path):
+    (tmp_path / "digits.yaml").write_text("")
+    with pytest.raises(SpaceError, match=r"no such file; did you mean .*digits\.yaml"):
+        load_space(tmp_path / "digit.yaml")
+
+
+def test_edits_reach_every_kind_of_field(load):
+    space = load(
+        overrides=[
+            "search.trials=20",
+            "search.sampler.n_startup_trials=3",
+            "parameters.model.conv1.low=4",
+            "parameters.training.momentum={type: float, low: 0.5, high: 0.9}",
+            "objective.constraints=['accuracy >= 0.9']",
+            "model.activation=relu",
+        ]
+    )
+    assert space.search.trials == 20
+    assert space.search.sampler.model_extra == {"n_startup_trials": 3}
+    assert space.parameters["model.conv1"].low == 4
+    assert space.parameters["training.momentum"].high == 0.9
+    assert space.objective.constraints == ("accuracy >= 0.9",)
+    assert space.model.arguments == {"activation": "relu"}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("search.trials", "expected dotted.key=value"),
+        ("search..trials=3", "expected dotted.key=value"),
+        ("search.trils=3", 'did you mean "trials"'),
+        ("name.x=3", "not a mapping"),
+        ("search.trials=[", "not valid YAML"),
+    ],
+)
+def test_a_wrong_edit_is_one_sentence(load, override, said):
+    with pytest.raises(SpaceError, match=said):
+        load(overrides=[override])
+
+
+def test_the_fingerprint_ignores_budgets_and_sees_ranges(load):
+    base = load().fingerprint
+    assert load(overrides=["search.trials=7"]).fingerprint == base
+    assert load(overrides=["confirm.seeds=9"]).fingerprint == base
+    assert load(overrides=["parameters.model.conv1.low=3"]).fingerprint != base
+    assert load(overrides=["search.seed=1"]).fingerprint != base
+
+
+@pytest.mark.parametrize(
+    ("parameter", "said"),
+    [
+        ("model.conv3={type: int, low: 1, high: 2}", 'did you mean "conv2"'),
+        ("model.activation={type: categorical, choices: [elu]}", "is fixed in the section model"),
+        ("training.learning={type: float, low: 1, high: 2}", 'did you mean "learning_rate"'),
+        ("training.momentum={type: float, low: 0.5, high: 1.5}", "1.5 is not possible"),
+        ("training.optimizer={type: categorical, choices: [sgd, sgdd]}", "'sgdd' is not possible"),
+    ],
+)
+def test_a_parameter_that_sets_nothing_is_refused(load, parameter, said):
+    with pytest.raises(SpaceError, match=said):
+        check_names(load(overrides=[f"parameters.{parameter}"]))
+
+
+def test_networks_that_do_not_fit_the_data_are_refused(load):
+    with pytest.raises(SpaceError, match="at least 16x16"):
+        check_networks(load(), (1, 8, 8), 10)
