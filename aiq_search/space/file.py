@@ -26,6 +26,8 @@ __all__ = ["load_space"]
 # A search-space file is a page or two; anything larger is another file given by mistake.
 _MAX_BYTES = 1_000_000
 
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+
 
 def load_space(source: Path | Mapping[str, Any] | SearchSpace, overrides: Sequence[str] = ()) -> SearchSpace:
     """Read and validate a search space.
@@ -97,7 +99,7 @@ def _parse(text: str, where: str) -> Any:  # noqa: ANN401
 def _plain(node: Any) -> Any:  # noqa: ANN401
     """The same data in Python's own types, so that nothing remembers how it was written."""
     tag = getattr(getattr(node, "tag", None), "value", None)
-    if tag is not None and not str(tag).startswith("tag:yaml.org,2002:"):
+    if tag is not None and tag not in _PLAIN_TAGS:
         raise ValueError(f"the tag {tag} is not understood; a search space is plain data.")
     match node:
         case Mapping():
