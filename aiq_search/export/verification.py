@@ -142,8 +142,9 @@ def _compare_formats(what: str, runners: Mapping[str, Runner], inputs: NDArray[A
         difference = compare(pair, outputs[pair[0]], outputs[pair[1]])
         ties = f", {difference.ties} near ties left out" if difference.ties else ""
         detail = (
-            f"{len(inputs):,} samples: logits within {difference.logits:.1e}, probabilities within "
-            f"{difference.probabilities:.1e}, same classes{ties}"
+            f"{len(inputs):,} samples: logits within {difference.logits:.1e} of the largest "
+            f"({difference.each:.1e} each by itself), probabilities within {difference.probabilities:.1e}, "
+            f"same classes{ties}"
         )
         yield Check(f"{what}, {pair[0]} and {pair[1]}", detail)
 

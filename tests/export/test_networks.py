@@ -1,15 +1,17 @@
 """Bundles of other networks and data than the one that the other tests take apart."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.datasets import DatasetOptions, Split, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.export import BundleContents, load_bundle, predict, verify_bundle, write_bundle
 from aiq_search.models import Architecture
+from aiq_search.training import TrainingOptions, TrainingRun
 
 USER_CODE = """
 import numpy as np
@@ -146,3 +148,27 @@ def test_the_card_tells_of_noise_spread_and_seeds(contents, tmp_path):
     assert "0.7000 ± 0.0100 (n = 3)" in card
     assert "The best on validation of 3 seeds" in card
     assert "onnxruntime" not in card
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("AIQ_DATA_DIR" not in os.environ, reason="real MNIST: set AIQ_DATA_DIR to its folder")
+def test_a_network_trained_on_mnist_verifies_in_every_format(tmp_path):
+    options = DatasetOptions(name="mnist", validation=10000)
+    mnist = load_dataset(options)
+    fewer = replace(mnist, train=Split(mnist.train.inputs[:20000], mnist.train.labels[:20000]))
+    architecture = Architecture("lenet_5", {"conv1": 2, "conv2": 8, "fc": 8}, mnist.input_shape, 10)
+    run = TrainingRun(architecture, fewer, TrainingOptions(epochs=2, learning_rate=0.02), seed=0)
+    while not run.finished:
+        run.run_epoch()
+    measured = run.best.metrics()
+    contents = BundleContents(
+        architecture=architecture,
+        weights=run.best_weights,
+        dataset=mnist,
+        dataset_options=options,
+        expected={"validation": {name: measured[name] for name in ("aiq", "accuracy", "efficiency")}},
+        tolerance=0.0,
+    )
+    checks = write_bundle(tmp_path / "champion", contents).checks
+    assert sum("10,000 samples" in check.detail for check in checks) == 3
+    assert verify_bundle(tmp_path / "champion").checks

@@ -95,11 +95,13 @@ def _outputs(logits):
     return {"logits": logits, "probabilities": exponentials / exponentials.sum(1, keepdims=True)}
 
 
-def test_the_tolerance_grows_with_the_logit():
-    one = _outputs([[1000.0, 0.0]])
-    assert compare(("a", "b"), one, _outputs([[1000.009, 0.0]])).logits < 1e-5
-    with pytest.raises(BundleError, match=r"a and b differ: logits of sample 0, class 1: 0\.0 and "):
-        compare(("a", "b"), one, _outputs([[1000.0, 2e-5]]))
+def test_logits_are_compared_with_the_largest_of_their_sample():
+    one = _outputs([[1000.0, 0.0], [1.0, 0.0]])
+    difference = compare(("a", "b"), one, _outputs([[1000.0, 0.009], [1.0, 0.0]]))
+    assert difference.logits == pytest.approx(9e-6, rel=1e-3)
+    assert difference.each == pytest.approx(9e-3, rel=1e-3)
+    with pytest.raises(BundleError, match=r"a and b differ: logits of sample 1, class 1: 0\.0 and "):
+        compare(("a", "b"), one, _outputs([[1000.0, 0.0], [1.0, 2e-5]]))
 
 
 def test_nan_is_never_equal():
