@@ -10,7 +10,7 @@ from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.search.events import Phase, TrialState
-from aiq_search.search.record import TrialRecord
+from aiq_search.search.record import TrialRecord, without_retried
 from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
 
 __all__ = ["Champion", "Spread", "choose_champion", "choose_finalists", "most_accurate", "rank_key", "score"]
@@ -158,7 +158,7 @@ def choose_champion(
     """
     seeds = space.confirm.seeds
     by_origin: dict[int, list[TrialRecord]] = defaultdict(list)
-    for record in confirmed:
+    for record in without_retried(confirmed):
         if record.finished and record.origin is not None:
             by_origin[record.origin].append(record)
     chosen_by = {origin: [r for r in by_origin[origin] if (r.replicate or 0) < seeds] for origin in finalists}

@@ -37,7 +37,7 @@ from aiq_search.search.events import (
     TrialState,
 )
 from aiq_search.search.pruners import create_pruner
-from aiq_search.search.record import BEGIN, END, TrialRecord, config_hash
+from aiq_search.search.record import ATTEMPTS, BEGIN, END, TrialRecord, config_hash, without_retried
 from aiq_search.search.report import Assignment, Report
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.seeds import derive_seed
@@ -64,6 +64,11 @@ class _Running:
     epochs: dict[int, Mapping[str, float]] = field(default_factory=dict)
     chosen: int | None = None
     size: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def attempts(self) -> int:
+        """How often the trial was begun, without the attempts that ended in good order."""
+        return int(self.trial.user_attrs.get(ATTEMPTS, 1))
 
 
 class StudyDriver:
@@ -104,6 +109,7 @@ class StudyDriver:
         self._running: dict[TrialKey, _Running] = {}
         self._interrupted: deque[TrialRecord] = deque()
         self._waiting = 0
+        self._retries = 0
         self._phase: Phase | None = None
         self._budget = options.trials
         self._since_best = 0
@@ -128,6 +134,8 @@ class StudyDriver:
             else:
                 self._interrupted.append(record)
         started = any(True for _ in before)
+        waiting = self._optuna[Phase.EXPLORE].get_trials(deepcopy=False, states=(OptunaState.WAITING,))
+        self._retries = sum(BEGIN in trial.user_attrs for trial in waiting)
         self._emit(
             StudyStarted(
                 self.study.id, self.space.name, self.study.document, resumed=started, time=self._clock()
@@ -152,6 +160,9 @@ class StudyDriver:
         Args:
             reason: finished, interrupted or failed; by default what happened.
         """
+        if self.draining:
+            for key in list(self._running):
+                self.pause(key)  # its epoch took longer than draining may
         champion = None
         try:
             champion = self.champion()
@@ -199,8 +210,10 @@ class StudyDriver:
         """The next network to train, or None: ``finished``, or nothing before a running trial ends."""
         if self.draining or self.finished:
             return None
-        if self._interrupted:
-            return self._take_up(self._interrupted.popleft())
+        while self._interrupted:
+            taken_up = self._take_up(self._interrupted.popleft())
+            if taken_up is not None:
+                return taken_up
         if self._exploring():
             self._enter(Phase.EXPLORE, self._budget)
             assignment = self._ask()
@@ -218,8 +231,12 @@ class StudyDriver:
     def _exploring(self) -> bool:
         """Whether another configuration may be asked for."""
         options = self.space.search
-        explored = self._records[Phase.EXPLORE]
-        asked = len(explored) + sum(key.phase is Phase.EXPLORE for key in self._running)
+        explored = self._records[Phase.EXPLORE].values()
+        retries = sum(record.retry_of is not None for record in explored)
+        running = [r.record for key, r in self._running.items() if key.phase is Phase.EXPLORE]
+        asked = len(explored) - retries + sum(record.retry_of is None for record in running)
+        if self._retries > 0:
+            return True  # `aiq retry` queued them; they are no part of the budget
         if asked >= self._budget or self.study.finalists:
             return False
         if options.max_hours is not None and self._clock() - self._begun > options.max_hours * 3600:
@@ -239,6 +256,9 @@ class StudyDriver:
         while self._exploring():
             trial = study.ask()
             params = self.space.suggest(trial)
+            if BEGIN in trial.user_attrs:  # a failed trial that is run again
+                self._retries -= 1
+                return self._start(Phase.EXPLORE, trial)
             if not self.space.allows(params):
                 trial.set_user_attr(BEGIN, {"refused": True})
                 study.tell(trial, state=OptunaState.FAIL)
@@ -331,12 +351,25 @@ class StudyDriver:
         record = self._begin_record(phase, trial)
         return self._assign(_Running(trial, record), resumed=False)
 
-    def _take_up(self, record: TrialRecord) -> Assignment:
-        """Continue a trial that an earlier driver left RUNNING."""
+    def _take_up(self, record: TrialRecord) -> Assignment | None:
+        """Continue a trial that was left RUNNING; None where it has been begun too often already."""
         study = self._optuna[record.key.phase]
         frozen = study.get_trials(deepcopy=False)[record.key.number]
         self._enter(record.key.phase, self._budget if record.key.phase is Phase.EXPLORE else 0)
-        return self._assign(_Running(optuna.Trial(study, frozen._trial_id), record), resumed=True)
+        running = _Running(optuna.Trial(study, frozen._trial_id), record)
+        attempts = running.attempts
+        if attempts > self.space.search.max_retries:
+            self._running[record.key] = running
+            self.fail(record.key, self._given_up(attempts, "its worker or driver died each time"))
+            return None
+        running.trial.set_user_attr(ATTEMPTS, attempts + 1)
+        return self._assign(running, resumed=True)
+
+    def _given_up(self, attempts: int, reason: str) -> str:
+        return (
+            f"begun {attempts} times, and search.max_retries = {self.space.search.max_retries}: {reason}; "
+            f"`aiq retry {self.study.id}` runs it again"
+        )
 
     def _assign(self, running: _Running, *, resumed: bool) -> Assignment:
         record = running.record
@@ -404,7 +437,8 @@ class StudyDriver:
         end.update(value=None, feasible=False, reason=reason, traceback=traceback)
         self._tell(key, TrialState.FAIL, end)
         options = self.space.search
-        ended = [r for r in self._records[Phase.EXPLORE].values() if r.copied_from is None]
+        explored = without_retried(self._records[Phase.EXPLORE].values())
+        ended = [r for r in explored if r.copied_from is None]
         failed = sum(record.state is TrialState.FAIL for record in ended)
         if len(ended) >= _FAILURES_COUNT_FROM and failed > options.max_failed * len(ended):
             self.message = (
@@ -413,10 +447,21 @@ class StudyDriver:
             )
             self.draining = True
 
+    def died(self, key: TrialKey, reason: str) -> None:
+        """A trial's worker died: it goes on from its checkpoint, or fails where that was too often."""
+        running = self._running.get(key)
+        if running is None:
+            return
+        if running.attempts > self.space.search.max_retries:
+            self.fail(key, self._given_up(running.attempts, reason))
+        else:
+            self._interrupted.append(self._running.pop(key).record)
+
     def pause(self, key: TrialKey) -> None:
         """A trial was put aside while draining; it stays RUNNING in the study."""
         running = self._running.pop(key, None)
         if running is not None:
+            running.trial.set_user_attr(ATTEMPTS, running.attempts - 1)
             self._interrupted.append(running.record)
 
     def _prunes(self, running: _Running, epoch: int, *, told: bool) -> bool:
@@ -502,6 +547,8 @@ class StudyDriver:
         self._records[record.key.phase][record.key.number] = record
         if record.key.phase is Phase.CONFIRM:
             return
+        if record.retry_of is not None:
+            self._by_hash[record.config_hash] = record
         self._by_hash.setdefault(record.config_hash, record)
         self._since_best += 1
         if record.state is TrialState.COMPLETE and record.feasible:

@@ -22,6 +22,7 @@ from aiq_search.search.driver import StudyDriver
 from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.report import Assignment, Report
 from aiq_search.search.trainable import TrainingTrainable
+from aiq_search.search.watch import TrialWatch
 
 __all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "run_on_ray"]
 
@@ -89,6 +90,7 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
         super().__init__()
         self._driver = driver
         self._controller: Any = None
+        self._watch = TrialWatch(driver.space.search.trial_minutes, driver.space.resources)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
         self._controller = tune_controller
@@ -109,11 +111,15 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
             self._driver.report(_key_of(trial), Report.from_json(result["report"]))
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
-        """The worker died, and died again on every retry."""
-        if trial.should_recover():
-            return
-        lines = str(trial.get_error() or "the worker died").strip().splitlines()
-        self._driver.fail(_key_of(trial), f"the worker died: {lines[-1] if lines else 'no message'}")
+        """The worker died. Tune does not try again: the driver does, and counts it in the study."""
+        key = _key_of(trial)
+        if self._watch.ended(trial):
+            minutes = self._driver.space.search.trial_minutes
+            self._driver.fail(
+                key, f"took longer than search.trial_minutes = {minutes:g}, in an epoch that hung"
+            )
+        else:
+            self._driver.died(key, reason_of(str(trial.get_error() or "")))
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
         """Nothing: we never remove one."""
@@ -130,14 +136,38 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
     def debug_string(self) -> str:
         return "StudyScheduler"
 
+    def watch(self) -> None:
+        """Look after trials that hang or wait."""
+        if self._controller is not None:
+            self._watch.look(self._controller.get_live_trials())
+
     def settled(self) -> bool:
         """Whether no trial trains or is being put aside."""
         trials = () if self._controller is None else self._controller.get_live_trials()
         return all(t.status != Trial.RUNNING and not t.is_saving for t in trials)
 
 
+def reason_of(error: str) -> str:
+    r"""Why a worker died, in one line, from Ray's page about it.
+
+    >>> reason_of("Traceback ...\nray.exceptions.ActorDiedError: The actor died unexpectedly")
+    'the worker died: ray.exceptions.ActorDiedError: The actor died unexpectedly'
+    """
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    if "OutOfMemoryError" in error or "running low on memory" in error:
+        return (
+            "out of memory: Ray ended the worker before the machine ran out; give the trial a smaller batch "
+            "or network, or run fewer at once (search.concurrency)"
+        )
+    named = [line for line in lines if line.startswith("ray.exceptions.")]
+    return f"the worker died: {(named or lines or ['no message'])[-1]}"
+
+
 class _DrainStopper(_TunePart, Stopper):  # type: ignore[misc]
-    """Ends the Tuner once a draining study has come to rest, or has taken too long over it."""
+    """Ends the Tuner once a draining study has come to rest, or has taken too long over it.
+
+    Tune asks it in each turn of its loop, which is where trials are watched, too.
+    """
 
     def __init__(self, driver: StudyDriver, scheduler: _StudyScheduler) -> None:
         self._driver = driver
@@ -148,6 +178,7 @@ class _DrainStopper(_TunePart, Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
+        self._scheduler.watch()
         if not self._driver.draining:
             return False
         if self._deadline is None:
@@ -181,7 +212,7 @@ def run_on_ray(driver: StudyDriver, dataset: Dataset, scratch: Path) -> None:
     """
     concurrency = concurrency_of(driver)
     os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are ours to tell
     needed = driver.space.resources
     trainable = tune.with_resources(
         tune.with_parameters(TrainingTrainable, dataset=dataset, threads=needed.cpu),
@@ -204,7 +235,7 @@ def run_on_ray(driver: StudyDriver, dataset: Dataset, scratch: Path) -> None:
                 name=f"part-{part}",
                 storage_path=str(scratch.resolve()),
                 stop=_DrainStopper(driver, scheduler),
-                failure_config=tune.FailureConfig(max_failures=driver.space.search.max_retries),
+                failure_config=tune.FailureConfig(max_failures=0),
                 verbose=0,
             ),
         ).fit()

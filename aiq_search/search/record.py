@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,16 @@ from optuna.trial import TrialState as OptunaState
 
 from aiq_search.search.events import Phase, TrialKey, TrialState, trial_name
 
-__all__ = ["BEGIN", "END", "TrialRecord", "config_hash"]
+__all__ = ["ATTEMPTS", "BEGIN", "END", "TrialRecord", "config_hash", "without_retried"]
 
 # The two attributes of an Optuna trial in which we keep what Optuna has no field for. One is written
 # when the trial is asked for, the other just before it is told.
 BEGIN = "aiq.begin"
 END = "aiq.end"
+
+# How often a trial was begun, where that is not once. An attempt that was put aside in good order does
+# not count, so that whoever finds the trial RUNNING knows how many deaths it has seen.
+ATTEMPTS = "aiq.attempts"
 
 
 def config_hash(params: Mapping[str, Any]) -> str:
@@ -53,6 +57,7 @@ class TrialRecord:
         collapsed: Whether a layer's entropy was zero.
         feasible: Whether the constraints are met; None while it is not known.
         copied_from: The exploring trial whose result answered this one.
+        retry_of: The failed trial of the same phase that this one runs again.
         started: Unix time, in seconds.
         ended: Likewise.
     """
@@ -74,6 +79,7 @@ class TrialRecord:
     collapsed: bool = False
     feasible: bool | None = None
     copied_from: int | None = None
+    retry_of: int | None = None
     started: float | None = None
     ended: float | None = None
 
@@ -110,7 +116,15 @@ class TrialRecord:
             origin=begin.get("origin"),
             replicate=begin.get("replicate"),
             copied_from=begin.get("copied_from"),
+            retry_of=begin.get("retry_of"),
             started=trial.datetime_start.timestamp() if trial.datetime_start else None,
             ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
             **trial.user_attrs.get(END, {}),
         )
+
+
+def without_retried(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The records without the failures that were run again: what counts of a study."""
+    listed = list(records)
+    retried = {(record.key.phase, record.retry_of) for record in listed}
+    return [record for record in listed if (record.key.phase, record.key.number) not in retried]

