@@ -189,6 +189,7 @@ def test_mlflow_shows_parent_children_and_artifacts(
         browser.driver.get(run.replace("?", "/artifacts/report.html?"))
         browser.wait(lambda: browser.run("document.querySelectorAll('iframe').length"))
         browser.driver.switch_to.frame(browser.driver.find_element("tag name", "iframe"))
+        browser.run("document.querySelector('.plot').scrollIntoView()")
         browser.wait(lambda: browser.run("document.querySelectorAll('.js-plotly-plot').length > 0"))
         browser.driver.switch_to.default_content()
         assert browser.errors() == []
