@@ -39,12 +39,10 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
 
     The wrapper that ``torch.compile`` puts around a module leaves no trace in the names.
     """
-    return {name.replace("_orig_mod.", ""): module for name, module in _unwrapped(model).named_modules()}
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    original = getattr(model, "_orig_mod", model)
-    return original if isinstance(original, nn.Module) else model
+    return {
+        ".".join(part for part in name.split(".") if part != "_orig_mod"): module
+        for name, module in model.named_modules()
+    }
 
 
 def default_layers(model: nn.Module) -> dict[str, nn.Module]:

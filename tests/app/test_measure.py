@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from aiq_search.app.measure import measure_network
+from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.errors import InputError
+from aiq_search.models import build_model
+from aiq_search.statespace import measure
+
+
+def network(classes, width=7):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ELU(), nn.Linear(width, classes))
+
+
+HERE = f"{__name__}:network"
+
+
+def test_a_network_with_its_weights_is_measured_as_in_python(tmp_path):
+    torch.manual_seed(3)
+    model = build_model("mlp", {"hidden1": 8}, (1, 8, 8), 10)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    found = measure_network(
+        "mlp", data="digits", weights=tmp_path / "weights.safetensors", arguments=["hidden1=8"]
+    )
+    dataset = load_dataset(DatasetOptions(name="digits"), None)
+    scale, shift = (
+        np.float32(n).reshape(1, -1, 1, 1) for n in (dataset.normalization.scale, dataset.normalization.shift)
+    )
+    inputs = torch.from_numpy(dataset.test.inputs.astype(np.float32) * scale + shift)
+    report = measure(model, [(inputs, torch.from_numpy(dataset.test.labels))])
+    assert found.report == report
+    assert (found.split, found.samples, found.data) == ("test", len(inputs), "digits")
+    document = found.document()
+    assert document["aiq"] == report.aiq
+    assert document["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+def test_ones_own_function_gets_what_it_names_and_what_is_set():
+    assert measure_network(HERE, data="digits", arguments=["width=5"]).report.layers[0].neurons == 5
+
+
+def test_options_of_the_capture_pass_through():
+    report = measure_network(
+        HERE, data="digits", split="validation", layers=["3"], point="before", order=2.0
+    ).report
+    assert (report.point, report.order, [layer.name for layer in report.layers]) == ("before", 2.0, ["3"])
+
+
+def test_random_weights_are_the_same_each_time():
+    assert measure_network(HERE, data="digits").report == measure_network(HERE, data="digits").report
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ("champion.pt2", {"data": "digits"}, "bundle"),
+        (HERE, {}, "--data"),
+        (HERE, {"data": "digits", "split": "all"}, "--split"),
+        (HERE, {"data": "digits", "arguments": ["width"]}, "name=value"),
+        (HERE, {"data": "digits", "arguments": ["depth=2"]}, "cannot be called"),
+        (HERE, {"data": "digits", "arguments": ['classes="x"']}, "cannot be called"),
+        ("torch.nn:Flatten", {"data": "digits"}, "no modules"),
+        ("json:dumps", {"data": "digits", "arguments": ["obj=1"]}, r"must return a torch\.nn\.Module"),
+        (
+            "torch.nn:Linear",
+            {"data": "digits", "arguments": ["in_features=3", "out_features=2"]},
+            "does not take",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_said(model, options, said):
+    with pytest.raises(InputError, match=said):
+        measure_network(model, **options)
+
+
+def test_weights_that_could_run_code_or_do_not_fit_are_refused(tmp_path):
+    pickled = tmp_path / "weights.pt"
+    torch.save(network(10).state_dict(), pickled)
+    with pytest.raises(InputError, match=r"\.safetensors"):
+        measure_network(HERE, data="digits", weights=pickled)
+    renamed = pickled.rename(tmp_path / "renamed.safetensors")
+    with pytest.raises(InputError, match="not a readable safetensors"):
+        measure_network(HERE, data="digits", weights=renamed)
+    save_file(network(10, width=3).state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="does not hold the weights"):
+        measure_network(HERE, data="digits", weights=tmp_path / "other.safetensors")
+
+
+def test_a_bundle_takes_no_weights_beside_its_own(tmp_path):
+    with pytest.raises(InputError, match="bundle"):
+        measure_network(str(tmp_path), weights=tmp_path / "w.safetensors")
