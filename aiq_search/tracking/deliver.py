@@ -180,7 +180,6 @@ def serve(outbox: Outbox, driver: Driver, uri: str) -> None:
     failures = itertools.count()
     while True:
         wish = driver.wish
-        begun = time.monotonic()
         try:
             arrived = delivery.run_pass(everything=wish is not Wish.RUN)
             empty = not outbox.undelivered().waiting
@@ -199,8 +198,7 @@ def serve(outbox: Outbox, driver: Driver, uri: str) -> None:
                 outbox.remember("error", None)
             if empty and wish is not Wish.RUN:
                 return
-            # Never more than half of the time: a slow store slows the recorder, not the search.
-            pause = max(PAUSE, time.monotonic() - begun) if wish is Wish.RUN else 0.05
+            pause = PAUSE if wish is Wish.RUN else 0.05
         if wish is Wish.ORPHANED and time.monotonic() - driver.since > AFTER_DRIVER:
             _log.warning("the driver is gone, and %s", outbox.undelivered())
             return
