@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +14,23 @@ from aiq_search.app.home import aiq_home
 from aiq_search.app.provenance import provenance
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, StudyError
-from aiq_search.search import Champion, Study, StudyListener, StudyLock, TrialRecord
+from aiq_search.search import Champion, Study, StudyListener, TrialRecord
 from aiq_search.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from aiq_search.datasets import Dataset
+    from aiq_search.search.driver import StudyDriver
     from aiq_search.tracking import Undelivered
 
 __all__ = ["SearchResult", "failure_of", "load_data", "prepare_space", "resume_search", "run_search"]
+
+# How long MLflow may take over what waits for it, in seconds: at the end, and when the user wants to go.
+_DELIVERY_SECONDS = 30.0
+_HURRIED_SECONDS = 10.0
+
+_log = logging.getLogger("aiq_search.search")
 
 
 @dataclass(frozen=True)
@@ -152,7 +162,11 @@ def run_search(
         "tracking_uri": None if tracking_uri is None else redact(tracking_uri),
         "storage": study_storage,
     }
-    study = Study.create(home or aiq_home(), space, facts, study_id)
+    home = home or aiq_home()
+    try:
+        study = Study.create(home, space, facts, study_id)
+    except OSError as error:
+        raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
     return _run(_Run(study, dataset, tracking_uri, address, list(listeners)))
 
 
@@ -204,57 +218,76 @@ def resume_search(
         )
     known_uri = study.document.get("tracking_uri")
     uri = tracking_uri or (known_uri if known_uri and "***" not in known_uri else None)
-    return _run(_Run(study, dataset, uri, address, list(listeners)), save=trials is not None)
+    return _run(_Run(study, dataset, uri, address, list(listeners)))
 
 
 def _check_same_space(study: Study, space: SearchSpace) -> None:
     if space.fingerprint == study.document["fingerprint"]:
         return
-    old, new = study.space.document(), space.document()
-    changed = [section for section in old if old[section] != new[section]]
+    changed = differences(study.space.fingerprinted, space.fingerprinted)
     raise StudyError(
-        f"study {study.id} searches another space: fingerprint {study.document['fingerprint']}, but the "
-        f"file's is {space.fingerprint}; they differ in {', '.join(changed)}. Start a new study, or resume "
-        "without the file."
+        f"study {study.id} searches another space (fingerprint {study.document['fingerprint']}, the file's "
+        f"is {space.fingerprint}). The study's value -> the file's:\n  "
+        + "\n  ".join(changed)
+        + "\nStart a new study with the file, or resume without it."
     )
 
 
-def _run(run: _Run, *, save: bool = False) -> SearchResult:
-    """Hold the study's lock, wire the rooms, and run."""
+def differences(old: Any, new: Any, where: str = "") -> list[str]:  # noqa: ANN401
+    """What differs between two documents, a line a field.
+
+    >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "d": 2}})
+    ['a.b: 1 -> 3', 'a.c: 2 -> absent', 'a.d: absent -> 2']
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        lines = []
+        for key in dict.fromkeys([*old, *new]):
+            place = f"{where}.{key}" if where else str(key)
+            if key not in new:
+                lines.append(f"{place}: {old[key]!r} -> absent")
+            elif key not in old:
+                lines.append(f"{place}: absent -> {new[key]!r}")
+            else:
+                lines += differences(old[key], new[key], place)
+        return lines
+    return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
+
+
+def _run(run: _Run) -> SearchResult:
+    """Hold the study, wire the rooms, and run."""
     from aiq_search.app.signals import draining_on_signals
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.search.storage import cut_torn_tail
     from aiq_search.tracking import MlflowListener, reconcile
 
     study = run.study
-    with StudyLock(study.directory / "lock"):
-        if save:
-            study.save()
-        if not study.document.get("storage"):
-            cut = cut_torn_tail(study.journal)
-            if cut:
-                run.notes.append(f"{study.journal}: cut {cut} bytes that a crash left of an unfinished line.")
+    with study.held():
+        run.notes += repaired(study)
+        study.document["ended"] = None
+        _save(study)
         tracker = MlflowListener(study.directory, run.tracking_uri)
         driver = StudyDriver(study, [*run.listeners, tracker])
-        champion, reason = None, None
+        champion, reason, signals = None, None, []
         try:
             reconcile(study, tracker)
             with draining_on_signals(driver) as signals:
                 driver.begin()
-                with connected(study.directory.parent.parent, run.address):
-                    from aiq_search.search.ray_tune import run_on_ray
-
-                    run_on_ray(driver, run.dataset, study.directory / "tune")
+                train(run, driver, tracker.tracking_uri)
             reason = "failed" if driver.message and not signals else None
         except BaseException as error:
             reason = "failed"
-            driver.message = driver.message or f"{type(error).__name__}: {error}"
+            trouble = storage_trouble(error, study.id)
+            driver.message = driver.message or (
+                str(trouble) if trouble else f"{type(error).__name__}: {error}"
+            )
+            if trouble is not None:
+                raise trouble from None
             raise
         finally:
-            champion = driver.end(reason)
-            study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
-            study.save()
-            undelivered = tracker.close()
+            with suppress(OSError):  # the disk is full: what went before is whole, and says so already
+                champion = driver.end(reason)
+                study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
+                study.save()
+            undelivered = tracker.close(_HURRIED_SECONDS if signals else _DELIVERY_SECONDS)
     return SearchResult(
         study=study,
         champion=champion,
@@ -264,6 +297,61 @@ def _run(run: _Run, *, save: bool = False) -> SearchResult:
         notes=tuple(run.notes),
         signal=signals[0] if signals else None,
     )
+
+
+def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
+    """Be connected to Ray, check its nodes, and run the study there."""
+    from aiq_search.app.preflight import check_cluster, mlflow_trouble
+
+    trouble = mlflow_trouble(tracking_uri)
+    if trouble is not None:
+        _log.warning(trouble)
+    with connected(run.study.directory.parent.parent, run.address):
+        from aiq_search.search.ray_tune import run_on_ray
+
+        check_cluster(run.study, run.dataset)
+        run_on_ray(driver, run.dataset, run.study.directory / "tune")
+
+
+def repaired(study: Study) -> list[str]:
+    """Cut what a crash left behind the journal's last whole line, and say so. Hold the study."""
+    from aiq_search.search.storage import cut_torn_tail
+
+    if study.document.get("storage"):
+        return []
+    cut = cut_torn_tail(study.journal)
+    return [f"{study.journal}: cut {cut} bytes that a crash left of an unfinished line."] if cut else []
+
+
+def storage_trouble(error: BaseException, study: str) -> AiqError | None:
+    """The full disk or lost database that an exception came from, as a sentence; None for others."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    step: BaseException | None = error
+    while step is not None:
+        if isinstance(step, OSError) and step.errno in (errno.ENOSPC, errno.EDQUOT):
+            return AiqError(
+                f"the disk is full ({step.filename or 'the study could not be written'}): every finished "
+                f"trial is kept; free some space, then go on with `aiq resume {study}`."
+            )
+        if isinstance(step, StorageInternalError | SQLAlchemyError):
+            said = str(step.__cause__ or step).strip().splitlines()[0]
+            return AiqError(
+                f"the study's database does not answer ({said}): every finished trial is kept; when it is "
+                f"back, go on with `aiq resume {study}`."
+            )
+        step = step.__cause__ or step.__context__
+    return None
+
+
+def _save(study: Study) -> None:
+    try:
+        study.save()
+    except OSError as error:
+        raise storage_trouble(error, study.id) or AiqError(
+            f"{study.directory}: cannot be written ({error.strerror})."
+        ) from None
 
 
 def failure_of(result: SearchResult) -> AiqError | None:

@@ -457,6 +457,12 @@ class StudyDriver:
         else:
             self._interrupted.append(self._running.pop(key).record)
 
+    def halt(self, key: TrialKey, reason: str) -> None:
+        """A trial cannot go on for a reason that is not its own: the study stops, and keeps it."""
+        self.pause(key)
+        self.message = f"stopped: {reason}, then go on with `aiq resume {self.study.id}`"
+        self.draining = True
+
     def pause(self, key: TrialKey) -> None:
         """A trial was put aside while draining; it stays RUNNING in the study."""
         running = self._running.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -118,8 +119,12 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
             self._driver.fail(
                 key, f"took longer than search.trial_minutes = {minutes:g}, in an epoch that hung"
             )
+            return
+        error = str(trial.get_error() or "")
+        if os.strerror(errno.ENOSPC) in error:
+            self._driver.halt(key, "the disk is full where the study is: free some space")
         else:
-            self._driver.died(key, reason_of(str(trial.get_error() or "")))
+            self._driver.died(key, reason_of(error))
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
         """Nothing: we never remove one."""

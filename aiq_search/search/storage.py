@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from aiq_search.errors import StudyError
+from aiq_search.search.database import PatientStorage
 
 __all__ = ["cut_torn_tail", "open_journal", "open_storage"]
 
@@ -55,7 +56,7 @@ def open_storage(url: str) -> BaseStorage:
         StudyError: It cannot be reached.
     """
     try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return PatientStorage(url)
     except Exception as error:  # SQLAlchemy's, the driver's, and Optuna's own
         reason = str(error).strip().splitlines()[0]
         raise StudyError(f"the study's storage cannot be opened: {reason}") from None

@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from optuna.study import StudyDirection
 from aiq_search.errors import StudyError
 from aiq_search.models import Architecture
 from aiq_search.search.champion import Champion, choose_champion
+from aiq_search.search.database import DatabaseLock, PatientStorage
 from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.lock import StudyLock
 from aiq_search.search.record import TrialRecord
@@ -93,6 +95,7 @@ class Study:
             "created": time.time(),
             **facts,
         }
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = cls(directory, document)
         study.checkpoints.mkdir()
         if not document.get("storage"):
@@ -173,6 +176,24 @@ class Study:
     def is_running(self) -> bool:
         """Whether a driver holds it now."""
         return StudyLock.is_held(self.directory / "lock")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the study's only driver while the context lasts: what writes to it needs this.
+
+        Raises:
+            StudyError: Another driver holds it; the message names it.
+        """
+        url = self.document.get("storage")
+        with StudyLock(self.directory / "lock"):
+            if url is None or not DatabaseLock.fits(url):
+                yield
+                return
+            # The folder may be shared by a file system without locks, or copied to another machine.
+            with DatabaseLock(url, self.id) as lock:
+                if isinstance(self.storage, PatientStorage):
+                    self.storage.on_return = lock.renew
+                yield
 
     @cached_property
     def space(self) -> SearchSpace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from contextlib import suppress
@@ -65,6 +66,10 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
             report = self._failed(f"diverged: {error}")
         except InputError as error:
             report = self._failed(str(error))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # no fault of the trial's: the driver stops and keeps it
+            report = self._failed(f"{type(error).__name__}: {error}", traceback.format_exc())
         except Exception as error:  # the user's model may raise anything
             line = (str(error).strip().splitlines() or [""])[0]
             report = self._failed(f"{type(error).__name__}: {line}", traceback.format_exc())

@@ -318,15 +318,20 @@ class SearchSpace(_Section):
         """The space as a JSON document, defaults included."""
         return self.model_dump(mode="json")
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Identifies what is searched and how; budgets, confirmation and resources may change."""
+    @property
+    def fingerprinted(self) -> dict[str, Any]:
+        """What is searched and how: all but budgets, confirmation and resources, which may change."""
         document = self.document()
         for free in ("schema_version", "name", "enqueue", "confirm", "resources"):
             del document[free]
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return document
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies what is searched and how."""
+        text = json.dumps(self.fingerprinted, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

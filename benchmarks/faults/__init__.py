@@ -1,0 +1,1 @@
+"""Fault tests: processes end at random times, and nothing is lost."""
