@@ -9,13 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from aiq_search.tracking import redact
+
 __all__ = ["provenance"]
 
 _PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 
 def provenance() -> dict[str, Any]:
-    """Command, versions and git commit, as they are kept in study.json."""
+    """Command (without credentials), versions and git commit, as they are kept in study.json."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -23,7 +25,7 @@ def provenance() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *(redact(argument) for argument in sys.argv[1:])],
         "versions": versions,
         "platform": platform.platform(),
         "git_commit": _git_commit(),

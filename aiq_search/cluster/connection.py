@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,20 @@ def ensure_token(home: Path) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
 
 
+def _knock(address: str) -> None:
+    """Raise AiqError where nobody listens: Ray itself would keep trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"--address {address}: expected host:port of a Ray head, or auto.")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise AiqError(
+            f"Ray at {address} cannot be reached ({error}); start it there with `ray start --head`, or leave "
+            "--address and RAY_ADDRESS out to search on this machine."
+        ) from None
+
+
 @contextmanager
 def connected(home: Path, address: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster while the context lasts.
@@ -76,6 +91,8 @@ def connected(home: Path, address: str | None = None) -> Iterator[None]:
     import ray
 
     local = address in (None, "local")
+    if not local and address != "auto":
+        _knock(str(address))
     try:
         ray.init(
             address="local" if local else address,
