@@ -1,0 +1,142 @@
+"""The report of a study, with what only the champion's network can tell."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiq_search.app.home import aiq_home
+from aiq_search.errors import AiqError, NothingFeasibleError
+from aiq_search.search import Champion, Study
+
+if TYPE_CHECKING:
+    from aiq_search.tracking import MlflowListener
+    from aiq_search.tracking.figures import ChampionView
+
+__all__ = ["publish_report", "report_study", "view_champion"]
+
+STATES = 12  # most frequent states that are told of a layer
+
+
+def report_study(
+    name: str,
+    output: Path | None = None,
+    *,
+    data_dir: Path | None = None,
+    tracking_uri: str | None = None,
+    home: Path | None = None,
+) -> tuple[Path, str | None]:
+    """Write the report of a study, and keep it with the study's run in MLflow if nobody searches now.
+
+    Args:
+        name: A study's id, or a space's name for its newest study.
+        output: File to write; by default ``report.html`` among the study's artifacts.
+        data_dir: Folder of the data files; by default the study's.
+        tracking_uri: MLflow's store; by default the study's.
+        home: AIQ_HOME.
+
+    Returns:
+        The file, and why MLflow does not have it (None if it does).
+
+    Raises:
+        InputError: There is no such study.
+    """
+    from aiq_search.tracking import MlflowListener, reconcile
+    from aiq_search.tracking.report import write_report
+
+    study = Study.find(home or aiq_home(), name)
+    champion = _champion(study)
+    document = champion.document() if champion else None
+    view = view_champion(study, champion, data_dir)
+    if output is not None:
+        path = write_report(study, output, document, view)
+        if study.is_running:
+            return path, "the study is running"
+    if study.is_running:
+        return write_report(study, study.directory / "artifacts" / "report.html", document, view), (
+            "the study is running; it is kept there at the end"
+        )
+    known = study.document.get("tracking_uri")
+    listener = MlflowListener(
+        study.directory, tracking_uri or (known if known and "***" not in known else None)
+    )
+    try:
+        reconcile(study, listener)
+        kept = _publish(study, listener, document, view)
+    finally:
+        left = listener.close(60)
+    return output or kept, str(left) if left else None
+
+
+def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None = None) -> Path:
+    """Write a study's report and pictures, and have the listener keep them in MLflow.
+
+    For the end of a search, before the listener is closed.
+    """
+    champion = _champion(study)
+    return _publish(
+        study, listener, champion.document() if champion else None, view_champion(study, champion, data_dir)
+    )
+
+
+def view_champion(
+    study: Study, champion: Champion | None, data_dir: Path | None = None
+) -> ChampionView | None:
+    """Measure the champion's network on the validation split; None where its weights or data are gone."""
+    if champion is None:
+        return None
+    with suppress(AiqError, OSError):
+        return _view(study, champion, data_dir)
+    return None
+
+
+def _publish(
+    study: Study, listener: MlflowListener, document: dict[str, Any] | None, view: ChampionView | None
+) -> Path:
+    from aiq_search.tracking.report import publish
+
+    return publish(study, listener, document, view)
+
+
+def _champion(study: Study) -> Champion | None:
+    with suppress(NothingFeasibleError):
+        return study.champion()
+    return None
+
+
+def _view(study: Study, champion: Champion, data_dir: Path | None) -> ChampionView:
+    import numpy as np
+    import torch
+
+    from aiq_search.datasets import load_dataset
+    from aiq_search.statespace import StateCapture
+    from aiq_search.tracking.figures import ChampionView
+    from aiq_search.training import load_weights
+    from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
+
+    dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
+    model = study.architecture(champion.record.params).build()
+    model.load_state_dict(load_weights(study.weights_path(champion.record.key))[0])
+    model.eval()
+    split = TensorSplit.of(dataset.validation, dataset.normalization, torch.device("cpu"))
+    confusion = np.zeros((len(dataset.classes), len(dataset.classes)), dtype=int)
+    with torch.inference_mode(), StateCapture(model) as capture:
+        for raw, labels in zip(
+            torch.split(split.inputs, BATCH_SIZE), torch.split(split.labels, BATCH_SIZE), strict=True
+        ):
+            predicted = model(split.normalised(raw)).argmax(1)
+            np.add.at(confusion, (labels.numpy(), predicted.numpy()), 1)
+        layers = capture.compute()
+    states = {}
+    for name, layer in layers.items():
+        order = np.argsort(-layer.counts)[:STATES]
+        rows, total = layer.states[order], layer.observations
+        states[name] = [
+            (
+                [bool(row[i // 64] >> np.uint64(i % 64) & np.uint64(1)) for i in range(layer.neurons)],
+                n / total,
+            )
+            for row, n in zip(rows, layer.counts[order].tolist(), strict=True)
+        ]
+    return ChampionView(confusion.tolist(), states)
