@@ -103,7 +103,6 @@ class StateCounter:
         """Forget everything counted."""
         # One histogram a device, so that a batch is counted where it is.
         self._histograms: dict[torch.device, torch.Tensor] = {}
-        self._scratch: list[npt.NDArray[np.int64]] = []
         self._pending = _Pending()
         self._runs: list[Run] = []
         self._halvings = 0
@@ -144,10 +143,12 @@ class StateCounter:
         if activations.numel() == 0:
             return
         planes = as_planes(activations.detach(), axis)
-        if self._kernels is not None and self._kernels.packs(planes):
-            self._add(self._kernels.pack(planes, self._scratch if self._dense else None))
-        else:
+        if self._kernels is None or not self._kernels.packs(planes):
             self._add(pack_states(planes))
+        elif self._dense and not self._halvings:
+            self._kernels.count(planes, self._histogram(planes.device).numpy())
+        else:
+            self._add(self._kernels.pack(planes))
 
     def _add(self, states: torch.Tensor) -> None:
         """Count packed states, int64 of shape ``(observations, words)``."""
@@ -161,22 +162,20 @@ class StateCounter:
             if self._pending.length >= self._pending_limit:
                 self._flush()
 
+    def _histogram(self, device: torch.device) -> torch.Tensor:
+        if device not in self._histograms:
+            self._histograms[device] = torch.zeros(1 << self.neurons, dtype=torch.int64, device=device)
+        return self._histograms[device]
+
     def _count_dense(self, states: torch.Tensor) -> None:
-        size = 1 << self.neurons
-        histogram = self._histograms.get(states.device)
-        if histogram is None:
-            histogram = torch.zeros(size, dtype=torch.int64, device=states.device)
-            self._histograms[states.device] = histogram
-        if self._kernels is not None and states.device.type == "cpu":
-            self._kernels.increment(histogram.numpy(), states.numpy())
-        elif states.device.type == "cpu" and size <= len(states):
+        histogram = self._histogram(states.device)
+        indices = states.reshape(-1)
+        if states.device.type == "cpu" and len(histogram) <= len(indices):
             counted = histogram.numpy()
-            counted += np.bincount(states.numpy().reshape(-1), minlength=size)
+            counted += np.bincount(indices.numpy(), minlength=len(counted))
         else:
-            indices = states.reshape(-1)
-            histogram.scatter_add_(
-                0, indices, torch.ones((), dtype=torch.int64, device=states.device).expand(len(indices))
-            )
+            one = torch.ones((), dtype=torch.int64, device=states.device)
+            histogram.scatter_add_(0, indices, one.expand(len(indices)))
 
     def _flush(self) -> None:
         """Sort what is pending into a run, and merge runs that have grown alike."""
@@ -275,10 +274,7 @@ class StateCounter:
             self._push(Run(run.blocks))  # merging uses up a run, and this one may be another counter's
 
     def _add_to_histogram(self, run: Run) -> None:
-        cpu = torch.device("cpu")
-        if cpu not in self._histograms:
-            self._histograms[cpu] = torch.zeros(1 << self.neurons, dtype=torch.int64)
-        histogram = self._histograms[cpu].numpy()
+        histogram = self._histogram(torch.device("cpu")).numpy()
         for block in run.blocks:
             histogram[block.keys] += block.counts.astype(np.int64)
 

@@ -38,31 +38,35 @@ class Kernels:
 
     planes: Callable[..., None]
     rows: Callable[..., None]
-    increment: Callable[..., None]
+    planes_histogram: Callable[..., None]
+    rows_histogram: Callable[..., None]
 
-    def pack(self, planes: torch.Tensor, scratch: list[npt.NDArray[np.int64]] | None = None) -> torch.Tensor:
-        """As ``packing.pack_states``, for a CPU tensor of a floating type.
-
-        Args:
-            planes: ``(outer, neurons, inner)``, contiguous.
-            scratch: Memory of an earlier call whose result is no longer needed: fresh memory costs as much
-                as the packing. Empty at first; filled here.
-        """
+    def pack(self, planes: torch.Tensor) -> torch.Tensor:
+        """As ``packing.pack_states``, for a CPU tensor of a floating type."""
         outer, neurons, inner = planes.shape
         integer, limit = _AS_INTEGER[planes.dtype]
-        length = outer * inner
-        if scratch and len(scratch[0]) >= length:
-            out = scratch[0][:length]
-        else:
-            out = np.empty((length, words_for(neurons)), dtype=np.int64)
-            if scratch is not None:
-                scratch[:] = [out]
+        out = np.empty((outer * inner, words_for(neurons)), dtype=np.int64)
         bits = planes.view(integer).numpy()
         if inner == 1:
             self.rows(bits.reshape(outer, neurons), limit, out)
         else:
             self.planes(bits, limit, out)
         return torch.from_numpy(out)
+
+    def count(self, planes: torch.Tensor, histogram: npt.NDArray[np.int64]) -> None:
+        """Count the states of a layer of few neurons, without ever writing them down.
+
+        Args:
+            planes: As for `pack`.
+            histogram: Shape ``(2^neurons,)``.
+        """
+        outer, neurons, inner = planes.shape
+        integer, limit = _AS_INTEGER[planes.dtype]
+        bits = planes.view(integer).numpy()
+        if inner == 1:
+            self.rows_histogram(bits.reshape(outer, neurons), limit, histogram)
+        else:
+            self.planes_histogram(bits, limit, histogram)
 
     @staticmethod
     def packs(planes: torch.Tensor) -> bool:
@@ -81,7 +85,7 @@ def load_kernels() -> Kernels:
         except RuntimeError:  # numba found no folder that it may write its cache to
             return njit(nogil=True)(function)
 
-    return Kernels(compiled(_pack_planes), compiled(_pack_rows), compiled(_increment))
+    return Kernels(*map(compiled, (_pack_planes, _pack_rows, _count_planes, _count_rows)))
 
 
 def _pack_planes(bits: Any, limit: Any, out: Any) -> None:  # noqa: ANN401
@@ -116,7 +120,31 @@ def _pack_rows(bits: Any, limit: Any, out: Any) -> None:  # noqa: ANN401
             out[row, w] = word
 
 
-def _increment(histogram: Any, states: Any) -> None:  # noqa: ANN401
-    """Count each state in the histogram that it is an index of."""
-    for i in range(states.shape[0]):
-        histogram[states[i, 0]] += 1
+def _count_planes(bits: Any, limit: Any, histogram: Any) -> None:  # noqa: ANN401
+    """Count the states of ``(outer, neurons, inner)``; 32 bits are enough for the histogram's index."""
+    outer, neurons, inner = bits.shape
+    tile = np.empty(min(inner, _TILE), np.int32)
+    for plane in range(outer):
+        for start in range(0, inner, _TILE):
+            length = min(_TILE, inner - start)
+            state = tile[:length]
+            state[:] = 0
+            for neuron in range(neurons):
+                bit = np.int32(1 << neuron)
+                values = bits[plane, neuron, start : start + length]
+                for i in range(length):
+                    value = values[i]
+                    state[i] |= bit if (value > 0) & (value <= limit) else np.int32(0)
+            for i in range(length):
+                histogram[np.uint32(state[i])] += 1
+
+
+def _count_rows(bits: Any, limit: Any, histogram: Any) -> None:  # noqa: ANN401
+    """Count the states of ``(observations, neurons)``."""
+    observations, neurons = bits.shape
+    for row in range(observations):
+        state = np.uint32(0)
+        for neuron in range(neurons):
+            value = bits[row, neuron]
+            state |= np.uint32((value > 0) & (value <= limit)) << np.uint32(neuron)
+        histogram[state] += 1

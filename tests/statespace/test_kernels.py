@@ -14,20 +14,20 @@ def test_the_compiled_kernel_packs_as_torch_does(shape, dtype):
     assert torch.equal(load_kernels().pack(planes), pack_states(planes))
 
 
-def test_memory_that_is_used_again_holds_the_new_states_only():
-    kernels, scratch = load_kernels(), []
-    for outer in (50, 20, 80):
-        planes = torch.randn(outer, 9, 1)
-        assert torch.equal(kernels.pack(planes, scratch), pack_states(planes))
+@pytest.mark.parametrize("shape", [(3000, 5, 1), (3, 20, 3000), (40, 11, 6)])
+def test_the_compiled_histogram_is_the_one_of_the_packed_states(shape):
+    planes = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    histogram = np.zeros(1 << shape[1], dtype=np.int64)
+    load_kernels().count(planes, histogram)
+    assert np.array_equal(histogram, np.bincount(pack_states(planes).reshape(-1), minlength=len(histogram)))
 
 
 def test_without_a_place_for_its_cache_the_kernel_still_works(monkeypatch):
     caching = pytest.importorskip("numba.core.caching")
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     kernels = load_kernels.__wrapped__()
-    histogram = np.zeros(4, dtype=np.int64)
-    kernels.increment(histogram, np.array([[1], [1], [3]]))
-    assert histogram.tolist() == [0, 2, 0, 1]
+    planes = torch.randn(9, 70, 1)
+    assert torch.equal(kernels.pack(planes), pack_states(planes))
 
 
 def test_the_kernel_leaves_to_torch_what_it_cannot_pack():
