@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli import export, look, search, space, ui
+from aiq_search.cli import delete, doctor, export, look, retry, search, space, ui
 from aiq_search.errors import AiqError
 
 __all__ = ["app", "main"]
@@ -25,11 +25,14 @@ _SEARCH, _LOOK, _TAKE = "Search", "Look", "Take home and measure"
 
 app.command(rich_help_panel=_SEARCH)(search.search)
 app.command(rich_help_panel=_SEARCH)(search.resume)
+app.command(rich_help_panel=_SEARCH)(retry.retry)
+app.command(rich_help_panel=_SEARCH)(delete.delete)
 app.add_typer(space.app, name="space", rich_help_panel=_SEARCH)
 app.command(rich_help_panel=_LOOK)(look.studies)
 app.command(rich_help_panel=_LOOK)(look.trials)
 app.command(rich_help_panel=_LOOK)(look.best)
 app.command(rich_help_panel=_LOOK)(ui.ui)
+app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command(rich_help_panel=_TAKE)(export.export)
 app.command(rich_help_panel=_TAKE)(export.verify)
 app.command(rich_help_panel=_TAKE)(export.predict)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiq_search.app.search import SearchResult
     from aiq_search.search import StudyListener
 
-__all__ = ["resume", "search"]
+__all__ = ["resume", "run_with_view", "search"]
 
 
 def search(
@@ -49,7 +49,7 @@ def search(
 
         print_dry_run(file, set_ or [], trials, data_dir, form)
         return
-    _run(
+    run_with_view(
         lambda listener: run_search(
             file,
             overrides=set_ or [],
@@ -79,7 +79,7 @@ def resume(
     """Continue STUDY where it stands: finished trials are kept, interrupted ones go on."""
     from aiq_search.app.search import resume_search
 
-    _run(
+    run_with_view(
         lambda listener: resume_search(
             study,
             source=file,
@@ -93,7 +93,7 @@ def resume(
     )
 
 
-def _run(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
+def run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
     """Run a study with a view, then show what it brought."""
     from aiq_search.app.search import failure_of
     from aiq_search.cli.output import print_json, stderr

@@ -1,0 +1,133 @@
+"""What is installed, and what the machine has."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from aiq_search.app.doctor.finding import Finding, Level
+from aiq_search.app.preflight import available_memory, mlflow_trouble
+from aiq_search.search import Study, list_studies
+from aiq_search.tracking import default_tracking_uri
+
+__all__ = ["check_environment", "check_home"]
+
+_PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
+_LOW_DISK = 1_000_000_000
+_LOW_MEMORY = 1_000_000_000
+
+
+def check_environment(home: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
+    """Look at versions, torch and torchvision, GPU, disk, memory and MLflow.
+
+    Args:
+        home: AIQ_HOME.
+        tracking_uri: MLflow's store, by default that of ``default_tracking_uri``.
+    """
+    yield _versions()
+    yield _torchvision()
+    yield _gpu()
+    yield _disk(home)
+    memory = available_memory()
+    low = 0 < memory < _LOW_MEMORY
+    yield _finding(
+        Level.WARNING if low else Level.OK,
+        f"{memory / 1e9:.1f} GB of memory are available.",
+        "End other programs, or lower search.concurrency: a worker takes about 0.5 GB." if low else "",
+    )
+    trouble = mlflow_trouble(tracking_uri or default_tracking_uri())
+    if trouble is None:
+        yield _finding(Level.OK, "MLflow's store can be reached.")
+    else:
+        what, _, remedy = trouble.partition(": ")
+        yield _finding(Level.WARNING, f"{what}.", remedy[:1].upper() + remedy[1:])
+
+
+def check_home(home: Path) -> Iterator[Finding]:
+    """Look for studies in AIQ_HOME that cannot be read, or wait to be continued."""
+    readable: dict[str, Study] = {study.id: study for study in list_studies(home)}
+    for path in sorted((home / "studies").glob("*")):
+        if path.is_dir() and path.name not in readable:
+            yield _finding(
+                Level.PROBLEM,
+                f"{path} is no readable study: study.json is missing or damaged.",
+                "Restore study.json from a copy, or remove the folder.",
+            )
+    waiting = [s for s in readable.values() if s.document.get("ended") != "finished" and not s.is_running]
+    for study in waiting:
+        yield _finding(
+            Level.NOTE,
+            f"Study {study.id} is not finished, and no driver runs it.",
+            f"aiq resume {study.id}, or look closer: aiq doctor {study.id}",
+        )
+
+
+def _versions() -> Finding:
+    said, missing = [f"Python {platform.python_version()}"], []
+    for package in _PACKAGES:
+        try:
+            said.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        return _finding(
+            Level.PROBLEM,
+            f"{', '.join(missing)} not installed beside {', '.join(said)}.",
+            "pip install aiq-search brings all that it needs.",
+        )
+    return _finding(Level.OK, f"{', '.join(said)}.")
+
+
+def _torchvision() -> Finding:
+    try:
+        import torchvision.datasets  # noqa: F401
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return _finding(
+            Level.PROBLEM,
+            f"torchvision does not fit torch: {reason}.",
+            "Install both from the same release: pip install --force-reinstall torch torchvision",
+        )
+    return _finding(Level.OK, "torch and torchvision fit together.")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return _finding(Level.OK, f"torch sees {', '.join(names)}.")
+    if not Path("/dev/nvidia0").exists():
+        return _finding(Level.OK, f"No GPU; {len(os.sched_getaffinity(0))} CPUs.")
+    if torch.version.cuda is None:
+        return _finding(
+            Level.WARNING,
+            "There is a GPU, but this torch is built for the CPU alone.",
+            "Install a CUDA build of torch and torchvision.",
+        )
+    return _finding(
+        Level.WARNING,
+        "There is a GPU, but torch does not see it.",
+        "Update the driver (nvidia-smi says which one it is), and look at CUDA_VISIBLE_DEVICES.",
+    )
+
+
+def _disk(home: Path) -> Finding:
+    there = next(folder for folder in (home.absolute(), *home.absolute().parents) if folder.is_dir())
+    if not os.access(there, os.W_OK):
+        return _finding(Level.PROBLEM, f"{there} cannot be written.", "Set AIQ_HOME to a folder that can.")
+    free = shutil.disk_usage(there).free
+    low = free < _LOW_DISK
+    return _finding(
+        Level.WARNING if low else Level.OK,
+        f"{free / 1e9:.1f} GB of disk are free in {there}.",
+        "Free some, or set AIQ_HOME to a larger disk; `aiq delete` removes studies." if low else "",
+    )
+
+
+def _finding(level: Level, what: str, remedy: str = "") -> Finding:
+    return Finding("environment", level, what, remedy)

@@ -1,0 +1,159 @@
+"""Whether a search could do better: what its trials say about its space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from aiq_search.app.doctor.finding import Finding, Level
+from aiq_search.search import Phase, Study, TrialRecord, TrialState
+from aiq_search.space import SearchSpace
+from aiq_search.space.parameters import FloatParameter, IntParameter
+
+__all__ = ["check_search"]
+
+# Fewer trials than this say nothing.
+_ENOUGH = 8
+
+# How near to the end of its range a parameter's best value is at the edge, as a fraction of the range.
+_EDGE = 0.03
+
+# Above these shares a habit is a finding.
+_MANY_COLLAPSES = 0.2
+_MANY_PRUNED = 0.9
+_SATURATED = 0.95
+
+
+def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Finding]:
+    """Look for an optimum at the edge, pruning that is too early, collapses, saturation, and constraints.
+
+    Args:
+        study: The study.
+        records: Its trials.
+    """
+    explored = [r for r in records if r.key.phase is Phase.EXPLORE and r.finished and r.copied_from is None]
+    if len(explored) < _ENOUGH:
+        yield _finding(Level.NOTE, f"{len(explored)} trials are too few to judge by; {_ENOUGH} would do.")
+        return
+    findings = [
+        found
+        for check in (_at_the_edge, _pruned_at_once, _collapses, _saturation, _never_met)
+        for found in check(study, explored)
+    ]
+    yield from findings
+    if not findings:
+        yield _finding(Level.OK, "The ranges, the pruner and the constraints suit what was found.")
+
+
+def _best(study: Study, explored: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials that meet the constraints, the best first."""
+    from aiq_search.search.champion import rank_key
+
+    good = [r for r in explored if r.state is TrialState.COMPLETE and r.feasible and not r.collapsed]
+    return sorted(good, key=lambda record: rank_key(study.space.objective, record))
+
+
+def _at_the_edge(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
+    best = _best(study, explored)[:3]
+    for name, parameter in study.space.parameters.items():
+        if not isinstance(parameter, IntParameter | FloatParameter) or parameter.low == parameter.high:
+            continue
+        scale: Callable[[float], float] = math.log if parameter.log or _powers(parameter) else float
+        low, high = scale(parameter.low), scale(parameter.high)
+        places = [(scale(r.params[name]) - low) / (high - low) for r in best if name in r.params]
+        if len(places) < 2:
+            continue
+        for end, at in (("low", [p <= _EDGE for p in places]), ("high", [p >= 1 - _EDGE for p in places])):
+            if at[0] and sum(at) >= 2:
+                bound = getattr(parameter, end)
+                yield _finding(
+                    Level.WARNING,
+                    f"The best trials have {name} = {best[0].params[name]:g}, at the {end} end of its range.",
+                    f"The optimum may lie beyond: {'lower' if end == 'low' else 'raise'} "
+                    f"parameters.{name}.{end} = {bound:g} in a new study.",
+                )
+
+
+def _powers(parameter: IntParameter | FloatParameter) -> bool:
+    return isinstance(parameter, IntParameter) and parameter.powers_of is not None
+
+
+def _pruned_at_once(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
+    pruned = [r for r in explored if r.state is TrialState.PRUNED]
+    first = min((r.epochs for r in pruned), default=0)
+    at_once = sum(r.epochs == first for r in pruned)
+    if at_once >= _MANY_PRUNED * len(explored):
+        yield _finding(
+            Level.WARNING,
+            f"{at_once} of {len(explored)} trials were pruned after {first} epochs, the first chance.",
+            "The pruner sees too little: raise its min_resource (search.pruner: {name: asha, "
+            "min_resource: 3}), or set search.pruner to median or none.",
+        )
+
+
+def _collapses(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
+    ran = [r for r in explored if r.epochs]
+    collapsed = [r for r in ran if r.collapsed]
+    diverged = sum(r.state is TrialState.FAIL and "diverged" in (r.reason or "") for r in explored)
+    if ran and len(collapsed) > _MANY_COLLAPSES * len(ran):
+        yield _finding(
+            Level.WARNING,
+            f"{len(collapsed)} of {len(ran)} networks collapsed: a layer always in one state.",
+            "Lower training.learning_rate's high end, raise the low end of the widths, or search "
+            "model.batch_norm.",
+        )
+    if diverged > _MANY_COLLAPSES * len(explored):
+        yield _finding(
+            Level.WARNING,
+            f"{diverged} of {len(explored)} trainings diverged.",
+            "Lower training.learning_rate's high end.",
+        )
+
+
+def _saturation(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
+    """Efficiency cannot exceed log2(N) / C: a layer on that ceiling is measured by N, not by its states."""
+    best = _best(study, explored)
+    if not best:
+        return
+    observations = study.document["dataset"]["validation"]
+    bits = math.log2(observations)
+    for layer, width in _linear_widths(study, best[0]).items():
+        reached = best[0].metrics.get(f"efficiency/{layer}", 0.0)
+        ceiling = min(1.0, bits / width)
+        if ceiling < 1 and reached >= _SATURATED * ceiling:
+            yield _finding(
+                Level.WARNING,
+                f"Layer {layer} of {best[0].name} has {width} neurons and efficiency {reached:.3f}; "
+                f"{observations:,} validation samples cannot show more than {ceiling:.3f}.",
+                "Its number says how many samples there were, not how well it works: raise "
+                "dataset.validation, or compare networks of like width only.",
+            )
+
+
+def _linear_widths(study: Study, record: TrialRecord) -> dict[str, int]:
+    """Neurons by name of the layers that give one state a sample."""
+    import torch
+
+    with torch.device("meta"):
+        model = study.architecture(record.params).build()
+    return {n: m.out_features for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+
+
+def _never_met(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
+    space: SearchSpace = study.space
+    ran = [r for r in explored if r.metrics]
+    for constraint in space.objective.number_constraints:
+        violations = [(constraint.violation(r.scored), r) for r in ran if constraint.name in r.metrics]
+        if not violations or any(violation <= 0 for violation, _ in violations):
+            continue
+        _, nearest = min(violations, key=lambda pair: (pair[0], pair[1].key.number))
+        reached = nearest.scored[constraint.name]
+        yield _finding(
+            Level.PROBLEM,
+            f"No trial met {constraint}; {nearest.name} came nearest with {reached:.4g}.",
+            "Relax the constraint, widen the ranges, or train longer (training.epochs).",
+        )
+
+
+def _finding(level: Level, what: str, remedy: str = "") -> Finding:
+    return Finding("search", level, what, remedy)
