@@ -112,16 +112,12 @@ class Delivery:
         ripe = {k: g for k, g in groups.items() if everything or _is_ripe(g)}
         beginning = [x for x in of_study if not _ends_study(x)]
         end = [x for x in of_study if _ends_study(x)]
-        self._recorder.write_study(beginning)
-        self._outbox.delivered(beginning)
-        arrived = len(beginning) + self._deliver_trials(ripe)
+        arrived = self._deliver(started[-1].study, beginning) + self._deliver_trials(ripe)
         if any(isinstance(x.event, TrialEnded) for g in ripe.values() for x in g):
             self._recorder.write_best()
         # The end of the study comes after everything that happened before it.
         if end and len(ripe) == len(groups) and not self._outbox_grew(letters):
-            self._recorder.write_study(end)
-            self._outbox.delivered(end)
-            arrived += len(end)
+            arrived += self._deliver(started[-1].study, end)
         return arrived
 
     def _outbox_grew(self, letters: list[Letter]) -> bool:
@@ -138,20 +134,22 @@ class Delivery:
             [(k, g) for k, g in groups.items() if confirm in k],
         ):
             if self._pool is None:
-                arrived += sum(self._deliver_trial(k, g) for k, g in chosen)
+                arrived += sum(self._deliver(k, g) for k, g in chosen)
             else:
-                futures: list[Future[int]] = [self._pool.submit(self._deliver_trial, k, g) for k, g in chosen]
+                futures: list[Future[int]] = [self._pool.submit(self._deliver, k, g) for k, g in chosen]
                 errors = [e for f in futures if (e := f.exception()) is not None]
                 arrived += sum(f.result() for f in futures if f.exception() is None)
                 if errors:
                     raise errors[0]
         return arrived
 
-    def _deliver_trial(self, owner: str, letters: list[Letter]) -> int:
+    def _deliver(self, owner: str, letters: list[Letter]) -> int:
+        """Write what concerns one run; what MLflow refuses for good must not hold up the others."""
         from aiq_search.tracking.recorder import RefusedError
 
+        write = self._recorder.write_study if owner == self._recorder.study else self._recorder.write_trial
         try:
-            self._recorder.write_trial(owner, letters)
+            write(owner, letters)
         except RefusedError as error:
             _log.warning("MLflow refused %d events of %s: %s", len(letters), owner, redact(str(error)))
             self._recorder.mark_refused(owner, str(error), time.time())

@@ -92,11 +92,15 @@ class Recorder:
         """Look at MLflow again before the next run is made: the last request may or may not have worked."""
         self._sure = False
 
-    def write_study(self, letters: Sequence[Letter]) -> None:
-        """Write what happened to the study as a whole: its start (again) and its end."""
+    def write_study(self, owner: str, letters: Sequence[Letter]) -> None:
+        """Write what happened to the study ``owner`` as a whole: its start (again) and its end.
+
+        Raises:
+            RefusedError: MLflow will never take it.
+        """
         started = self._study_started()
         events = [x.event for x in letters]
-        run_id, new = self._run_of(started.study, lambda: self._create_parent(started))
+        run_id, new = self._run_of(owner, lambda: self._create_parent(started))
         if not new and any(isinstance(e, StudyStarted) for e in events):
             self._refresh(started)
         if any(isinstance(e, StudyStarted) for e in events):
@@ -139,8 +143,9 @@ class Recorder:
             [e for e in ends if isinstance(e, TrialEnded)], self._study_started().document
         )
         points = [p for p in points if p.step > written]
-        if points:
-            self._log(self._runs[self.study], points, {}, {})
+        if points and self.study in self._runs:
+            with suppress(RefusedError):  # the user deleted the study's run: its trials go on
+                self._log(self._runs[self.study], points, {}, {})
             self._outbox.remember("best", str(points[-1].step))
 
     def write_parent(self, ended: StudyEnded) -> None:

@@ -109,7 +109,7 @@ class SimulatedTrial:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(f"{self.phase}{self.number}")  # noqa: S311
+        self.rng = random.Random(f"{self.phase}{self.number}")
         if not any(self.widths):
             a, b, c = (round(2 ** self.rng.uniform(1, 7)) for _ in range(3))
             self.widths = (a, b, c)
@@ -121,7 +121,7 @@ class SimulatedTrial:
 
     @property
     def params(self) -> dict[str, Any]:
-        rng = random.Random(self.number if self.origin is None else self.origin)  # noqa: S311
+        rng = random.Random(self.number if self.origin is None else self.origin)
         return {
             **dict(zip((f"model.{x}" for x in LAYERS), self.widths, strict=True)),
             "model.dropout": rng.uniform(0, 0.5),

@@ -261,6 +261,19 @@ def test_a_run_that_the_user_deleted_stays_deleted(outbox: Outbox, store: str) -
     assert outbox.undelivered().refused
 
 
+def test_a_study_s_run_that_the_user_deleted_holds_up_no_trial(outbox: Outbox, store: str) -> None:
+    made = trials(3)
+    outbox.put([study_started(), *made[0].events()])
+    recorder = Recorder(outbox, store)
+    deliver(outbox, store, recorder)
+    MlflowClient(store).delete_run(runs_of(store)[STUDY].info.run_id)
+    outbox.put([*(e for t in made[1:] for e in t.events()), study_ended(made)])
+    deliver(outbox, store, recorder)
+    assert outbox.undelivered().waiting == 0
+    assert outbox.undelivered().refused == 1
+    assert set(runs_of(store)) == {str(t.key) for t in made}
+
+
 def test_a_deleted_experiment_comes_back(outbox: Outbox, store: str) -> None:
     client = MlflowClient(store)
     client.delete_experiment(client.create_experiment("lenet-5-digits"))
