@@ -7,7 +7,8 @@ from torch import nn
 from aiq_search.app.measure import measure_network
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import InputError
-from aiq_search.models import build_model
+from aiq_search.export import BundleContents, load_bundle, write_bundle
+from aiq_search.models import Architecture, build_model
 from aiq_search.statespace import measure
 
 
@@ -92,3 +93,17 @@ def test_weights_that_could_run_code_or_do_not_fit_are_refused(tmp_path):
 def test_a_bundle_takes_no_weights_beside_its_own(tmp_path):
     with pytest.raises(InputError, match="bundle"):
         measure_network(str(tmp_path), weights=tmp_path / "w.safetensors")
+
+
+def test_a_bundle_gives_the_numbers_of_its_card(tmp_path):
+    options = DatasetOptions(name="digits")
+    dataset = load_dataset(options)
+    architecture = Architecture("mlp", {"hidden1": 6, "hidden2": 5}, dataset.input_shape, 10)
+    torch.manual_seed(0)
+    contents = BundleContents(architecture, architecture.build().state_dict(), dataset, options)
+    write_bundle(tmp_path / "champion", contents, formats=("safetensors",))
+    card = load_bundle(tmp_path / "champion").metrics.splits
+    for split in ("validation", "test"):
+        report = measure_network(str(tmp_path / "champion"), split=split).report
+        assert report.efficiency == pytest.approx(card[split].efficiency, abs=1e-12)
+        assert report.aiq == pytest.approx(card[split].aiq, abs=1e-12)
