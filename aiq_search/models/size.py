@@ -31,8 +31,8 @@ class ModelSize:
 def model_size(model: nn.Module, input_shape: tuple[int, ...]) -> ModelSize:
     """Count a network's parameters and multiply-accumulates.
 
-    The forward pass runs on a copy on the meta device: nothing is computed and the model is left
-    as it was.
+    The forward pass runs on a copy, on the meta device where it can: nothing is computed and the model
+    is left as it was.
 
     Args:
         model: The network.
@@ -47,11 +47,19 @@ def model_size(model: nn.Module, input_shape: tuple[int, ...]) -> ModelSize:
     """
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     weights = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, layers)}
-    ghost = copy.deepcopy(model).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ghost(torch.empty(1, *input_shape, device="meta"))
+    try:
+        macs = _macs(copy.deepcopy(model).to("meta"), input_shape, "meta")
+    except Exception:  # a user's forward that needs numbers, such as one with .item()
+        macs = _macs(copy.deepcopy(model).to("cpu"), input_shape, "cpu")
     return ModelSize(
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters_weights=sum(weights.values()),
-        macs=counter.get_total_flops() // 2,  # torch counts a multiply and an add as two
+        macs=macs,
     )
+
+
+def _macs(ghost: nn.Module, input_shape: tuple[int, ...], device: str) -> int:
+    ghost.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ghost(torch.zeros(1, *input_shape, device=device))
+    return int(counter.get_total_flops()) // 2  # torch counts a multiply and an add as two

@@ -16,6 +16,7 @@ from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.schema import SearchSpace
 from aiq_search.suggest import did_you_mean
 from aiq_search.training import TrainingOptions
+from aiq_search.user_code import is_reference
 
 __all__ = ["check_names", "check_networks", "corner", "space_size"]
 
@@ -92,17 +93,34 @@ def check_networks(space: SearchSpace, input_shape: tuple[int, ...], classes: in
     Raises:
         SpaceError: The model refuses its arguments or the shape of the data.
     """
-    import torch
-
     for widest in (False, True):
         params = corner(space, widest=widest)
         architecture = Architecture(space.model.name, space.model_arguments(params), input_shape, classes)
         try:
-            with torch.device("meta"):
-                architecture.build()
+            _build(architecture)
         except InputError as error:
             raise SpaceError(f"model: {error}") from None
+        except Exception as error:
+            if not is_reference(space.model.name):
+                raise
+            said = ", ".join(f"{name}={value!r}" for name, value in params.items())
+            raise SpaceError(
+                f"model: {space.model.name} raised {type(error).__name__}: {error} (with {said})"
+            ) from error
         space.training_options(params)
+
+
+def _build(architecture: Architecture) -> None:
+    """Build a network without its memory; where its code cannot do without numbers, for real."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            architecture.build()
+    except InputError:
+        raise
+    except Exception:
+        architecture.build()
 
 
 def space_size(space: SearchSpace) -> float:

@@ -66,6 +66,19 @@ def test_the_same_random_state_gives_the_same_weights():
     assert torch.equal(*weights)
 
 
+class Counting(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.linear(x) if x.sum().item() >= 0 else x
+
+
+def test_a_forward_that_needs_numbers_is_measured_too():
+    assert model_size(Counting(), (4,)).macs == 8
+
+
 def test_an_architecture_survives_its_document():
     architecture = Architecture("lenet_5", {"conv1": 2}, (1, 28, 28), 10)
     assert Architecture.from_document(architecture.document()) == architecture
