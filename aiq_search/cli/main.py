@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli import delete, doctor, export, look, retry, search, space, ui
+from aiq_search.cli import delete, doctor, export, look, measure, report, retry, search, space, ui
 from aiq_search.errors import AiqError
 
 __all__ = ["app", "main"]
@@ -30,11 +30,13 @@ app.add_typer(space.app, name="space", rich_help_panel=_SEARCH)
 app.command(rich_help_panel=_LOOK)(look.studies)
 app.command(rich_help_panel=_LOOK)(look.trials)
 app.command(rich_help_panel=_LOOK)(look.best)
+app.command(rich_help_panel=_LOOK)(report.report)
 app.command(rich_help_panel=_LOOK)(ui.ui)
 app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command(rich_help_panel=_TAKE)(export.export)
 app.command(rich_help_panel=_TAKE)(export.verify)
 app.command(rich_help_panel=_TAKE)(export.predict)
+app.command(rich_help_panel=_TAKE)(measure.measure)
 
 
 def _print_version(wanted: bool) -> None:
