@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.search.events import TrialState
-from aiq_search.tracking.figures.facts import StudyFacts
+from aiq_search.tracking.figures.facts import Finalist, StudyFacts
 from aiq_search.tracking.layout import ONCE, SHOWN, text
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ def numbers(facts: StudyFacts, champion: Champion, split: str) -> dict[str, tupl
     winner = facts.champion
     final = next((f for f in facts.finalists if f.explored is winner), None)
     if final is not None:
+        seeds = Finalist(final.explored, final.tests) if split == "test" else final
         return {
-            n: (final.mean(prefix + n), final.deviation(prefix + n), len(final.confirmed))
+            n: (seeds.mean(prefix + n), seeds.deviation(prefix + n), len(seeds.confirmed))
             for n in SHOWN
-            if any(prefix + n in r.metrics for r in final.confirmed)
+            if any(prefix + n in r.metrics for r in seeds.confirmed)
         }
     if winner is None:
         return {}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiq_search.search.events import TrialState
+from aiq_search.tracking import story
 from aiq_search.tracking.figures import ChampionView, Picture, StudyFacts, build_figures
 from aiq_search.tracking.figures.tradeoff import pareto_front
 from tests.tracking.simulated import SimulatedStudy, SimulatedTrial, simulated_study, trials
@@ -110,6 +111,21 @@ def test_a_collapsed_or_failed_seed_counts_as_nothing() -> None:
     final = next(f for f in StudyFacts(fake).finalists if f.explored.key.number == records[first].origin)
     assert final.values("aiq")[:2] == [0.0, 0.0]
     assert final.values("aiq")[2] > 0
+
+
+def test_seeds_beyond_the_judging_ones_have_no_part_in_the_mean_but_give_the_test_numbers() -> None:
+    study = simulated_study(30)  # each finalist has 4 seeds
+    document = study.document
+    document["space"] = document["space"] | {"confirm": {"finalists": 3, "seeds": 3}}
+    facts = StudyFacts(SimpleNamespace(id=study.id, document=document, records=study.records))
+    final = facts.finalists[0]
+    assert [r.replicate for r in final.confirmed] == [0, 1, 2]
+    assert [r.replicate for r in final.further] == [3]
+    assert final.mean("aiq") == pytest.approx(sum(r.metrics["aiq"] for r in final.confirmed) / 3)
+    assert story.numbers(facts, None, "test")["aiq"] == (final.further[0].metrics["test/aiq"], 0.0, 1)
+    assert "further seed, no part in the choice" in {
+        t.name for t in by_name(build_figures(facts))["finalists"].figure.data
+    }
 
 
 def test_less_is_better_where_the_objective_is_minimized() -> None:

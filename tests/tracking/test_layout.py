@@ -126,9 +126,10 @@ def test_the_best_so_far_only_rises_and_skips_the_infeasible() -> None:
 def test_the_best_so_far_falls_where_less_is_better() -> None:
     made = [dataclasses.replace(t.ended(), value=t.ended().metrics["loss"]) for t in trials(30)]
     rule = {"space": {"objective": {"minimize": "loss"}}}
-    points = [p.value for p in layout.best_so_far(made, rule) if p.name == "loss"]
-    assert points == sorted(points, reverse=True)
-    assert len(points) > 1
+    steps = [p.step for p in layout.best_so_far(made, rule) if p.name == "aiq"]
+    losses = [made[step - 1].value or 0 for step in steps]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) > 1
 
 
 def test_the_champion_s_means_are_the_parent_s_last_numbers() -> None:

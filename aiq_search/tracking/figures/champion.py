@@ -38,6 +38,15 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         return None
     name = facts.objective
     labels = [facts.label(f.explored) for f in found]
+    further = go.Scatter(
+        x=[r.scored.get(name, 0.0) for f in found for r in f.further],
+        y=[label for f, label in zip(found, labels, strict=True) for _ in f.further],
+        text=[facts.hover(r) + f"<br>seed {r.seed}" for f in found for r in f.further],
+        mode="markers",
+        name="further seed, no part in the choice",
+        marker={"size": 8, "symbol": "circle-open", "color": BLUE},
+        hovertemplate="%{text}<extra></extra>",
+    )
     seeds = go.Scatter(
         x=[v for f in found for v in f.values(name)],
         y=[label for f, label in zip(found, labels, strict=True) for _ in f.confirmed],
@@ -64,7 +73,12 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         marker={"size": 12, "symbol": "line-ns", "color": BEST, "line": {"width": 3, "color": BEST}},
         hovertemplate="mean %{x:.4f}<extra>%{y}</extra>",
     )
-    drawn = figure([seeds, first, mean], f"validation {name}", "", height=150 + 46 * len(found))
+    drawn = figure(
+        [seeds, *([further] if further.x else []), first, mean],
+        f"validation {name}",
+        "",
+        height=150 + 46 * len(found),
+    )
     drawn.update_yaxes(autorange="reversed")
     return drawn, _verdict(facts)
 

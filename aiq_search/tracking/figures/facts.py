@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +21,26 @@ __all__ = ["Finalist", "StudyFacts"]
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration that was trained again on fresh seeds."""
+    """A configuration that was trained again on fresh seeds.
+
+    Attributes:
+        explored: The trial that found it.
+        confirmed: The seeds by which it was judged.
+        further: Seeds that had no part in the choice; those of the champion give its test numbers.
+    """
 
     explored: TrialRecord
     confirmed: Sequence[TrialRecord]
+    further: Sequence[TrialRecord] = ()
 
     def values(self, name: str) -> list[float]:
-        """A number of each seed; a training that collapsed or failed counts as 0."""
-        return [r.scored.get(name, 0.0) if r.state is TrialState.COMPLETE else 0.0 for r in self.confirmed]
+        """A number of each judging seed; a training that collapsed or failed counts as 0."""
+        return [_scored(r, name) for r in self.confirmed]
+
+    @property
+    def tests(self) -> Sequence[TrialRecord]:
+        """The seeds whose test numbers are told."""
+        return self.further or self.confirmed
 
     def mean(self, name: str) -> float:
         """Mean over the seeds."""
@@ -37,6 +50,10 @@ class Finalist:
         """Standard deviation over the seeds, 0 for one."""
         values = self.values(name)
         return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _scored(record: TrialRecord, name: str) -> float:
+    return record.scored.get(name, 0.0) if record.state is TrialState.COMPLETE else 0.0
 
 
 class StudyFacts:
@@ -102,7 +119,13 @@ class StudyFacts:
         """Configurations that were confirmed, the best mean first."""
         by_number = {r.key.number: r for r in self.explored}
         origins = sorted({r.origin for r in self.confirmed if r.origin in by_number and r.origin is not None})
-        found = [Finalist(by_number[n], [r for r in self.confirmed if r.origin == n]) for n in origins]
+        seeds = ((self.document.get("space") or {}).get("confirm") or {}).get("seeds") or math.inf
+        found = []
+        for number in origins:
+            mine = [r for r in self.confirmed if r.origin == number]
+            judges = [r for r in mine if (r.replicate or 0) < seeds]
+            further = [r for r in mine if (r.replicate or 0) >= seeds]
+            found.append(Finalist(by_number[number], judges or mine, further))
         return sorted(found, key=lambda f: -self.sign * f.mean(self.objective))
 
     @cached_property
@@ -126,7 +149,8 @@ class StudyFacts:
         if self.champion is None:
             return None
         final = next((f for f in self.finalists if f.explored is self.champion), None)
-        seeds = [r for r in final.confirmed if r.state is TrialState.COMPLETE] if final else []
+        trained = [*final.confirmed, *final.further] if final else []
+        seeds = [r for r in trained if r.state is TrialState.COMPLETE]
         return max(seeds, key=lambda r: r.scored.get("aiq", 0.0), default=self.champion)
 
     @cached_property
