@@ -127,6 +127,7 @@ class StudyDriver:
 
     def begin(self) -> None:
         """Take up the study where it stands: emit StudyStarted and queue what was interrupted."""
+        self._finish_asking()
         before = self.study.records()
         for record in before:
             if record.finished:
@@ -145,6 +146,21 @@ class StudyDriver:
             self._enqueue_first()
         if self.space.search.sampler.name == "grid":
             self._budget = min(self._budget, sum(1 for _ in grid(self.space)))
+
+    def _finish_asking(self) -> None:
+        """Draw the configurations of trials whose driver died while it asked for them.
+
+        Nothing has ended since, so the sampler draws what it would have drawn.
+        """
+        study = self._optuna[Phase.EXPLORE]
+        for frozen in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
+            if BEGIN not in frozen.user_attrs:
+                trial = optuna.Trial(study, frozen._trial_id)
+                params = self.space.suggest(trial)
+                if self.space.allows(params):
+                    trial.set_user_attr(BEGIN, self._begin_of(trial, params))
+                else:
+                    self._refuse(trial)
 
     def _enqueue_first(self) -> None:
         """Queue the points that the file names, and the cells of a grid."""
@@ -260,8 +276,7 @@ class StudyDriver:
                 self._retries -= 1
                 return self._start(Phase.EXPLORE, trial)
             if not self.space.allows(params):
-                trial.set_user_attr(BEGIN, {"refused": True})
-                study.tell(trial, state=OptunaState.FAIL)
+                self._refuse(trial)
                 refused += 1
                 if refused >= _MAX_REFUSED:
                     raise SpaceError(
@@ -269,11 +284,7 @@ class StudyDriver:
                         "parameters; are the ranges and the constraints compatible?"
                     )
                 continue
-            begin: dict[str, Any] = {
-                "params": params,
-                "seed": derive_seed(self.space.search.seed, "explore", trial.number),
-                "config_hash": config_hash(params),
-            }
+            begin = self._begin_of(trial, params)
             known = self._by_hash.get(begin["config_hash"])
             if known is not None and self.space.search.duplicates == "known_result":
                 self._answer(trial, begin, known)
@@ -282,20 +293,36 @@ class StudyDriver:
             return self._start(Phase.EXPLORE, trial)
         return None
 
+    def _begin_of(self, trial: optuna.Trial, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What is kept of a trial from its beginning."""
+        return {
+            "params": params,
+            "seed": derive_seed(self.space.search.seed, "explore", trial.number),
+            "config_hash": config_hash(params),
+        }
+
+    def _refuse(self, trial: optuna.Trial) -> None:
+        """Put away a configuration that breaks a constraint on parameters."""
+        trial.set_user_attr(BEGIN, {"refused": True})
+        self._optuna[Phase.EXPLORE].tell(trial, state=OptunaState.FAIL)
+
     def _answer(self, trial: optuna.Trial, begin: dict[str, Any], known: TrialRecord) -> None:
         """Tell a trial with the result that its configuration has already had."""
         trial.set_user_attr(BEGIN, {**begin, "copied_from": known.key.number})
         record = self._begin_record(Phase.EXPLORE, trial)
-        self._running[record.key] = _Running(trial, record)
+        running = self._running[record.key] = _Running(trial, record)
         self._emit(self._started(record, resumed=False))
+        self._tell_known(running, known)
+
+    def _tell_known(self, running: _Running, known: TrialRecord) -> None:
         if known.state is TrialState.PRUNED and known.value is not None:
-            trial.report(known.value, known.epochs)
+            running.trial.report(known.value, known.epochs)
         end = {
             name: getattr(known, name)
             for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "feasible")
         }
         end["reason"] = f"same configuration as trial {known.key.number}: its result, not trained again"
-        self._tell(record.key, known.state, end)
+        self._tell(running.record.key, known.state, end)
 
     def _plan_confirmations(self) -> bool:
         """Queue the next confirmations; False where nothing is left to do."""
@@ -352,11 +379,15 @@ class StudyDriver:
         return self._assign(_Running(trial, record), resumed=False)
 
     def _take_up(self, record: TrialRecord) -> Assignment | None:
-        """Continue a trial that was left RUNNING; None where it has been begun too often already."""
+        """Continue a trial that was left RUNNING; None where that ends it at once."""
         study = self._optuna[record.key.phase]
         frozen = study.get_trials(deepcopy=False)[record.key.number]
         self._enter(record.key.phase, self._budget if record.key.phase is Phase.EXPLORE else 0)
         running = _Running(optuna.Trial(study, frozen._trial_id), record)
+        if record.copied_from is not None:
+            self._running[record.key] = running
+            self._tell_known(running, self._records[Phase.EXPLORE][record.copied_from])
+            return None
         attempts = running.attempts
         if attempts > self.space.search.max_retries:
             self._running[record.key] = running
