@@ -248,6 +248,8 @@ def ended_tags(event: TrialEnded) -> dict[str, str]:
     """Tags that a trial's end adds."""
     tags = {"aiq.state": str(event.state)}
     reason = event.reason or ("collapsed: a layer has zero entropy" if event.collapsed else None)
+    if reason is None and event.state is TrialState.PRUNED:
+        reason = f"stopped early by the pruner after {event.epochs} epochs"
     if reason:
         tags["aiq.reason"] = text(reason)
     if event.epoch is not None:

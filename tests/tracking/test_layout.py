@@ -101,6 +101,11 @@ def test_a_collapse_is_said() -> None:
     assert "zero entropy" in tags["aiq.reason"]
 
 
+def test_a_pruned_trial_says_so_without_a_reason_of_its_own() -> None:
+    ended = dataclasses.replace(SimulatedTrial(0, epochs=2, state=TrialState.PRUNED).ended(), reason=None)
+    assert layout.ended_tags(ended)["aiq.reason"] == "stopped early by the pruner after 2 epochs"
+
+
 def test_a_traceback_is_shown_in_the_run_without_credentials() -> None:
     failed = dataclasses.replace(
         SimulatedTrial(0, state=TrialState.FAIL).ended(),

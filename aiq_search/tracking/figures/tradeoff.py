@@ -108,7 +108,8 @@ def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     drawn = figure(
         _points(facts, shown, "parameters", "aiq"), "parameters", "validation aIQ", xaxis_type="log"
     )
-    drawn.update_xaxes(exponentformat="none", separatethousands=True, dtick=1)
+    ticks = _ticks([r.metrics["parameters"] for r in shown])
+    drawn.update_xaxes(tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
     best = facts.champion
     big = max(shown, key=lambda r: r.metrics["parameters"])
     text = "Each point is a complete trial; further left is smaller, further up is better."
@@ -119,6 +120,17 @@ def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
             "the largest network tried."
         )
     return drawn, text
+
+
+def _ticks(values: Sequence[float]) -> list[int]:
+    """Whole numbers for a log axis: 1, 2 and 5 times the powers of ten, or these alone if there are many.
+
+    >>> _ticks([300, 4000]), _ticks([10, 2e6])
+    ([500, 1000, 2000], [10, 100, 1000, 10000, 100000, 1000000])
+    """
+    fine = [m * 10**k for k in range(12) for m in (1, 2, 5)]
+    inside = [t for t in fine if min(values) <= t <= max(values)]
+    return inside if len(inside) <= 9 else [t for t in inside if str(t).startswith("1")]
 
 
 def _points(facts: StudyFacts, shown: Sequence[TrialRecord], x: str, y: str) -> list[go.Scatter]:
