@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.home import aiq_home
+from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, StudyError
-from aiq_search.search import Champion, Study, StudyListener, TrialRecord
+from aiq_search.search import Champion, ParetoFront, Study, StudyListener, TrialRecord
+from aiq_search.search.warm_start import check_same_question, learn_from
 from aiq_search.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
@@ -58,6 +60,10 @@ class SearchResult:
     def records(self) -> list[TrialRecord]:
         """Every trial."""
         return self.study.records()
+
+    def pareto_front(self) -> ParetoFront:
+        """The trials that none beats in every objective; of accuracy and efficiency where there is one."""
+        return front_of(self.study)
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -121,6 +127,7 @@ def run_search(
     data_dir: Path | None = None,
     address: str | None = None,
     home: Path | None = None,
+    warm_start: Sequence[str] = (),
     listeners: Iterable[StudyListener] = (),
 ) -> SearchResult:
     """Run a new study to its end.
@@ -135,6 +142,7 @@ def run_search(
         data_dir: Folder of the data files.
         address: A Ray cluster that this machine is a node of; by default one is started here.
         home: AIQ_HOME.
+        warm_start: Earlier studies of the same space (ids or names) that the sampler learns from.
         listeners: Told of every event.
 
     Returns:
@@ -163,11 +171,16 @@ def run_search(
         "storage": study_storage,
     }
     home = home or aiq_home()
+    earlier = [Study.find(home, name) for name in warm_start]
+    for known in earlier:
+        check_same_question(space, known)
+    facts["warm_start"] = [known.id for known in earlier]
     try:
         study = Study.create(home, space, facts, study_id)
     except OSError as error:
         raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
-    return _run(_Run(study, dataset, tracking_uri, address, list(listeners)))
+    notes = [f"{learn_from(study, known)} trials of study {known.id} are learnt from." for known in earlier]
+    return _run(_Run(study, dataset, tracking_uri, address, list(listeners), notes))
 
 
 def resume_search(

@@ -1,4 +1,4 @@
-"""``aiq studies``, ``aiq trials`` and ``aiq best``: look at what is there."""
+"""``aiq studies``, ``trials``, ``best`` and ``pareto``: look at what is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from aiq_search.cli.options import Format, FormatOption, StudyArgument
 
-__all__ = ["best", "studies", "trials"]
+__all__ = ["best", "pareto", "studies", "trials"]
 
 
 def studies(form: FormatOption = Format.TABLE) -> None:
@@ -71,3 +71,26 @@ def best(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
         return
     stderr().print(f"study {found.id}", markup=False)
     stdout().print(champion_view(champion, most_accurate(found.records())))
+
+
+def pareto(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
+    """Show the trials of STUDY that no other beats in every objective, and their hypervolume."""
+    from aiq_search.app.home import aiq_home
+    from aiq_search.app.pareto import front_document, front_of
+    from aiq_search.cli.output import print_json, print_rows, stderr
+    from aiq_search.search import Study
+
+    found = Study.find(aiq_home(), study)
+    front = front_of(found)
+    if form is Format.JSON:
+        print_json(front_document(found, front))
+        return
+    rows = [{"name": r.name, **r.metrics, **r.params} for r in front.records]
+    names = list(dict.fromkeys([*(name for name, _ in front.directions), "aiq", "accuracy", "efficiency"]))
+    rows = [{k: int(v) if k in ("parameters", "macs") else v for k, v in row.items()} for row in rows]
+    columns = list(dict.fromkeys(["name", *names, "parameters", *found.space.parameters]))
+    stderr().print(f"study {found.id}", markup=False)
+    print_rows(rows, form, columns)
+    said = " and ".join(f"{name} ({direction[:8]})" for name, direction in front.directions)
+    reference = ", ".join(f"{number:g}" for number in front.reference)
+    stderr().print(f"{said}: hypervolume {front.hypervolume:.4g} from ({reference})", markup=False)

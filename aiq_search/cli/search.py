@@ -36,6 +36,12 @@ def search(
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An earlier study of the same space to learn from; repeatable.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Size, speed and disk of the search; nothing is searched.")
     ] = False,
@@ -59,6 +65,7 @@ def search(
             tracking_uri=tracking_uri,
             data_dir=data_dir,
             address=address,
+            warm_start=warm_start or [],
             listeners=[listener],
         ),
         form,

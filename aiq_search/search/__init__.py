@@ -15,6 +15,7 @@ from aiq_search.search.events import (
     TrialState,
 )
 from aiq_search.search.lock import StudyLock
+from aiq_search.search.pareto import ParetoFront, pareto_front
 from aiq_search.search.record import TrialRecord
 from aiq_search.search.study import Study, list_studies
 
@@ -22,6 +23,7 @@ __all__ = [
     "Champion",
     "EpochEnded",
     "Event",
+    "ParetoFront",
     "Phase",
     "PhaseStarted",
     "Spread",
@@ -37,4 +39,5 @@ __all__ = [
     "TrialState",
     "list_studies",
     "most_accurate",
+    "pareto_front",
 ]

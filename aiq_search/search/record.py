@@ -103,9 +103,9 @@ class TrialRecord:
 
     @classmethod
     def from_optuna(cls, study: str, phase: Phase, trial: FrozenTrial) -> TrialRecord | None:
-        """Read an Optuna trial; None where it is none of ours (waiting, or refused before it began)."""
+        """Read an Optuna trial; None where none of ours began: waiting, refused, or from a warm start."""
         begin = trial.user_attrs.get(BEGIN)
-        if begin is None or begin.get("refused") or trial.state is OptunaState.WAITING:
+        if begin is None or "params" not in begin or trial.state is OptunaState.WAITING:
             return None
         return cls(
             key=TrialKey(study, phase, trial.number),

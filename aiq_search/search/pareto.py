@@ -1,0 +1,79 @@
+"""The trade-off between several numbers: Pareto front and hypervolume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna._hypervolume import compute_hypervolume
+
+from aiq_search.search.events import TrialState
+from aiq_search.search.record import TrialRecord
+
+__all__ = ["ParetoFront", "pareto_front"]
+
+# The worst value that a number can have, where there is one.
+_WORST = {"accuracy": 0.0, "aiq": 0.0, "efficiency": 0.0}
+
+
+@dataclass(frozen=True)
+class ParetoFront:
+    """The trials that no other trial beats in every objective.
+
+    Attributes:
+        directions: Each objective with maximize or minimize.
+        records: The front, best first objective first; a configuration stands there once.
+        reference: The corner from which the hypervolume is measured: 0 for accuracy, aiq and
+            efficiency, the worst complete trial for the others.
+        hypervolume: Volume between the reference and the front, in the product of the objectives' units.
+    """
+
+    directions: tuple[tuple[str, str], ...]
+    records: tuple[TrialRecord, ...]
+    reference: tuple[float, ...]
+    hypervolume: float
+
+
+def pareto_front(
+    records: Iterable[TrialRecord],
+    directions: Sequence[tuple[str, str]] = (("accuracy", "maximize"), ("efficiency", "maximize")),
+) -> ParetoFront:
+    """The Pareto front of the complete, feasible trials.
+
+    Args:
+        records: Trials; those that failed, were pruned, collapsed or break a constraint are passed over.
+        directions: Each objective, a reported number, with maximize or minimize.
+
+    Returns:
+        The front; empty, with hypervolume 0, where no trial qualifies.
+    """
+    usable = [
+        record
+        for record in records
+        if record.state is TrialState.COMPLETE and record.feasible and not record.collapsed
+    ]
+    signs = np.array([-1.0 if direction == "maximize" else 1.0 for _, direction in directions])
+    losses = np.array([[record.metrics[name] for name, _ in directions] for record in usable])
+    losses = losses.reshape(len(usable), len(directions)) * signs  # all to be minimised
+    front = [i for i in range(len(usable)) if not _beaten(i, losses)]
+    worst = losses.max(axis=0) if usable else np.zeros(len(directions))
+    reference = np.array(
+        [-_WORST[name] if name in _WORST else worst[i] for i, (name, _) in enumerate(directions)]
+    )
+    volume = float(compute_hypervolume(losses[front], reference)) if front else 0.0
+    ordered = sorted(front, key=lambda i: (tuple(losses[i]), usable[i].key.number))
+    return ParetoFront(
+        tuple(directions),
+        tuple(usable[i] for i in ordered),
+        tuple(float(number) for number in reference * signs),
+        volume,
+    )
+
+
+def _beaten(index: int, losses: np.ndarray) -> bool:
+    """Whether another trial is at least as good everywhere, and better somewhere or earlier."""
+    mine = losses[index]
+    as_good = (losses <= mine).all(axis=1)
+    better = as_good & (losses < mine).any(axis=1)
+    return bool(better.any() or as_good[:index].any())
