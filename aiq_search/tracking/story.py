@@ -115,8 +115,8 @@ def _beside_the_most_accurate(facts: StudyFacts) -> list[str]:
         return ["It is also the most accurate network."] if accurate is winner else []
     lost = 100 * (accurate.metrics["accuracy"] - winner.metrics["accuracy"])  # one seed against one
     return [
-        f"When exploring, the most accurate network, {facts.label(accurate)}, was {lost:.2f} points better; it "
-        f"has {_times(accurate, winner, 'parameters')} times as many parameters ("
+        f"When exploring, the most accurate network, {facts.label(accurate)}, was {lost:.2f} points better; "
+        f"it has {_times(accurate, winner, 'parameters')} times as many parameters ("
         f"{_times(accurate, winner, 'parameters_weights')} times counting only the weights of its layers)."
     ]
 
