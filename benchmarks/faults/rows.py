@@ -123,6 +123,7 @@ def mlflow(conditions: Conditions) -> Verdict:
     chance, finished, killed = conditions.chance("mlflow"), Finished(), 0
     server.start()
     try:
+        wait_for(server.answers, what="the MLflow server")
         running = scene.start()
         running.get_going(chance, 1.0)
         while killed < conditions.times:
@@ -136,8 +137,10 @@ def mlflow(conditions: Conditions) -> Verdict:
         running.finish()
         wait_for(server.answers, what="the MLflow server")
         finished.note(scene.records())
+        # What came too late for the search's end is delivered by the doctor.
         late = scene.run(["doctor", scene.study_id, "--fix"])
-        late.finish()
+        if late.finish():
+            raise RuntimeError(f"aiq doctor --fix found a problem:\n{late.said}")
         return judge("MLflow server", killed, scene.study, finished, server.url)
     finally:
         server.kill()

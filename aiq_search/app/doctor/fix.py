@@ -63,7 +63,7 @@ def _tell_again(study: Study, tracking_uri: str) -> str:
             study.id,
             ended or "interrupted",
             time.time(),
-            counts,
+            dict(counts),
             message=None if ended else interrupted,
         )
     )
