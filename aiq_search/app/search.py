@@ -279,7 +279,7 @@ def _run(run: _Run) -> SearchResult:
         _save(study)
         tracker = MlflowListener(study.directory, run.tracking_uri)
         driver = StudyDriver(study, [*run.listeners, tracker])
-        champion, reason, signals = None, None, []
+        champion, reason, signals, patience = None, None, [], _DELIVERY_SECONDS
         try:
             reconcile(study, tracker)
             with draining_on_signals(driver) as signals:
@@ -293,6 +293,7 @@ def _run(run: _Run) -> SearchResult:
                 str(trouble) if trouble else f"{type(error).__name__}: {error}"
             )
             if trouble is not None:
+                patience = _HURRIED_SECONDS  # what cannot be written here cannot be delivered either
                 raise trouble from None
             raise
         finally:
@@ -300,7 +301,7 @@ def _run(run: _Run) -> SearchResult:
                 champion = driver.end(reason)
                 study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
                 study.save()
-            undelivered = tracker.close(_HURRIED_SECONDS if signals else _DELIVERY_SECONDS)
+            undelivered = tracker.close(_HURRIED_SECONDS if signals else patience)
     return SearchResult(
         study=study,
         champion=champion,
