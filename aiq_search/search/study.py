@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.pruners import BasePruner
@@ -20,7 +20,6 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from aiq_search.errors import StudyError
-from aiq_search.models import Architecture
 from aiq_search.search.champion import Champion, choose_champion
 from aiq_search.search.database import DatabaseLock, PatientStorage
 from aiq_search.search.events import Phase, TrialKey
@@ -29,6 +28,9 @@ from aiq_search.search.record import TrialRecord
 from aiq_search.search.storage import open_journal, open_storage
 from aiq_search.space import SearchSpace
 from aiq_search.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from aiq_search.models import Architecture
 
 __all__ = ["FINALISTS", "Study", "list_studies"]
 
@@ -262,6 +264,8 @@ class Study:
 
     def architecture(self, params: Mapping[str, Any]) -> Architecture:
         """The network of a configuration."""
+        from aiq_search.models import Architecture  # torch: looking at a study must not wait for it
+
         dataset = self.document["dataset"]
         return Architecture(
             self.space.model.name,
