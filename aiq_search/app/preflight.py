@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -42,6 +43,9 @@ _COPIES = 5
 
 # The journal, the outbox and MLflow's database grow by less than this in one trial.
 _RECORD_BYTES = 1_000_000
+
+# How long the nodes may take to look at themselves: the first task of a node starts a worker there.
+_NODE_SECONDS = 120.0
 
 
 class PreflightError(AiqError):
@@ -187,20 +191,26 @@ def _ask_nodes(nodes: list[dict[str, Any]], directory: str, study: str) -> list[
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     look = ray.remote(num_cpus=0, max_retries=0)(look_at_node)
-    asked = [
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            directory, study
-        )
+    asked = {
+        node["NodeID"]: look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(directory, study)
         for node in nodes
         if node["Resources"].get("CPU", 0) > 0
-    ]
-    try:
-        return list(ray.get(asked, timeout=120))
-    except ray.exceptions.RayError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise PreflightError(
-            f"a node does not answer ({reason}): is aiq_search installed there? `ray status` lists the nodes."
-        ) from None
+    }
+    facts, deadline = [], time.monotonic() + _NODE_SECONDS
+    for node_id, answer in asked.items():
+        try:
+            facts.append(ray.get(answer, timeout=max(1.0, deadline - time.monotonic())))
+        except ray.exceptions.RayError as error:
+            if not any(node["Alive"] and node["NodeID"] == node_id for node in ray.nodes()):
+                continue  # it has left meanwhile: trials go elsewhere
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise PreflightError(
+                f"a node does not answer ({reason}): is aiq_search installed there? `ray status` lists the "
+                "nodes."
+            ) from None
+    return facts
 
 
 def _too_small(resources: ResourceOptions, nodes: list[Mapping[str, float]]) -> list[str]:

@@ -141,7 +141,11 @@ class Driver:
 
     def get_going(self, chance: random.Random, longest: float) -> None:
         """Wait until it trains, and then for a random time."""
-        wait_for(lambda: self.over or _steps(self._scene) > self._before, what=f"a step; it said {self.said}")
+
+        def trains() -> bool:
+            return _steps(self._scene) > self._before and bool(self._scene.records())
+
+        wait_for(lambda: self.over or trains(), what="a step")
         self.pause(chance, longest)
 
     def pause(self, chance: random.Random, longest: float) -> None:

@@ -1,0 +1,171 @@
+"""Preflight: one sentence a failure, with what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from aiq_search.app import preflight
+from aiq_search.app.preflight import (
+    NodeFacts,
+    PreflightError,
+    TrialNeeds,
+    available_memory,
+    check_cluster,
+    check_node,
+    look_at_node,
+    mlflow_trouble,
+)
+from aiq_search.search.watch import why_pending
+from aiq_search.space.schema import ResourceOptions
+from tests.search.simulation import new_study
+
+HERE = {"python": "3.11.7", "torch": "2.15.0"}
+GOOD = NodeFacts("ada", memory=8_000_000_000, disk=50_000_000_000, versions=HERE)
+NEEDS = TrialNeeds(memory=1_000_000_000, disk=10_000_000)
+FOLDER = Path("studies/a")
+
+
+def test_a_node_that_has_everything_passes():
+    assert check_node(GOOD, NEEDS, HERE, FOLDER) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"memory": 100_000_000}, "node ada has 100.0 MB of memory left, and a trial takes about 1.0 GB"),
+        (
+            {"disk": 1_000_000},
+            "node ada has 1.0 MB of disk left in studies/a, and a trial takes up to 10.0 MB",
+        ),
+        (
+            {"trouble": "Permission denied"},
+            "node ada cannot write to studies/a (Permission denied): set AIQ_HOME",
+        ),
+        ({"versions": {**HERE, "torch": "2.14.0"}}, "node ada has torch 2.14.0, the driver has 2.15.0"),
+        ({"versions": {"python": "3.11.7"}}, "node ada has torch none"),
+    ],
+)
+def test_each_failure_is_one_sentence_with_what_to_do(wrong, expected):
+    [found] = check_node(dataclasses.replace(GOOD, **wrong), NEEDS, HERE, FOLDER)
+    assert found.startswith(expected)
+    assert ": " in found
+    assert found.endswith(".")
+    assert "\n" not in found
+
+
+def test_a_node_tries_the_studys_folder_and_leaves_nothing_there(tmp_path):
+    study = new_study(tmp_path)
+    facts = NodeFacts(**look_at_node(str(study.directory), study.id))
+    assert facts.trouble is None
+    assert facts.disk > 0
+    assert facts.memory > 0
+    assert "torch" in facts.versions
+    assert list(study.checkpoints.iterdir()) == []
+
+
+def test_a_node_that_sees_another_folder_says_so(tmp_path):
+    study = new_study(tmp_path)
+    assert look_at_node(str(study.directory), "another")["trouble"] == "another study lies there"
+    assert "No such file" in look_at_node(str(tmp_path / "nowhere"), study.id)["trouble"]
+
+
+def cluster(monkeypatch, **resources):
+    import ray
+
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": resources, "NodeID": "a"}])
+
+
+def dataset():
+    import numpy as np
+
+    from aiq_search.datasets.dataset import Split
+
+    split = Split(np.zeros((4, 1, 8, 8), np.uint8), np.zeros(4, np.int64))
+    return SimpleNamespace(train=split, validation=split, test=split)
+
+
+def test_a_cluster_that_can_run_a_trial_passes(tmp_path, monkeypatch):
+    cluster(monkeypatch, CPU=2)
+    check_cluster(new_study(tmp_path), dataset())
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"cpu": 4}, "a trial takes 4 CPU (resources.cpu), but the largest node has 2: lower it"),
+        ({"gpu": 0.5}, "a trial takes 0.5 GPU (resources.gpu), but the largest node has 0: lower it"),
+    ],
+)
+def test_a_trial_too_large_for_every_node_is_refused_before_it_waits_for_ever(
+    tmp_path, monkeypatch, asked, expected
+):
+    cluster(monkeypatch, CPU=2)
+    with pytest.raises(PreflightError) as refused:
+        check_cluster(new_study(tmp_path, resources=asked), dataset())
+    assert str(refused.value).startswith(expected)
+
+
+def test_every_failure_is_told_at_once(tmp_path, monkeypatch):
+    cluster(monkeypatch, CPU=1)
+    monkeypatch.setattr(preflight, "available_memory", lambda: 1)
+    with pytest.raises(PreflightError) as refused:
+        check_cluster(new_study(tmp_path, resources={"cpu": 2}), dataset())
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_wider_network_needs_more(tmp_path):
+    wide = {"model.hidden1": {"type": "int", "low": 2, "high": 4096}}
+    narrow = TrialNeeds.of(new_study(tmp_path, "narrow"), dataset())
+    assert TrialNeeds.of(new_study(tmp_path, "wide", parameters=wide), dataset()).disk > narrow.disk
+
+
+def test_memory_is_read_as_the_kernel_reckons_it(tmp_path):
+    said = tmp_path / "meminfo"
+    said.write_text("MemTotal:       24000000 kB\nMemAvailable:   18000000 kB\n")
+    assert available_memory(said) == 18_000_000 * 1024
+
+
+def test_an_mlflow_server_that_is_down_is_told_without_the_password():
+    said = mlflow_trouble("http://ada:lovelace@127.0.0.1:9")
+    assert said.startswith("MLflow at http://***@127.0.0.1:9 does not answer")
+    assert said.endswith("until then events wait.")
+    assert "lovelace" not in said
+
+
+def test_an_mlflow_server_that_answers_is_no_trouble():
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert mlflow_trouble(f"http://127.0.0.1:{server.server_port}") is None
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        ({"CPU": 1.0}, "no node is that large: add one, or lower resources.cpu"),
+        ({"CPU": 8.0}, "another program on the cluster holds them"),
+    ],
+)
+def test_a_pending_trial_says_why(monkeypatch, has, expected):
+    import ray
+
+    cluster(monkeypatch, **has)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: has)
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.0})
+    said = why_pending(ResourceOptions(cpu=2))
+    assert said.startswith(f"it needs 2 CPU ({has['CPU']:g} in the cluster, 0 free); 1 nodes are alive")
+    assert expected in said
