@@ -1,4 +1,4 @@
-"""Make the fault table: ``python -m benchmarks.faults --times 20 --output docs/faults.md``."""
+"""Make the fault table: ``python -m benchmarks.faults --output docs/faults.md``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from benchmarks.faults.verdict import Verdict
 def main() -> int:
     """Run the rows that are asked for, and write the table; 1 if a row does not hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
-    parser.add_argument("--times", type=int, default=20, help="how often each fault happens")
+    parser.add_argument("--times", type=int, default=20, help="how often a worker or the driver is killed")
+    parser.add_argument("--others", type=int, default=5, help="how often each other fault happens")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument(
         "--simulated", action="store_true", help="simulate the training of the driver row too"
@@ -30,9 +31,10 @@ def main() -> int:
     broken = False
     with tempfile.TemporaryDirectory(prefix="aiq-faults-", ignore_cleanup_errors=True) as folder:
         empty = empty_store(Path(folder))
-        given = Conditions(Path(folder), empty, arguments.times, not arguments.simulated, arguments.seed)
         for name in arguments.rows:
             begun = time.monotonic()
+            times = arguments.times if name in ("worker", "driver") else arguments.others
+            given = Conditions(Path(folder), empty, times, not arguments.simulated, arguments.seed)
             try:
                 verdict = ROWS[name](given)
             except SkippedRowError as reason:

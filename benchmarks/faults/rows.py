@@ -83,7 +83,7 @@ def run_out(scene: Scene, finished: Finished) -> Driver:
 
 def worker(conditions: Conditions) -> Verdict:
     """A training worker is killed; the driver goes on."""
-    scene = Scene(conditions.place("worker"), space(6 + 3 * conditions.times), real=True)
+    scene = Scene(conditions.place("worker"), space(10 + 12 * conditions.times), real=True)
     chance, finished, killed = conditions.chance("worker"), Finished(), 0
     driver = scene.start()
     while killed < conditions.times and not driver.over:
@@ -295,9 +295,9 @@ def two_drivers(conditions: Conditions) -> Verdict:
 def node(conditions: Conditions) -> Verdict:
     """A node of the Ray cluster dies with the workers on it; another one comes."""
     folder = conditions.place("node")
-    scene = Scene(folder, space(4 + 4 * conditions.times), real=True, address="127.0.0.1:0")
+    scene = Scene(folder, space(10 + 10 * conditions.times), real=True, address="127.0.0.1:0")
     with _ray_cluster(scene.home) as (address, environment, lose_a_node):
-        scene = Scene(folder, space(4 + 4 * conditions.times), real=True, address=address)
+        scene = Scene(folder, space(10 + 10 * conditions.times), real=True, address=address)
         chance, finished, lost = conditions.chance("node"), Finished(), 0
         running = scene.start(environment)
         running.get_going(chance, 2.0)

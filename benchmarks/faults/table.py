@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,19 +17,28 @@ _HEAD = (
 )
 
 
-def table(verdicts: Sequence[Verdict], skipped: Mapping[str, str]) -> str:
-    """The table in Markdown, a row a fault."""
-    rows = [
-        f"| {v.fault} | {v.times} | {v.before} | {v.lost} | {v.twice} | {v.doubled} | {v.running} "
-        f"| {'right' if v.sampler else 'wrong'} | {v.note} |"
-        for v in verdicts
-    ]
-    rows += [f"| {name} | 0 | | | | | | | not run: {reason} |" for name, reason in skipped.items()]
-    return _HEAD + "\n".join(rows) + "\n"
+def table(verdicts: Sequence[Verdict], skipped: Mapping[str, str], known: str = "") -> str:
+    """The table in Markdown, a row a fault.
+
+    Args:
+        verdicts: The rows that were run.
+        skipped: Rows that were not, and why.
+        known: A table of before; its other rows are kept.
+    """
+    rows = {line.split("|")[1].strip(): line for line in known.splitlines()[2:] if line.startswith("|")}
+    for v in verdicts:
+        state = "right" if v.sampler else "wrong"
+        numbers = " | ".join(str(n) for n in (v.times, v.before, v.lost, v.twice, v.doubled, v.running))
+        rows[v.fault] = f"| {v.fault} | {numbers} | {state} | {v.note} |"
+    for name, reason in skipped.items():
+        rows[name] = f"| {name} | 0 | | | | | | | not run: {reason} |"
+    return _HEAD + "\n".join(rows.values()) + "\n"
 
 
 def write_table(path: Path, verdicts: Sequence[Verdict], skipped: Mapping[str, str]) -> None:
-    """Put the table between its marks in a file, and leave the rest of the file as it is."""
+    """Renew rows of the table between its marks in a file, and leave the rest of the file as it is."""
     text = path.read_text(encoding="utf-8")
-    drawn = f"{_BEGIN}\n{table(verdicts, skipped)}{_END}"
-    path.write_text(re.sub(f"{_BEGIN}.*{_END}", lambda _: drawn, text, flags=re.DOTALL), encoding="utf-8")
+    before, _, rest = text.partition(_BEGIN)
+    known, _, after = rest.partition(_END)
+    drawn = table(verdicts, skipped, known.strip())
+    path.write_text(f"{before}{_BEGIN}\n{drawn}{_END}{after}", encoding="utf-8")
