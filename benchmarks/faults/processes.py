@@ -148,6 +148,11 @@ class Driver:
         wait_for(lambda: self.over or trains(), what="a step")
         self.pause(chance, longest)
 
+    def take_a_step(self, chance: random.Random, longest: float) -> None:
+        """Wait until it has trained since now, and then for a random time."""
+        self._before = _steps(self._scene)
+        self.get_going(chance, longest)
+
     def pause(self, chance: random.Random, longest: float) -> None:
         """Wait for a random time, or until it has ended."""
         until = time.monotonic() + chance.uniform(0, longest)

@@ -302,7 +302,7 @@ def node(conditions: Conditions) -> Verdict:
         running = scene.start(environment)
         running.get_going(chance, 2.0)
         while lost < conditions.times and not running.over:
-            running.pause(chance, 3.0)
+            running.take_a_step(chance, 2.0)
             finished.note(scene.records())
             lose_a_node()
             lost += 1
