@@ -137,9 +137,12 @@ def _show(result: SearchResult) -> None:
     stdout().print(champion_view(result.champion, most_accurate(result.records)))
     console = stderr()
     console.print()
-    for command, purpose in (
-        (f"aiq trials {result.study.id}", "every trial"),
-        (f"aiq ui {result.study.id}", "browse the runs in MLflow"),
-        (f"aiq export {result.study.id} --output champion/", "take the champion home"),
-    ):
-        console.print(f"  {command:<60} {purpose}", markup=False, soft_wrap=True)
+    commands = {
+        f"aiq trials {result.study.id}": "every trial",
+        f"aiq report {result.study.id}": "pictures and findings, as one HTML file",
+        f"aiq ui {result.study.id}": "browse the runs in MLflow",
+        f"aiq export {result.study.id} --output champion/": "take the champion home",
+    }
+    width = max(map(len, commands))
+    for command, purpose in commands.items():
+        console.print(f"  {command:<{width}}   {purpose}", markup=False, soft_wrap=True)

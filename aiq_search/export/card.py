@@ -27,7 +27,8 @@ import onnxruntime
 here = Path(__file__).parent
 classes = json.loads((here / "preprocessing.json").read_text(encoding="utf-8"))["classes"]
 data = np.load(sys.argv[1])
-inputs = data["inputs"] if hasattr(data, "files") else data
+names = getattr(data, "files", None)  # of an .npz: the array "inputs", or the first
+inputs = data if names is None else data["inputs" if "inputs" in names else names[0]]
 session = onnxruntime.InferenceSession(str(here / "model.onnx"), providers=["CPUExecutionProvider"])
 (probabilities,) = session.run(["probabilities"], {"inputs": inputs})
 for number, row in enumerate(probabilities):
