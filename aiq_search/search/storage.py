@@ -27,6 +27,23 @@ class _HeldByDriver(BaseJournalFileLock):
         pass
 
 
+class _Journal(JournalStorage):
+    """Optuna's journal, whose damage is a sentence."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(JournalFileBackend(str(path), lock_obj=_HeldByDriver()))
+
+    def _sync_with_backend(self) -> None:
+        try:
+            super()._sync_with_backend()
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+            raise StudyError(
+                f"{self._path}: damaged and not readable by Optuna ({type(error).__name__}: {error}); "
+                "restore it from a copy."
+            ) from None
+
+
 def open_journal(path: Path) -> BaseStorage:
     """Open a study's journal.
 
@@ -38,12 +55,7 @@ def open_journal(path: Path) -> BaseStorage:
     """
     if not path.is_file():
         raise StudyError(f"{path}: the study's journal is missing; restore it from a copy.")
-    try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_HeldByDriver()))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise StudyError(
-            f"{path}: damaged and not readable by Optuna ({error}); restore it from a copy."
-        ) from None
+    return _Journal(path)
 
 
 def open_storage(url: str) -> BaseStorage:

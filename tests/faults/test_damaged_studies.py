@@ -1,0 +1,142 @@
+"""Damaged study.json, journals, checkpoints and data: a sentence, exit code 2, and nothing overwritten."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from aiq_search.cli.main import app
+from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.search import Study
+from aiq_search.search.storage import cut_torn_tail
+from aiq_search.training import CheckpointError
+from aiq_search.training.checkpoint import load_weights, save_weights
+from tests.search.simulation import finish, new_study
+
+FLIPS = 100
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    study = new_study(tmp_path_factory.mktemp("home"), search={"trials": 4}, confirm={"finalists": 0})
+    finish(study)
+    return study
+
+
+def harmed(data: bytes, number: int) -> bytes:
+    """Cut, flipped or overwritten somewhere; the number fixes how."""
+    chance = random.Random(number)
+    place = chance.randrange(len(data))
+    match number % 4:
+        case 0:
+            return data[:place]
+        case 1:
+            return data[:place] + bytes([data[place] ^ (1 << chance.randrange(8))]) + data[place + 1 :]
+        case 2:
+            return data[:place] + chance.randbytes(20) + data[place + 20 :]
+    lines = data.split(b"\n")
+    del lines[chance.randrange(len(lines))]
+    return b"\n".join(lines)
+
+
+def look(home: Path) -> str:
+    """All that looking at a study does; what it was refused with."""
+    try:
+        study = Study.open(home, "study")
+        study.records()
+        study.champion()
+    except AiqError as error:
+        return type(error).__name__
+    return "understood"
+
+
+def test_a_damaged_journal_is_understood_or_refused_and_left_as_it_is(whole, tmp_path):
+    directory = tmp_path / "studies" / "study"
+    (directory / "checkpoints").mkdir(parents=True)
+    (directory / "study.json").write_bytes((whole.directory / "study.json").read_bytes())
+    outcomes = Counter()
+    for number in range(FLIPS):
+        data = harmed(whole.journal.read_bytes(), number)
+        (directory / "study.journal").write_bytes(data)
+        outcomes[look(tmp_path)] += 1
+        assert (directory / "study.journal").read_bytes() == data
+    assert outcomes["StudyError"] > FLIPS / 5
+
+
+def test_a_damaged_study_json_is_understood_or_refused_and_left_as_it_is(whole, tmp_path):
+    directory = tmp_path / "studies" / "study"
+    (directory / "checkpoints").mkdir(parents=True)
+    (directory / "study.journal").write_bytes(whole.journal.read_bytes())
+    outcomes = Counter()
+    for number in range(FLIPS):
+        data = harmed((whole.directory / "study.json").read_bytes(), number)
+        (directory / "study.json").write_bytes(data)
+        outcomes[look(tmp_path)] += 1
+        assert (directory / "study.json").read_bytes() == data
+    assert outcomes["StudyError"] > FLIPS / 5
+
+
+@pytest.mark.parametrize("command", ["resume", "retry", "trials", "best", "delete", "doctor"])
+def test_no_command_shows_a_traceback_for_a_damaged_study(command, whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    directory = tmp_path / "studies" / "study"
+    (directory / "checkpoints").mkdir(parents=True)
+    (directory / "study.json").write_bytes((whole.directory / "study.json").read_bytes())
+    damaged = b'{"op_code": 99}\n[]\nnot json\n' + whole.journal.read_bytes()
+    (directory / "study.journal").write_bytes(damaged)
+    result = CliRunner().invoke(app, [command, "study"])
+    assert isinstance(result.exception, StudyError), result.exception
+    assert result.exception.exit_code == 2
+    assert (directory / "study.journal").read_bytes() == damaged
+
+
+def test_only_what_follows_the_last_whole_line_is_cut(tmp_path):
+    path = tmp_path / "study.journal"
+    for whole_lines in (b"", b'{"a": 1}\n', b'{"a": 1}\n{"b": 2}\n', b"x" * 100_000 + b"\n"):
+        for tail in (b"", b"{", b'{"c": 3}', b"y" * 70_000):
+            path.write_bytes(whole_lines + tail)
+            assert cut_torn_tail(path) == len(tail)
+            assert path.read_bytes() == whole_lines
+
+
+def test_a_damaged_checkpoint_is_a_checkpoint_error_and_left_as_it_is(tmp_path):
+    path = tmp_path / "trial.safetensors"
+    save_weights(path, {"hidden.weight": torch.arange(64.0)}, {"trial": "a"})
+    good = path.read_bytes()
+    refused = 0
+    for number in range(FLIPS):
+        data = harmed(good, number)
+        path.write_bytes(data)
+        try:
+            load_weights(path)
+        except CheckpointError:
+            refused += 1
+        assert path.read_bytes() == data
+    assert refused > FLIPS / 3
+
+
+def test_a_damaged_data_file_is_refused_and_left_as_it_is(tmp_path):
+    import numpy as np
+
+    path = tmp_path / "data.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, x_train=rng.random((40, 4), np.float32), y_train=rng.integers(0, 2, 40))
+    good = path.read_bytes()
+    options = DatasetOptions(name=str(path), validation=10, test=10)
+    refused = 0
+    for number in range(FLIPS):
+        data = harmed(good, number)
+        path.write_bytes(data)
+        try:
+            load_dataset(options)
+        except InputError:
+            refused += 1
+        assert path.read_bytes() == data
+    assert refused > FLIPS / 3
