@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiq_search.app.home import aiq_home
 from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
+from aiq_search.app.registry import publish_end, registered
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, StudyError
 from aiq_search.search import Champion, ParetoFront, Study, StudyListener, TrialRecord
@@ -85,6 +86,7 @@ class _Run:
     address: str | None
     listeners: Sequence[StudyListener]
     notes: list[str] = field(default_factory=list)
+    data_dir: Path | None = None
 
 
 def prepare_space(
@@ -180,7 +182,7 @@ def run_search(
     except OSError as error:
         raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
     notes = [f"{learn_from(study, known)} trials of study {known.id} are learnt from." for known in earlier]
-    return _run(_Run(study, dataset, tracking_uri, address, list(listeners), notes))
+    return _run(_Run(study, dataset, tracking_uri, address, list(listeners), notes, data_dir))
 
 
 def resume_search(
@@ -231,7 +233,7 @@ def resume_search(
         )
     known_uri = study.document.get("tracking_uri")
     uri = tracking_uri or (known_uri if known_uri and "***" not in known_uri else None)
-    return _run(_Run(study, dataset, uri, address, list(listeners)))
+    return _run(_Run(study, dataset, uri, address, list(listeners), data_dir=data_dir))
 
 
 def _check_same_space(study: Study, space: SearchSpace) -> None:
@@ -301,7 +303,10 @@ def _run(run: _Run) -> SearchResult:
                 champion = driver.end(reason)
                 study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
                 study.save()
+            if driver.finished and not signals and reason is None:
+                run.notes += publish_end(study, tracker, run.data_dir)
             undelivered = tracker.close(_HURRIED_SECONDS if signals else patience)
+            run.notes += filter(None, [registered(study)])
     return SearchResult(
         study=study,
         champion=champion,

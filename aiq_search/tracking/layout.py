@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ __all__ = [
     "champion_points",
     "child_name",
     "child_tags",
+    "command_line",
     "dataset_profile",
     "ended_points",
     "ended_tags",
@@ -118,13 +120,23 @@ def _user() -> str | None:
     return None
 
 
+def command_line(document: Mapping[str, Any]) -> str:
+    """The command that began a study, as one types it.
+
+    >>> command_line({"command": ["aiq", "search", "my space.yaml"]})
+    "aiq search 'my space.yaml'"
+    """
+    given = document.get("command") or "aiq search SPACE.yaml"
+    return text(given if isinstance(given, str) else shlex.join(str(word) for word in given))
+
+
 def parent_tags(document: Mapping[str, Any], space: str) -> dict[str, str]:
     """Tags of the run that stands for the whole study."""
     known = {
         "aiq.space": space,
         "aiq.seed": document.get("seed"),
         "aiq.fingerprint": document.get("fingerprint"),
-        "aiq.command": document.get("command"),
+        "aiq.command": command_line(document),
         "aiq.trial_key": document.get("study"),
         "mlflow.note.content": study_description(document, space),
     }

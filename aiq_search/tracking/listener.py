@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from aiq_search.search.events import Event
-from aiq_search.tracking.outbox import FilesWritten, Happening, Outbox, Undelivered
+from aiq_search.tracking.outbox import ChampionExported, FilesWritten, Happening, Outbox, Undelivered
 from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri, redact
 
 __all__ = ["MlflowListener"]
@@ -66,6 +67,10 @@ class MlflowListener:
     def attach(self, study: str, folder: Path) -> None:
         """Keep the files of a folder with the study's run in MLflow, once it is there."""
         self.put([FilesWritten(study, str(folder.absolute()), time.time())])
+
+    def register(self, study: str, folder: Path, champion: Mapping[str, Any]) -> None:
+        """Have the bundle in a folder registered as a model; see ``aiq_search.tracking.registry``."""
+        self.put([ChampionExported(study, str(folder.absolute()), champion, time.time())])
 
     def put(self, events: Iterable[Happening]) -> int:
         """Keep events for MLflow; returns how many the outbox did not know."""

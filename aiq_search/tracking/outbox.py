@@ -31,9 +31,19 @@ from aiq_search.search.events import (
 )
 from aiq_search.tracking.uri import redact
 
-__all__ = ["FilesWritten", "Letter", "Outbox", "Undelivered", "event_id", "owner_of"]
+__all__ = [
+    "REGISTERED",
+    "ChampionExported",
+    "FilesWritten",
+    "Letter",
+    "Outbox",
+    "Undelivered",
+    "event_id",
+    "owner_of",
+]
 
 FILE = "outbox.sqlite"
+REGISTERED = "registered"  # the fact that says what became of the champion in the registry
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -62,10 +72,26 @@ class FilesWritten:
     time: float
 
 
-Happening: TypeAlias = Event | FilesWritten
+@dataclass(frozen=True)
+class ChampionExported:
+    """The champion lies in ``folder`` as a bundle, and is to be registered as a model; ours too.
+
+    ``champion`` is the document of ``aiq best --format json``.
+    """
+
+    study: str
+    folder: str
+    champion: Mapping[str, Any]
+    time: float
+
+
+Happening: TypeAlias = Event | FilesWritten | ChampionExported
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (StudyStarted, PhaseStarted, TrialStarted, EpochEnded, TrialEnded, StudyEnded, FilesWritten)
+    for kind in (
+        *(StudyStarted, PhaseStarted, TrialStarted, EpochEnded, TrialEnded, StudyEnded),
+        *(FilesWritten, ChampionExported),
+    )
 }
 
 
@@ -108,7 +134,7 @@ def owner_of(event: Happening) -> str:
     """Whose run an event belongs to: the trial's key, or the study's id."""
     return (
         event.study
-        if isinstance(event, StudyStarted | PhaseStarted | StudyEnded | FilesWritten)
+        if isinstance(event, StudyStarted | PhaseStarted | StudyEnded | FilesWritten | ChampionExported)
         else str(event.key)
     )
 
@@ -136,6 +162,8 @@ def event_id(event: Happening) -> str:
             what = f"over/{time:.6f}"
         case FilesWritten(time=time):
             what = f"files/{time:.6f}"
+        case ChampionExported(time=time):
+            what = f"champion/{time:.6f}"
     return f"{owner_of(event)}/{what}"
 
 

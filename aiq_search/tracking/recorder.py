@@ -35,7 +35,7 @@ from aiq_search.search.events import (
     TrialState,
 )
 from aiq_search.tracking import layout
-from aiq_search.tracking.outbox import FilesWritten, Letter, Outbox
+from aiq_search.tracking.outbox import REGISTERED, ChampionExported, FilesWritten, Letter, Outbox
 from aiq_search.tracking.uri import artifact_root, redact
 
 __all__ = ["Recorder", "RefusedError"]
@@ -108,6 +108,8 @@ class Recorder:
         for event in events:
             if isinstance(event, FilesWritten):
                 self._log_files(run_id, Path(event.folder))
+            if isinstance(event, ChampionExported):
+                self._register(run_id, event)
         ends = [e for e in events if isinstance(e, StudyEnded)]
         if ends and isinstance(events[-1], StudyEnded):
             self.write_parent(ends[-1])
@@ -250,6 +252,15 @@ class Recorder:
             self._ask(lambda: self._client.log_artifacts(run_id, str(folder)))
         else:
             _log.warning("%s is gone: it cannot be kept in MLflow", folder)
+
+    def _register(self, run_id: str, event: ChampionExported) -> None:
+        """Register the champion, and keep the sentence that says what became of it."""
+        from aiq_search.tracking.registry import register_champion
+
+        document = self._study_started().document
+        said = self._ask(lambda: register_champion(self._uri, run_id, document, event))
+        self._log(run_id, [], {}, {"aiq.registered": layout.text(said)})
+        self._outbox.remember(REGISTERED, said)
 
     def _log_dataset(self, run_id: str, document: Mapping[str, Any]) -> None:
         dataset = document.get("dataset") or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ __all__ = ["UiServer", "page_of", "serving"]
 
 READY = 90.0  # seconds that MLflow may take to start; the first use of a database makes its tables
 TRAINING = "workflowType=machine_learning"  # MLflow opens in its view for GenAI otherwise
+MARK = "x-aiq-server"  # header by which a server is known to be the one that was started
 AUTH = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
 
 
@@ -62,7 +64,9 @@ def serving(uri: str, host: str = "127.0.0.1", port: int | None = None) -> Itera
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--workers", "1"]
     command += _authentication(host, os.environ)
     place = _port(host, port)
-    command += ["--port", str(place)]
+    # Someone else may take the port before our server does, and would answer in its place.
+    name = secrets.token_hex(8)
+    command += ["--port", str(place), "--uvicorn-opts", f"--header {MARK}:{name}"]
     root = artifact_root(uri)
     # In the environment, because a process list shows arguments, and the URI may hold a password.
     environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -76,7 +80,7 @@ def serving(uri: str, host: str = "127.0.0.1", port: int | None = None) -> Itera
         )
         try:
             url = f"http://{_shown(host)}:{place}"
-            _wait_for(url, process, log)
+            _wait_for(url, name, process, log)
             yield UiServer(url, process)
         finally:
             _end(process)
@@ -150,15 +154,16 @@ def _port(host: str, wanted: int | None) -> int:
     )
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def _wait_for(url: str, name: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     deadline = time.monotonic() + READY
     while time.monotonic() < deadline:
         if process.poll() is not None:
             log.seek(0)
             said = redact(log.read().decode(errors="replace")).strip()
             raise AiqError(f"MLflow's server ended before it was ready. It said: {said[-1500:]}")
-        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 - our own
-            return
+        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2) as reply:  # noqa: S310
+            if reply.headers.get(MARK) == name:
+                return
         time.sleep(0.1)
     raise AiqError(
         f"MLflow's server did not answer at {url} within {READY:.0f} s. Look at the database's lock."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.search.events import TrialState
 from aiq_search.tracking.figures.facts import Finalist, StudyFacts
-from aiq_search.tracking.layout import ONCE, SHOWN, text
+from aiq_search.tracking.layout import ONCE, SHOWN, command_line
 
 if TYPE_CHECKING:
     from aiq_search.search.record import TrialRecord
@@ -195,7 +195,7 @@ def findings(facts: StudyFacts) -> list[str]:
 def commands(facts: StudyFacts) -> str:
     """Commands to reproduce and to export."""
     lines = [
-        ("# the same search again", text(facts.document.get("command") or "aiq search SPACE.yaml")),
+        ("# the same search again", command_line(facts.document)),
         ("# more trials for this study", f"aiq resume {facts.id} --trials {2 * max(1, len(facts.explored))}"),
         (
             "# the champion as files, and the proof that they are right",
