@@ -72,7 +72,12 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
             report = self._failed(f"{type(error).__name__}: {error}", traceback.format_exc())
         except Exception as error:  # the user's model may raise anything
             line = (str(error).strip().splitlines() or [""])[0]
-            report = self._failed(f"{type(error).__name__}: {line}", traceback.format_exc())
+            said = f"{type(error).__name__}: {line}"
+            if _is_out_of_memory(error):
+                said = f"out of memory: {said}; a smaller batch or network takes less"
+            report = self._failed(said, traceback.format_exc())
+        if report.done:
+            self._run = None  # its memory is the next trial's
         return {"report": report.to_json(), "done": report.done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -166,3 +171,13 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
     ) -> Report:
         told = tuple((result.epoch, result.metrics()) for result in epochs or ())
         return Report(epochs=told, size=self._size, done=True, reason=reason, traceback=trace)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: Python's, the GPU's, or torch's on the CPU, which has no own class."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 __all__ = ["network"]
 
 _TERABYTE = 1 << 40
+_CHUNK = 256 << 20
 
 
 class _Slow(nn.Module):
@@ -37,6 +38,11 @@ class _Slow(nn.Module):
             raise ValueError("the user's model has a bug")
         if self._fault == "memory":
             torch.empty(_TERABYTE, dtype=torch.uint8).fill_(1)
+        if self._fault == "swell":
+            chunks = []
+            for _ in range(12):
+                chunks.append(torch.ones(_CHUNK, dtype=torch.uint8))
+                time.sleep(0.2)
         if self._fault == "hang":
             time.sleep(100_000)
 
@@ -51,6 +57,6 @@ def network(
         classes: Number of classes.
         width: Hidden units.
         pause: Seconds that an epoch takes at least.
-        fault: none, raise, memory or hang.
+        fault: none, raise, memory (ask for more than there is), swell (take 3 GB bit by bit) or hang.
     """
     return _Slow(torch.Size(input_shape).numel(), width, classes, pause, fault)

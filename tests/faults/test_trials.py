@@ -1,0 +1,118 @@
+"""Trials that fail, on real Ray: the exception, the memory and the hanging end that trial only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aiq_search.search import Study, TrialState
+from aiq_search.search.ray_tune import reason_of
+from benchmarks.faults.networks import network
+
+REPOSITORY = Path(__file__).parents[2]
+SPACE = """
+schema_version: 1
+name: faults
+model: {name: "benchmarks.faults.networks:network", width: 4, pause: 0.05}
+dataset: {name: digits, validation: 360, test: 360}
+parameters:
+  model.fault: {type: categorical, choices: [none, raise, memory, hang]}
+  training.learning_rate: {type: float, low: 1e-2, high: 1e-1}
+enqueue:
+  - {model.fault: hang, training.learning_rate: 0.01}
+  - {model.fault: raise, training.learning_rate: 0.01}
+  - {model.fault: memory, training.learning_rate: 0.01}
+  - {model.fault: none, training.learning_rate: 0.01}
+  - {model.fault: none, training.learning_rate: 0.02}
+search: {trials: 5, pruner: none, trial_minutes: 0.05, max_failed: 1.0}
+training: {epochs: 3, batch_size: 200}
+confirm: {finalists: 0}
+"""
+
+
+def aiq(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    given = os.environ | {
+        "AIQ_HOME": str(folder / "home"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
+    given.pop("RAY_ADDRESS", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "aiq_search", *arguments],
+        cwd=folder,
+        env=given,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def space(folder: Path, text: str = SPACE) -> str:
+    (folder / "space.yaml").write_text(text)
+    return str(folder / "space.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_each_failure_ends_its_own_trial_and_says_why(tmp_path: Path) -> None:
+    said, _ = aiq(tmp_path, "search", space(tmp_path), "--study", "faults").communicate(timeout=280)
+    records = Study.open(tmp_path / "home", "faults").records()
+    hung, raised, hungry, good, better = records
+    assert [r.state for r in records] == [TrialState.FAIL] * 3 + [TrialState.COMPLETE] * 2, said
+    assert "its epoch hung" in hung.reason
+    assert raised.reason == "ValueError: the user's model has a bug"
+    assert "_meet_fault" in raised.traceback
+    assert hungry.reason.startswith("out of memory: RuntimeError: ")
+    assert good.value != better.value
+    assert "Traceback" not in said  # it is in the trial's run; the search has one line
+    assert "the user's model has a bug" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_drains_and_the_search_goes_on_later(tmp_path: Path, number: int, code: int) -> None:
+    long = SPACE.replace("[none, raise, memory, hang]", "[none]").partition("enqueue:")[0] + (
+        "search: {trials: 4, pruner: none}\n"
+        "training: {epochs: 60, batch_size: 200}\n"
+        "confirm: {finalists: 0}\n"
+    )
+    process = aiq(tmp_path, "search", space(tmp_path, long), "--study", "faults")
+    journal = tmp_path / "home" / "studies" / "faults" / "study.journal"
+    while process.poll() is None and (not journal.is_file() or b"intermediate" not in journal.read_bytes()):
+        time.sleep(0.1)
+    begun = time.monotonic()
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    assert time.monotonic() - begun < 60
+    assert "aiq resume faults" in said
+    records = Study.open(tmp_path / "home", "faults").records()
+    assert any(r.state is TrialState.RUNNING for r in records)
+    assert list(journal.parent.glob("checkpoints/*.unfinished.safetensors"))
+
+
+def test_what_ray_says_of_a_dead_worker_is_one_line() -> None:
+    line = "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task."
+    page = f"Traceback …\n{line}\n\tclass_name: TrainingTrainable\n"
+    assert reason_of(page) == f"the worker died: {line}"
+    assert reason_of("ray.exceptions.OutOfMemoryError: Task was killed").startswith("out of memory: ")
+    assert reason_of("") == "the worker died: no message"
+
+
+def test_the_networks_of_the_fault_tests_learn_and_fail_as_they_should() -> None:
+    import torch
+
+    assert network((1, 8, 8), 10, width=4)(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    with pytest.raises(ValueError, match="the user's model has a bug"):
+        network((4,), 2, width=2, fault="raise")(torch.zeros(2, 4))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        network((4,), 2, width=2, fault="memory")(torch.zeros(2, 4))
