@@ -41,12 +41,18 @@ class Probabilities(nn.Module):
 
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
-        self.graph = graph
+        # As a child, a loaded graph cannot be exported again (torch 2.15 loses its inner modules' names):
+        # it is kept out of sight of torch, and its tensors are ours.
+        self._graph = (graph,)
+        self._names = {name: name.replace(".", "_") for name in graph.state_dict()}
+        for name, tensor in graph.state_dict().items():
+            self.register_buffer(self._names[name], tensor.clone())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Probabilities, (N, classes), of raw inputs."""
-        probabilities: Tensor = self.graph(inputs)["probabilities"]
-        return probabilities
+        tensors = {name: getattr(self, ours) for name, ours in self._names.items()}
+        outputs: Mapping[str, Tensor] = torch.func.functional_call(self._graph[0], tensors, (inputs,))
+        return outputs["probabilities"]
 
 
 def model_name(space: str) -> str:
