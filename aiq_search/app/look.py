@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from aiq_search.app.remote import AnyStudy
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.search import Phase, Study, TrialRecord, TrialState
+from aiq_search.search import Phase, TrialRecord, TrialState
 
 __all__ = ["describe_study", "trial_rows"]
 
 
-def describe_study(study: Study) -> dict[str, Any]:
+def describe_study(study: AnyStudy) -> dict[str, Any]:
     """Id, time, status and counts of a study.
 
     Its status is running (a driver holds it), finished (nothing is left to do), or interrupted.
@@ -39,7 +40,7 @@ def describe_study(study: Study) -> dict[str, Any]:
     return {**row, "best_aiq": champion.validation["aiq"].mean, "champion": champion.trial}
 
 
-def _status(study: Study, records: list[TrialRecord]) -> str:
+def _status(study: AnyStudy, records: list[TrialRecord]) -> str:
     if study.is_running:
         return "running"
     if study.document.get("ended") == "finished":
@@ -47,7 +48,7 @@ def _status(study: Study, records: list[TrialRecord]) -> str:
     return "interrupted" if records else "empty"
 
 
-def trial_rows(study: Study) -> list[dict[str, Any]]:
+def trial_rows(study: AnyStudy) -> list[dict[str, Any]]:
     """One row a trial: name, state, numbers, parameters, and why it ended."""
     rows = []
     for record in study.records():

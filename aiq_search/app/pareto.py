@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiq_search.search import ParetoFront, Phase, Study, pareto_front
+from aiq_search.app.remote import AnyStudy
+from aiq_search.search import ParetoFront, Phase, pareto_front
 
 __all__ = ["front_document", "front_of"]
 
 
-def front_of(study: Study) -> ParetoFront:
+def front_of(study: AnyStudy) -> ParetoFront:
     """The front of a study's objectives; of accuracy and efficiency where it has but one."""
     directions = study.space.objective.directions
     if len(directions) == 1:
@@ -17,7 +18,7 @@ def front_of(study: Study) -> ParetoFront:
     return pareto_front(study.records(Phase.EXPLORE), directions)
 
 
-def front_document(study: Study, front: ParetoFront) -> dict[str, Any]:
+def front_document(study: AnyStudy, front: ParetoFront) -> dict[str, Any]:
     """A front as a JSON document."""
     return {
         "study": study.id,

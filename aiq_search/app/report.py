@@ -6,13 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.app.home import aiq_home
+from aiq_search.app.remote import AnyStudy, find_any
 from aiq_search.errors import AiqError, NothingFeasibleError
 from aiq_search.search import Champion, Study
 
 if TYPE_CHECKING:
     from aiq_search.tracking import MlflowListener
     from aiq_search.tracking.figures import ChampionView
+    from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = ["publish_report", "report_study", "view_champion"]
 
@@ -45,8 +46,10 @@ def report_study(
     from aiq_search.tracking import MlflowListener, reconcile
     from aiq_search.tracking.report import write_report
 
-    study = Study.find(home or aiq_home(), name)
+    study = find_any(name, tracking_uri, home)
     champion = _champion(study)
+    if not isinstance(study, Study):
+        return _report_remote(study, champion, output), None
     document = champion.document() if champion else None
     view = view_champion(study, champion, data_dir)
     if output is not None:
@@ -67,6 +70,22 @@ def report_study(
     finally:
         left = listener.close(60)
     return output or kept, str(left) if left else None
+
+
+def _report_remote(study: RemoteStudy, champion: Champion | None, output: Path | None) -> Path:
+    """The report that lies with a study's run in MLflow; drawn from the runs where there is none yet."""
+    from mlflow.exceptions import MlflowException
+
+    from aiq_search.tracking.report import write_report
+
+    path = output or Path(f"{study.id}-report.html")
+    if not study.is_running:
+        with suppress(MlflowException, OSError):
+            content = study.artifact("report.html").read_bytes()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            return path
+    return write_report(study, path, champion.document() if champion else None)
 
 
 def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None = None) -> Path:
@@ -99,7 +118,7 @@ def _publish(
     return publish(study, listener, document, view)
 
 
-def _champion(study: Study) -> Champion | None:
+def _champion(study: AnyStudy) -> Champion | None:
     with suppress(NothingFeasibleError):
         return study.champion()
     return None

@@ -39,13 +39,16 @@ def export(
 ) -> None:
     """Write the champion of STUDY as files that run anywhere, and verify them.
 
-    The last three options are for models:/… alone: what comes from elsewhere is verified like any bundle.
+    What comes from MLflow (models:/…, or a study whose folder is elsewhere) is verified like any bundle; the
+    last two options are for that.
     """
     from aiq_search.app.registered import is_registered
+    from aiq_search.app.remote import export_remote, find_any
+    from aiq_search.errors import InputError
+    from aiq_search.search import Study
 
     if is_registered(study):
         from aiq_search.app.registered import export_registered
-        from aiq_search.errors import InputError
 
         if trial is not None or formats:
             raise InputError(
@@ -55,6 +58,20 @@ def export(
             study,
             output,
             tracking_uri=tracking_uri,
+            force=force,
+            data_dir=data_dir,
+            with_data=not no_data,
+            allow_code=allow_code,
+        )
+    elif not isinstance(found := find_any(study, tracking_uri), Study):
+        if trial is not None or formats:
+            raise InputError(
+                f"study {found.id} is not here but in MLflow, which has its champion as it is: --trial and "
+                "--format choose where the study's folder is."
+            )
+        verification = export_remote(
+            found,
+            output,
             force=force,
             data_dir=data_dir,
             with_data=not no_data,

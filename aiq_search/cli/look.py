@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from aiq_search.cli.options import Format, FormatOption, StudyArgument
+from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
 
 __all__ = ["best", "pareto", "studies", "trials"]
 
 
-def studies(form: FormatOption = Format.TABLE) -> None:
-    """List the studies in AIQ_HOME, the oldest first."""
+def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
+    """List the studies in AIQ_HOME, the oldest first, then those that only MLflow has."""
     from aiq_search.app.home import aiq_home
     from aiq_search.app.look import describe_study
+    from aiq_search.app.remote import all_studies
     from aiq_search.cli.output import print_rows, stderr
-    from aiq_search.search import list_studies
 
     rows: list[dict[str, Any]] = []
-    for study in list_studies(aiq_home()):
+    for study in all_studies(tracking_uri):
         row = describe_study(study)
         if form is Format.TABLE:
             row["created"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
@@ -30,14 +30,13 @@ def studies(form: FormatOption = Format.TABLE) -> None:
     print_rows(rows, form, columns)
 
 
-def trials(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
+def trials(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """List the trials of STUDY."""
-    from aiq_search.app.home import aiq_home
     from aiq_search.app.look import trial_rows
+    from aiq_search.app.remote import find_any
     from aiq_search.cli.output import print_rows, stderr
-    from aiq_search.search import Study
 
-    found = Study.find(aiq_home(), study)
+    found = find_any(study, tracking_uri)
     stderr().print(f"study {found.id}", markup=False)
     rows = trial_rows(found)
     columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "epochs", "feasible"]
@@ -49,14 +48,14 @@ def trials(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
     print_rows(rows, form, columns)
 
 
-def best(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
+def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """Show the champion of STUDY, with the most accurate trial beside it."""
-    from aiq_search.app.home import aiq_home
+    from aiq_search.app.remote import find_any
     from aiq_search.cli.champion import champion_view
     from aiq_search.cli.output import print_json, print_rows, stderr, stdout
-    from aiq_search.search import Study, most_accurate
+    from aiq_search.search import most_accurate
 
-    found = Study.find(aiq_home(), study)
+    found = find_any(study, tracking_uri)
     champion = found.champion()
     if form is Format.JSON:
         print_json(champion.document())
@@ -73,14 +72,13 @@ def best(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
     stdout().print(champion_view(champion, most_accurate(found.records())))
 
 
-def pareto(study: StudyArgument, form: FormatOption = Format.TABLE) -> None:
+def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """Show the trials of STUDY that no other beats in every objective, and their hypervolume."""
-    from aiq_search.app.home import aiq_home
     from aiq_search.app.pareto import front_document, front_of
+    from aiq_search.app.remote import find_any
     from aiq_search.cli.output import print_json, print_rows, stderr
-    from aiq_search.search import Study
 
-    found = Study.find(aiq_home(), study)
+    found = find_any(study, tracking_uri)
     front = front_of(found)
     if form is Format.JSON:
         print_json(front_document(found, front))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli import delete, doctor, export, look, measure, report, retry, search, space, ui
+from aiq_search.cli import delete, doctor, export, look, measure, report, retry, search, space, ui, watch
 from aiq_search.errors import AiqError
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ app.command(rich_help_panel=_LOOK)(look.studies)
 app.command(rich_help_panel=_LOOK)(look.trials)
 app.command(rich_help_panel=_LOOK)(look.best)
 app.command(rich_help_panel=_LOOK)(look.pareto)
+app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(report.report)
 app.command(rich_help_panel=_LOOK)(ui.ui)
 app.command(rich_help_panel=_LOOK)(doctor.doctor)

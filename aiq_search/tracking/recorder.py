@@ -105,6 +105,7 @@ class Recorder:
             self._refresh(started)
         if any(isinstance(e, StudyStarted) for e in events):
             self._log_dataset(run_id, started.document)
+            self._log_document(run_id, started.document)
         for event in events:
             if isinstance(event, FilesWritten):
                 self._log_files(run_id, Path(event.folder))
@@ -252,6 +253,13 @@ class Recorder:
             self._ask(lambda: self._client.log_artifacts(run_id, str(folder)))
         else:
             _log.warning("%s is gone: it cannot be kept in MLflow", folder)
+
+    def _log_document(self, run_id: str, document: Mapping[str, Any]) -> None:
+        """Keep study.json with the run: who has only the tracking URI reads the study from there."""
+        try:
+            self._client.log_dict(run_id, dict(document), "study.json")
+        except Exception as error:  # a store for artifacts that takes nothing must not hold up the numbers
+            _log.warning("study.json is not in MLflow before the study's end: %s", redact(str(error)))
 
     def _register(self, run_id: str, event: ChampionExported) -> None:
         """Register the champion, and keep the sentence that says what became of it."""

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from aiq_search.errors import AiqError
 from aiq_search.tracking.uri import redact
 
-__all__ = ["StudyRun", "remove_runs", "runs_of"]
+__all__ = ["StudyRun", "connect", "remove_runs", "runs_of", "unreachable"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def runs_of(study: str, space: str, uri: str) -> list[StudyRun]:
     Raises:
         AiqError: MLflow does not answer.
     """
-    client = _client(uri)
+    client = connect(uri)
     runs: list[StudyRun] = []
     try:
         experiment = client.get_experiment_by_name(space)
@@ -61,7 +61,7 @@ def runs_of(study: str, space: str, uri: str) -> list[StudyRun]:
             if not token:
                 break
     except MlflowException as error:
-        raise _unreachable(uri, error) from None
+        raise unreachable(uri, error) from None
     return runs
 
 
@@ -71,24 +71,27 @@ def remove_runs(study: str, space: str, uri: str) -> int:
     Raises:
         AiqError: MLflow does not answer.
     """
-    client = _client(uri)
+    client = connect(uri)
     runs = runs_of(study, space, uri)
     try:
         for run in runs:
             client.delete_run(run.run_id)
     except MlflowException as error:
-        raise _unreachable(uri, error) from None
+        raise unreachable(uri, error) from None
     return len(runs)
 
 
-def _client(uri: str) -> MlflowClient:
+def connect(uri: str) -> MlflowClient:
+    """A client for a command that a person waits for."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A person waits: two attempts, not MLflow's minutes of them.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return MlflowClient(tracking_uri=uri)
 
 
-def _unreachable(uri: str, error: Exception) -> AiqError:
+def unreachable(uri: str, error: Exception) -> AiqError:
+    """What to tell a person whose MLflow does not answer."""
     lines = redact(str(error)).strip().splitlines()
     return AiqError(f"MLflow at {redact(uri)} does not answer ({lines[0][:200] if lines else 'no reason'}).")
