@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,22 @@ def _knock(address: str) -> None:
 
 
 @contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the caller's signal handlers: Ray puts its own in their place, which end the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+@contextmanager
 def connected(home: Path, address: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster while the context lasts.
 
@@ -94,14 +112,15 @@ def connected(home: Path, address: str | None = None) -> Iterator[None]:
     if not local and address != "auto":
         _knock(str(address))
     try:
-        ray.init(
-            address="local" if local else address,
-            num_cpus=len(os.sched_getaffinity(0)) if local else None,
-            include_dashboard=False if local else None,
-            configure_logging=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _own_signals():
+            ray.init(
+                address="local" if local else address,
+                num_cpus=len(os.sched_getaffinity(0)) if local else None,
+                include_dashboard=False if local else None,
+                configure_logging=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AiqError(
