@@ -17,7 +17,8 @@ def failed_trials(study: Study) -> list[TrialRecord]:
     """The trials that failed and have not been run again."""
     from aiq_search.search.record import without_retried
 
-    return [r for r in without_retried(study.records()) if r.state is TrialState.FAIL]
+    records = without_retried(study.records())
+    return [r for r in records if r.state is TrialState.FAIL and r.copied_from is None]
 
 
 def queue_again(study: Study) -> int:
@@ -26,7 +27,6 @@ def queue_again(study: Study) -> int:
     A told trial is told for ever, so the new one names the old one, which no longer counts. Hold the study.
     """
     from aiq_search.search.record import BEGIN
-    from aiq_search.search.study import FINALISTS
 
     failed = failed_trials(study)
     for phase in Phase:
@@ -46,7 +46,7 @@ def queue_again(study: Study) -> int:
             again.enqueue_trial(study.space.encode(record.params), user_attrs={BEGIN: begin})
     if any(record.key.phase is Phase.EXPLORE for record in failed) and study.finalists:
         # One of them may belong among the finalists: those are chosen anew, and what is confirmed stays.
-        study.load(Phase.CONFIRM).set_user_attr(FINALISTS, [])
+        study.choose_finalists_anew()
     return len(failed)
 
 

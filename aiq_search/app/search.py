@@ -87,6 +87,7 @@ class _Run:
     listeners: Sequence[StudyListener]
     notes: list[str] = field(default_factory=list)
     data_dir: Path | None = None
+    more: bool = False  # the budget was raised: there will be more trials to choose finalists from
 
 
 def prepare_space(
@@ -221,6 +222,7 @@ def resume_search(
     study = Study.find(home or aiq_home(), name)
     if source is not None:
         _check_same_space(study, prepare_space(source))
+    more = trials is not None and trials > study.space.search.trials
     if trials is not None:
         study.document["space"]["search"]["trials"] = trials
         study = Study(study.directory, study.document)
@@ -233,7 +235,7 @@ def resume_search(
         )
     known_uri = study.document.get("tracking_uri")
     uri = tracking_uri or (known_uri if known_uri and "***" not in known_uri else None)
-    return _run(_Run(study, dataset, uri, address, list(listeners), data_dir=data_dir))
+    return _run(_Run(study, dataset, uri, address, list(listeners), data_dir=data_dir, more=more))
 
 
 def _check_same_space(study: Study, space: SearchSpace) -> None:
@@ -277,14 +279,16 @@ def _run(run: _Run) -> SearchResult:
     study = run.study
     with study.held():
         run.notes += repaired(study)
+        if run.more and study.finalists:
+            study.choose_finalists_anew()
         study.document["ended"] = None
         _save(study)
         tracker = MlflowListener(study.directory, run.tracking_uri)
         driver = StudyDriver(study, [*run.listeners, tracker])
         champion, reason, signals, patience = None, None, [], _DELIVERY_SECONDS
         try:
-            reconcile(study, tracker)
             with draining_on_signals(driver) as signals:
+                reconcile(study, tracker)
                 driver.begin()
                 train(run, driver, tracker.tracking_uri)
             reason = "failed" if driver.message and not signals else None

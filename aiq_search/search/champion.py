@@ -195,7 +195,7 @@ def _confirmed(
     if not complete:
         return None
     judges = [r for r in records if (r.replicate or 0) < seeds]
-    means = _means([r for r in judges])
+    means = _means(judges)
     validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in SHOWN}
     worst = (
         0.0
@@ -226,12 +226,13 @@ def _scored(record: TrialRecord, name: str) -> float:
 
 
 def _means(records: Sequence[TrialRecord]) -> dict[str, float]:
-    names = {name for record in records for name in record.metrics}
-    good = {"aiq", "accuracy", "efficiency"}
+    """Means over seeds by which feasibility is judged; a seed that failed was good at nothing."""
+    complete = _complete(records)
     means = {}
-    for name in names:
-        counted = [r for r in records if name in r.metrics or name in good]
-        means[name] = statistics.fmean(r.scored.get(name, 0.0) for r in counted)
+    for name in {name for record in complete for name in record.metrics}:
+        good = name in SHOWN or name.startswith("efficiency/")
+        counted = [r.scored[name] for r in complete if name in r.metrics]
+        means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
     return means
 
 

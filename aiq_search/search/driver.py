@@ -20,7 +20,6 @@ from aiq_search.search.champion import (
     Champion,
     choose_champion,
     choose_finalists,
-    rank_key,
     score,
 )
 from aiq_search.search.events import (
@@ -39,6 +38,7 @@ from aiq_search.search.events import (
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.record import ATTEMPTS, BEGIN, END, TrialRecord, config_hash, without_retried
 from aiq_search.search.report import Assignment, Report
+from aiq_search.search.retention import delete_the_rest, worth_keeping
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.seeds import derive_seed
 from aiq_search.search.study import FINALISTS, Study
@@ -113,6 +113,7 @@ class StudyDriver:
         self._phase: Phase | None = None
         self._budget = options.trials
         self._since_best = 0
+        self._taken_up = False
         self.best: TrialRecord | None = None
 
     @staticmethod
@@ -134,18 +135,17 @@ class StudyDriver:
                 self._file(record)
             else:
                 self._interrupted.append(record)
-        started = any(True for _ in before)
         waiting = self._optuna[Phase.EXPLORE].get_trials(deepcopy=False, states=(OptunaState.WAITING,))
         self._retries = sum(BEGIN in trial.user_attrs for trial in waiting)
         self._emit(
             StudyStarted(
-                self.study.id, self.space.name, self.study.document, resumed=started, time=self._clock()
+                self.study.id, self.space.name, self.study.document, resumed=bool(before), time=self._clock()
             )
         )
-        if not started:
-            self._enqueue_first()
+        self._enqueue_first()
         if self.space.search.sampler.name == "grid":
             self._budget = min(self._budget, sum(1 for _ in grid(self.space)))
+        self._taken_up = True
 
     def _finish_asking(self) -> None:
         """Draw the configurations of trials whose driver died while it asked for them.
@@ -163,12 +163,18 @@ class StudyDriver:
                     self._refuse(trial)
 
     def _enqueue_first(self) -> None:
-        """Queue the points that the file names, and the cells of a grid."""
-        points = [dict(point) for point in self.space.enqueue]
+        """Queue the points that the file names and the cells of a grid, unless they are queued already."""
+        points = {config_hash(point): dict(point) for point in self.space.enqueue}
         if self.space.search.sampler.name == "grid":
-            points += [point for point in grid(self.space) if point not in points]
-        for point in points[: self._budget]:
-            self._optuna[Phase.EXPLORE].enqueue_trial(self.space.encode(point))
+            points |= {config_hash(cell): cell for cell in grid(self.space)}
+        study = self._optuna[Phase.EXPLORE]
+        there = sum(
+            "fixed_params" in trial.system_attrs
+            and not {"retry_of", "warm_start"} & trial.user_attrs.get(BEGIN, {}).keys()
+            for trial in study.get_trials(deepcopy=False)
+        )
+        for point in list(points.values())[there : self._budget]:
+            study.enqueue_trial(self.space.encode(point))
 
     def end(self, reason: str | None = None) -> Champion | None:
         """Let go of the study: emit StudyEnded and give the champion, if there is one.
@@ -176,6 +182,8 @@ class StudyDriver:
         Args:
             reason: finished, interrupted or failed; by default what happened.
         """
+        if not self._taken_up:
+            return None  # what is there is not known: nothing may be told or deleted
         if self.draining:
             for key in list(self._running):
                 self.pause(key)  # its epoch took longer than draining may
@@ -199,7 +207,7 @@ class StudyDriver:
                 self.message,
             )
         )
-        self._sweep()
+        self._tidy()
         return champion
 
     def champion(self) -> Champion:
@@ -577,16 +585,15 @@ class StudyDriver:
                 feasible=record.feasible,
             )
         )
-        self._keep_best_weights()
+        self._tidy(record)
 
     def _file(self, record: TrialRecord) -> None:
         """Note a finished trial."""
         self._records[record.key.phase][record.key.number] = record
         if record.key.phase is Phase.CONFIRM:
             return
-        if record.retry_of is not None:
-            self._by_hash[record.config_hash] = record
-        self._by_hash.setdefault(record.config_hash, record)
+        if record.state is not TrialState.FAIL:  # what failed once may work
+            self._by_hash.setdefault(record.config_hash, record)
         self._since_best += 1
         if record.state is TrialState.COMPLETE and record.feasible:
             objective = self.space.objective
@@ -596,33 +603,19 @@ class StudyDriver:
 
     # ---- files -----------------------------------------------------------------------------------
 
-    def _keep_best_weights(self) -> None:
-        """Delete the weights of all but the best, and the checkpoints of finished trials."""
-        kept = {self.study.weights_path(record.key) for record in self._worth_keeping()}
-        kept |= {self.study.checkpoint_path(key) for key in self._running}
-        kept |= {self.study.weights_path(key) for key in self._running}
-        kept |= {self.study.checkpoint_path(record.key) for record in self._interrupted}
-        for path in self.study.checkpoints.glob("*.safetensors"):
-            if path not in kept:
-                path.unlink(missing_ok=True)
+    def _tidy(self, ended: TrialRecord | None = None) -> None:
+        """Delete the files that no one needs any more.
 
-    _sweep = _keep_best_weights
-
-    def _worth_keeping(self) -> list[TrialRecord]:
-        """The best exploring trials, and of each finalist the best seed."""
-        objective = self.space.objective
-        explored = self._records[Phase.EXPLORE].values()
-        complete = [r for r in explored if r.state is TrialState.COMPLETE and r.copied_from is None]
-        ranked = sorted(complete, key=lambda record: rank_key(objective, record))
-        kept = ranked[: max(5, self.space.confirm.finalists)]
-        best_seed: dict[int | None, TrialRecord] = {}
-        for record in self._records[Phase.CONFIRM].values():
-            if record.state is not TrialState.COMPLETE:
-                continue
-            best = best_seed.get(record.origin)
-            if best is None or record.scored["aiq"] > best.scored["aiq"]:
-                best_seed[record.origin] = record
-        return kept + list(best_seed.values())
+        Args:
+            ended: The trial that has just ended; one that left no weights needs no look at the others.
+        """
+        if ended is not None and ended.state is not TrialState.COMPLETE:
+            self.study.checkpoint_path(ended.key).unlink(missing_ok=True)
+            self.study.weights_path(ended.key).unlink(missing_ok=True)
+            return
+        explored, confirmed = (self._records[phase].values() for phase in Phase)
+        unfinished = [*self._running, *(record.key for record in self._interrupted)]
+        delete_the_rest(self.study, worth_keeping(self.study, explored, confirmed), unfinished)
 
     # ---- events ----------------------------------------------------------------------------------
 

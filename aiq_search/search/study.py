@@ -143,9 +143,13 @@ class Study:
         return cls.open(home, name)  # for its message
 
     def save(self) -> None:
-        """Write study.json; the file is whole or the old one."""
+        """Write study.json, for its owner alone: a database's URL may hold a password.
+
+        The file is whole or the old one.
+        """
         path = self.directory / "study.json"
         temporary = path.with_suffix(".part")
+        temporary.touch(mode=0o600)
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(self.document, file, indent=2)
             file.write("\n")
@@ -269,6 +273,13 @@ class Study:
         """Numbers of the exploring trials under confirmation; empty before that."""
         attributes = self.storage.get_study_user_attrs(self._number(Phase.CONFIRM))
         return list(attributes.get(FINALISTS, []))
+
+    def choose_finalists_anew(self) -> None:
+        """Forget who the finalists are, because there will be more trials to choose from.
+
+        What is confirmed stays, and counts for those who are chosen again. Hold the study.
+        """
+        self.load(Phase.CONFIRM).set_user_attr(FINALISTS, [])
 
     def champion(self) -> Champion:
         """The champion as far as the study has come.

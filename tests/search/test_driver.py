@@ -394,3 +394,75 @@ def test_an_option_that_optuna_does_not_take_is_one_sentence(tmp_path, search, s
     study = new_study(tmp_path, search=search)
     with pytest.raises(InputError, match=said):
         StudyDriver(study)
+
+
+def test_an_end_without_a_beginning_tells_and_deletes_nothing(tmp_path):
+    study = new_study(tmp_path)
+    finish(study)
+    weights = study.weights_path(study.champion().record.key)
+    weights.write_bytes(b"weights")
+    heard = Recorder()
+    assert StudyDriver(study, [heard]).end("failed") is None
+    assert weights.exists()
+    assert heard.events == []
+
+
+@pytest.mark.parametrize("queued", [0, 1, 2])
+def test_a_first_start_that_dies_at_once_queues_each_point_once(tmp_path, queued):
+    points = [{"model.hidden1": 3, "model.hidden2": 50}, {"model.hidden1": 12, "model.hidden2": 6}]
+    study = new_study(tmp_path, enqueue=points, search={"trials": 4})
+    for point in points[:queued]:
+        study.load(Phase.EXPLORE).enqueue_trial(study.space.encode(point))
+    StudyDriver(study).begin()
+    finish(study)
+    records = study.records(Phase.EXPLORE)
+    assert [r.params for r in records[:2]] == points
+    assert [r.copied_from for r in records] == [None] * 4
+
+
+def test_a_failure_is_no_known_result(tmp_path):
+    one = {"type": "int", "low": 2, "high": 2}
+    study = new_study(tmp_path, parameters={"model.hidden1": one, "model.hidden2": one}, search={"trials": 3})
+
+    def change(assignment, epoch, report):
+        return Report(done=True, reason="bad luck") if assignment.key.endswith("explore/0") else report
+
+    finish(study, change=change)
+    first, second, third = study.records(Phase.EXPLORE)
+    assert [r.state for r in (first, second, third)] == [
+        TrialState.FAIL,
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+    ]
+    assert (second.copied_from, third.copied_from) == (None, 1)
+
+
+def test_a_seed_that_failed_was_good_at_nothing(tmp_path):
+    def change(assignment, epoch, report):
+        if assignment.key.endswith("confirm/0") and epoch == 2:
+            return Report(done=True, reason="diverged")
+        metrics = {**report.epochs[0][1], "accuracy": 0.95}
+        return replace(report, epochs=((epoch, metrics),))
+
+    study = new_study(
+        tmp_path, objective={"constraints": ["accuracy >= 0.9"]}, confirm={"finalists": 1, "seeds": 2}
+    )
+    assert finish(study, change=change) is None
+    with pytest.raises(NothingFeasibleError, match="on average over its fresh seeds"):
+        study.champion()
+
+
+def test_more_trials_choose_the_finalists_anew(tmp_path):
+    study = new_study(tmp_path, search={"trials": 4})
+    finish(study)
+    before = {(r.origin, r.replicate) for r in study.records(Phase.CONFIRM)}
+    study.document["space"]["search"]["trials"] = 20
+    more = Study(study.directory, study.document)
+    more.choose_finalists_anew()
+    finish(more)
+    assert len(more.records(Phase.EXPLORE)) == 20
+    best = sorted(more.records(Phase.EXPLORE), key=lambda r: -r.value)[:2]
+    assert set(more.finalists) == {r.key.number for r in best}
+    after = [(r.origin, r.replicate) for r in more.records(Phase.CONFIRM)]
+    assert len(after) == len(set(after))
+    assert before <= set(after)
