@@ -101,23 +101,24 @@ class Delivery:
         letters = self._outbox.waiting()
         if not letters:
             return 0
-        started = [x.event for x in self._outbox.history(StudyStarted)]
-        if not started or not isinstance(started[-1], StudyStarted):
+        starts = self._outbox.history(StudyStarted)
+        if not starts or not isinstance(started := starts[-1].event, StudyStarted):
             return 0  # reconciling puts it there
-        self._recorder.connect(started[-1])
+        self._recorder.connect(started)
         groups: dict[str, list[Letter]] = {}
         for letter in letters:
             groups.setdefault(letter.owner, []).append(letter)
-        of_study = groups.pop(started[-1].study, [])
+        of_study = groups.pop(started.study, [])
         ripe = {k: g for k, g in groups.items() if everything or _is_ripe(g)}
-        beginning = [x for x in of_study if not _ends_study(x)]
-        end = [x for x in of_study if _ends_study(x)]
-        arrived = self._deliver(started[-1].study, beginning) + self._deliver_trials(ripe)
+        # An end before the last start is history: the study is being run again.
+        end = [x for x in of_study if _ends_study(x) and x.row > starts[-1].row]
+        beginning = [x for x in of_study if x not in end]
+        arrived = self._deliver(started.study, beginning) + self._deliver_trials(ripe)
         if any(isinstance(x.event, TrialEnded) for g in ripe.values() for x in g):
             self._recorder.write_best()
         # The end of the study comes after everything that happened before it.
         if end and len(ripe) == len(groups) and not self._outbox_grew(letters):
-            arrived += self._deliver(started[-1].study, end)
+            arrived += self._deliver(started.study, end)
         return arrived
 
     def _outbox_grew(self, letters: list[Letter]) -> bool:
