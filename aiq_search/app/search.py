@@ -226,6 +226,8 @@ def resume_search(
     if trials is not None:
         study.document["space"]["search"]["trials"] = trials
         study = Study(study.directory, study.document)
+    if not more and study.complete:
+        return SearchResult(study, study.champion(), "finished", notes=("finished already: nothing to do.",))
     dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
     expected = study.document["dataset"]["digest"]
     if dataset.digest != expected:

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from aiq_search.tracking.server import UiServer, page_of, serving
 from aiq_search.tracking.uri import default_tracking_uri
 
-__all__ = ["open_ui", "space_of"]
+__all__ = ["newest_study", "open_ui", "space_of"]
+
+
+def newest_study() -> str | None:
+    """Id of the newest study here; MLflow's own start page says nothing of any."""
+    from aiq_search.app.home import aiq_home
+    from aiq_search.search import list_studies
+
+    studies = list_studies(aiq_home())
+    return studies[-1].id if studies else None
 
 
 def space_of(study: str) -> str:

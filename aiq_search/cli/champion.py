@@ -57,20 +57,17 @@ def _numbers(champion: Champion) -> Table:
     for column in drawn.columns[1:]:
         column.justify = "right"
     if confirmed:
-        drawn.caption = f"Collapsed or failed on {champion.collapse_rate:.0%} of its fresh seeds."
+        drawn.caption = f"{champion.collapse_rate:.0%} of its fresh seeds collapsed or failed."
         drawn.caption_justify = "left"
     return drawn
 
 
 def _beside(champion: Champion, rival: TrialRecord) -> Table:
     rows = [
-        [who, *(record.metrics[name] for name in ("aiq", "accuracy", "efficiency")), *_sizes(record)]
-        for who, record in (
-            (f"champion (trial {champion.trial})", champion.explored),
-            (f"most accurate (trial {rival.key.number})", rival),
-        )
+        [who, record.metrics["aiq"], record.metrics["accuracy"], *_sizes(record)]
+        for who, record in (("champion", champion.explored), (f"trial {rival.key.number}", rival))
     ]
-    columns = ["explored, validation", "aIQ", "accuracy", "efficiency", "parameters", "weights only", "MACs"]
+    columns = ["explored", "aIQ", "accuracy", "parameters", "weights only", "MACs"]
     return table(columns, rows)
 
 
@@ -83,7 +80,7 @@ def _headline(champion: Champion, rival: TrialRecord) -> Text:
     lost = 100 * (rival.metrics["accuracy"] - champion.explored.metrics["accuracy"])
     ours, theirs = _sizes(champion.explored), _sizes(rival)
     return Text(
-        f"The champion is {lost:.2f} points less accurate than the most accurate trial, with "
-        f"{theirs[0] / ours[0]:,.1f} times fewer parameters ({theirs[1] / ours[1]:,.1f} times fewer "
-        "counting weights alone, as the paper does)."
+        f"The champion is {lost:.2f} points less accurate than the most accurate trial, "
+        f"{rival.key.number}, with {theirs[0] / ours[0]:,.1f} times fewer parameters "
+        f"({theirs[1] / ours[1]:,.1f} times, counting weights alone as the paper does)."
     )

@@ -82,7 +82,7 @@ def export(
 
         chosen = tuple(formats) if formats else default_formats()
         if not formats and "onnx" not in chosen:
-            typer.echo("Without ONNX, which needs: pip install 'aiq-search[onnx]'", err=True)
+            typer.echo("Without ONNX, which needs: pip install onnx onnxruntime onnxscript", err=True)
         result = export_study(study, output, trial=trial, formats=chosen, force=force, data_dir=data_dir)
         typer.echo(f"{result.record.name} of study {result.study}", err=True)
         verification = result.verification

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
@@ -26,7 +27,7 @@ def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE)
     if not rows and form is Format.TABLE:
         stderr().print(f"No study in {aiq_home()} yet. Start one: aiq search search_spaces/digits.yaml")
         return
-    columns = ["study", "created", "status", "trials", "complete", "pruned", "failed", "best_aiq"]
+    columns = ["study", "status", "best_aiq", "trials", "complete", "pruned", "failed", "created"]
     print_rows(rows, form, columns)
 
 
@@ -39,13 +40,21 @@ def trials(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatO
     found = find_any(study, tracking_uri)
     stderr().print(f"study {found.id}", markup=False)
     rows = trial_rows(found)
-    columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "epochs", "feasible"]
-    columns += list(found.space.parameters)
+    columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "configuration", "epochs"]
+    columns += ["feasible"] if found.space.objective.constraints else []
     if any(row["reason"] for row in rows):
         columns.append("reason")
     if form is Format.TABLE:
-        rows = [{k: int(v) if k in ("parameters", "macs") else v for k, v in row.items()} for row in rows]
+        rows = [_for_people(row, found.space.parameters) for row in rows]
     print_rows(rows, form, columns)
+
+
+def _for_people(row: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, Any]:
+    """A row with whole numbers as such, and its configuration in one cell."""
+    from aiq_search.cli.output import configuration
+
+    shown = {name: int(v) if name in ("parameters", "macs") else v for name, v in row.items()}
+    return {**shown, "configuration": configuration({n: row[n] for n in parameters if n in row})}
 
 
 def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
@@ -85,8 +94,9 @@ def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatO
         return
     rows = [{"name": r.name, **r.metrics, **r.params} for r in front.records]
     names = list(dict.fromkeys([*(name for name, _ in front.directions), "aiq", "accuracy", "efficiency"]))
-    rows = [{k: int(v) if k in ("parameters", "macs") else v for k, v in row.items()} for row in rows]
-    columns = list(dict.fromkeys(["name", *names, "parameters", *found.space.parameters]))
+    columns = list(dict.fromkeys(["name", *names, "parameters", "configuration"]))
+    if form is Format.TABLE:
+        rows = [_for_people(row, found.space.parameters) for row in rows]
     stderr().print(f"study {found.id}", markup=False)
     print_rows(rows, form, columns)
     said = " and ".join(f"{name} ({direction[:8]})" for name, direction in front.directions)

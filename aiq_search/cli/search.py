@@ -137,11 +137,12 @@ def _show(result: SearchResult) -> None:
     stdout().print(champion_view(result.champion, most_accurate(result.records)))
     console = stderr()
     console.print()
+    name = result.study.space.name  # its newest study is this one
     commands = {
-        f"aiq trials {result.study.id}": "every trial",
-        f"aiq report {result.study.id}": "pictures and findings, as one HTML file",
-        f"aiq ui {result.study.id}": "browse the runs in MLflow",
-        f"aiq export {result.study.id} --output champion/": "take the champion home",
+        f"aiq trials {name}": "every trial",
+        f"aiq report {name}": "pictures and findings, as one HTML file",
+        f"aiq ui {name}": "browse the runs in MLflow",
+        f"aiq export {name} --output champion/": "take the champion home",
     }
     width = max(map(len, commands))
     for command, purpose in commands.items():

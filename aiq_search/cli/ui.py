@@ -22,8 +22,11 @@ def ui(
     port: Annotated[int | None, typer.Option(help="Port; by default 5000, or a free one.")] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser, on a terminal.")] = True,
 ) -> None:
-    """Serve the MLflow user interface until Ctrl-C, and open it at STUDY."""
-    from aiq_search.app.ui import open_ui
+    """Serve the MLflow user interface until Ctrl-C, and open it at STUDY, by default the newest."""
+    typer.echo("Starting MLflow …", err=True)
+    from aiq_search.app.ui import newest_study, open_ui
+
+    study = study or newest_study()
 
     signal.signal(signal.SIGTERM, _interrupt)  # ends the server too, as Ctrl-C does
     try:

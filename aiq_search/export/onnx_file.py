@@ -48,7 +48,7 @@ def require_onnx() -> None:
     """Raise InputError unless the extra ``onnx`` is installed."""
     if not onnx_available():
         raise InputError(
-            "ONNX needs the extra packages onnx, onnxscript and onnxruntime: pip install 'aiq-search[onnx]', "
+            "ONNX needs three more packages: pip install onnx onnxruntime onnxscript; "
             "or leave it out with --format safetensors --format pt2."
         )
 

@@ -122,15 +122,16 @@ class Study:
         path = directory / "study.json"
         if not _ID.fullmatch(study_id) or not path.is_file():
             known = [study.id for study in list_studies(home)]
-            hint = (
-                did_you_mean(study_id, known) if known else "there is none yet; start one with `aiq search`."
+            hint = did_you_mean(study_id, known) if known else "there is none yet: `aiq search` begins one."
+            raise StudyError(
+                f"no study {study_id!r} in {home.absolute()}; {hint} Studies stand in the folder in which "
+                "they were begun; AIQ_HOME names another."
             )
-            raise StudyError(f"no study {study_id!r} in {home}; {hint}")
         return cls(directory, _read_document(path))
 
     @classmethod
     def find(cls, home: Path, name: str) -> Study:
-        """Open the study of an id, or the newest of a space's name.
+        """Open the study of an id, or the newest of a space's name in which a trial has begun.
 
         Raises:
             StudyError: There is none.
@@ -138,6 +139,9 @@ class Study:
         if (home / "studies" / name / "study.json").is_file():
             return cls.open(home, name)
         of_space = [study for study in list_studies(home) if study.document["space"]["name"] == name]
+        for study in reversed(of_space):  # one that failed to start must not hide the one before it
+            if next(study._records(Phase.EXPLORE), None) is not None:
+                return study
         if of_space:
             return of_space[-1]
         return cls.open(home, name)  # for its message
@@ -273,6 +277,14 @@ class Study:
         """Numbers of the exploring trials under confirmation; empty before that."""
         attributes = self.storage.get_study_user_attrs(self._number(Phase.CONFIRM))
         return list(attributes.get(FINALISTS, []))
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ended in good order and nothing waits to be trained."""
+        if self.document.get("ended") != "finished":
+            return False
+        trials = [trial for phase in Phase for trial in self.load(phase).get_trials(deepcopy=False)]
+        return all(trial.state.is_finished() for trial in trials)
 
     def choose_finalists_anew(self) -> None:
         """Forget who the finalists are, because there will be more trials to choose from.

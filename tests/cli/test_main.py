@@ -124,9 +124,19 @@ def test_best_as_a_table_shows_three_values_and_the_headline(aiq, study):
 
 
 def test_a_space_name_prints_which_study_it_meant(aiq, study):
-    new_study(Path(".aiq"), "simulated-2")
+    finish(new_study(Path(".aiq"), "simulated-2"))
+    new_study(Path(".aiq"), "simulated-3")  # never began: it hides nothing
     _, _, err = aiq("trials", "simulated")
     assert "simulated-2" in err
+
+
+def test_a_table_never_breaks_a_name_or_a_number(aiq, study, monkeypatch):
+    monkeypatch.setattr("aiq_search.cli.output._PIPE_WIDTH", 60)
+    _, out, err = aiq("trials", study.id)
+    rows = [line.split() for line in out.splitlines() if "trial-" in line]
+    assert len(rows) == 12
+    assert all(row[1] == "COMPLETE" and len(row[2]) == 6 for row in rows)
+    assert "No room for" in err
 
 
 @pytest.mark.parametrize("command", ["trials", "studies"])
