@@ -48,6 +48,9 @@ def main() -> int:
             finally:
                 given.end()
             verdicts.append(verdict)
+            if verdict.times < times:
+                print(f"{name}: BROKEN: it happened {verdict.times} times, not {times}", flush=True)
+                broken = True
             held = "holds" if verdict.holds else "DOES NOT HOLD"
             print(f"{name}: {held} ({time.monotonic() - begun:.0f} s) {as_json(verdict)}", flush=True)
     if arguments.output is not None:

@@ -25,6 +25,9 @@ REPOSITORY = Path(__file__).parents[2]
 # A start under load imports torch, and may make MLflow's tables.
 PATIENCE = 240.0
 
+# Ray names a worker after its class or after the one that Tune wraps around it; names are cut to 15 letters.
+_WORKERS = ("ray::TrainingTr", "ray::ResourceTr")
+
 
 def wait_for(holds: Callable[[], object], seconds: float = PATIENCE, what: str = "it") -> None:
     """Wait until something holds.
@@ -175,7 +178,7 @@ class Driver:
         found = []
         for process in below:
             try:
-                if process.name().startswith("ray::Train"):
+                if process.name().startswith(_WORKERS):
                     found.append(process)
             except psutil.NoSuchProcess:
                 continue
