@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import pytest
 from aiq_search.app.ui import open_ui, space_of
 from aiq_search.errors import AiqError, InputError
 from aiq_search.tracking import Outbox
-from aiq_search.tracking.server import TRAINING, page_of, serving
+from aiq_search.tracking.server import TRAINING, _wait_for, page_of, serving
 from tests.tracking.conftest import answers, runs_of, wait_until
 from tests.tracking.simulated import STUDY, whole_study
 from tests.tracking.test_recorder import deliver
@@ -58,6 +61,29 @@ def test_a_database_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
         serving(f"sqlite:///{tmp_path}/mlflow.db"),
     ):
         pass
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """Another server, which took the port first and is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+def test_a_stranger_on_the_port_is_not_taken_for_our_server() -> None:
+    with (
+        http.server.HTTPServer(("127.0.0.1", 0), Stranger) as stranger,
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"]) as ours,
+        tempfile.TemporaryFile() as log,
+    ):
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        with pytest.raises(AiqError, match="ended before it was ready"):
+            _wait_for(f"http://127.0.0.1:{stranger.server_port}", "our name", ours, log)
+        stranger.shutdown()
 
 
 @pytest.mark.slow
