@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -22,6 +21,7 @@ from aiq_search.search.champion import (
     choose_finalists,
     score,
 )
+from aiq_search.search.confirmation import enqueue_confirmations
 from aiq_search.search.events import (
     EpochEnded,
     Event,
@@ -30,21 +30,19 @@ from aiq_search.search.events import (
     StudyEnded,
     StudyListener,
     StudyStarted,
-    TrialEnded,
     TrialKey,
-    TrialStarted,
     TrialState,
 )
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.record import ATTEMPTS, BEGIN, END, TrialRecord, config_hash, without_retried
 from aiq_search.search.report import Assignment, Report
 from aiq_search.search.retention import delete_the_rest, worth_keeping
+from aiq_search.search.running import RunningTrial, objective_values
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.seeds import derive_seed
 from aiq_search.search.study import FINALISTS, Study
 from aiq_search.space import SearchSpace, SpaceError
 from aiq_search.space.check import grid
-from aiq_search.space.constraint import feasible
 
 __all__ = ["StudyDriver"]
 
@@ -53,22 +51,6 @@ _MAX_REFUSED = 1000
 
 # Trials that must have ended before a share of failures means anything.
 _FAILURES_COUNT_FROM = 8
-
-
-@dataclass
-class _Running:
-    """A trial in training."""
-
-    trial: optuna.Trial
-    record: TrialRecord
-    epochs: dict[int, Mapping[str, float]] = field(default_factory=dict)
-    chosen: int | None = None
-    size: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def attempts(self) -> int:
-        """How often the trial was begun, without the attempts that ended in good order."""
-        return int(self.trial.user_attrs.get(ATTEMPTS, 1))
 
 
 class StudyDriver:
@@ -106,7 +88,7 @@ class StudyDriver:
         }
         self._records: dict[Phase, dict[int, TrialRecord]] = {phase: {} for phase in Phase}
         self._by_hash: dict[str, TrialRecord] = {}
-        self._running: dict[TrialKey, _Running] = {}
+        self._running: dict[TrialKey, RunningTrial] = {}
         self._interrupted: deque[TrialRecord] = deque()
         self._waiting = 0
         self._retries = 0
@@ -318,11 +300,11 @@ class StudyDriver:
         """Tell a trial with the result that its configuration has already had."""
         trial.set_user_attr(BEGIN, {**begin, "copied_from": known.key.number})
         record = self._begin_record(Phase.EXPLORE, trial)
-        running = self._running[record.key] = _Running(trial, record)
-        self._emit(self._started(record, resumed=False))
+        running = self._running[record.key] = RunningTrial(trial, record)
+        self._emit(record.begun(self._clock()))
         self._tell_known(running, known)
 
-    def _tell_known(self, running: _Running, known: TrialRecord) -> None:
+    def _tell_known(self, running: RunningTrial, known: TrialRecord) -> None:
         if known.state is TrialState.PRUNED and known.value is not None:
             running.trial.report(known.value, known.epochs)
         end = {
@@ -358,24 +340,8 @@ class StudyDriver:
         return self._waiting > 0
 
     def _enqueue_confirmations(self, wanted: Sequence[tuple[int, int]]) -> int:
-        """Queue the wanted (trial, replicate) that are not there yet; how many now wait."""
-        study = self._optuna[Phase.CONFIRM]
-        trials = study.get_trials(deepcopy=False)
-        there = {(t.user_attrs[BEGIN]["origin"], t.user_attrs[BEGIN]["replicate"]) for t in trials}
-        for origin, replicate in wanted:
-            if (origin, replicate) in there:
-                continue
-            record = self._records[Phase.EXPLORE][origin]
-            begin = {
-                "params": dict(record.params),
-                # The same seeds for every finalist: they then differ in their configuration alone.
-                "seed": derive_seed(self.space.search.seed, "confirm", replicate),
-                "config_hash": record.config_hash,
-                "origin": origin,
-                "replicate": replicate,
-            }
-            study.enqueue_trial(self.space.encode(record.params), user_attrs={BEGIN: begin})
-        return sum(t.state is OptunaState.WAITING for t in study.get_trials(deepcopy=False))
+        explored = self._records[Phase.EXPLORE]
+        return enqueue_confirmations(self._optuna[Phase.CONFIRM], self.space, explored, wanted)
 
     def _confirm_next(self) -> Assignment:
         trial = self._optuna[Phase.CONFIRM].ask()
@@ -384,14 +350,14 @@ class StudyDriver:
 
     def _start(self, phase: Phase, trial: optuna.Trial) -> Assignment:
         record = self._begin_record(phase, trial)
-        return self._assign(_Running(trial, record), resumed=False)
+        return self._assign(RunningTrial(trial, record), resumed=False)
 
     def _take_up(self, record: TrialRecord) -> Assignment | None:
         """Continue a trial that was left RUNNING; None where that ends it at once."""
         study = self._optuna[record.key.phase]
         frozen = study.get_trials(deepcopy=False)[record.key.number]
         self._enter(record.key.phase, self._budget if record.key.phase is Phase.EXPLORE else 0)
-        running = _Running(optuna.Trial(study, frozen._trial_id), record)
+        running = RunningTrial(optuna.Trial(study, frozen._trial_id), record)
         if record.copied_from is not None:
             self._running[record.key] = running
             self._tell_known(running, self._records[Phase.EXPLORE][record.copied_from])
@@ -410,10 +376,10 @@ class StudyDriver:
             f"`aiq retry {self.study.id}` runs it again"
         )
 
-    def _assign(self, running: _Running, *, resumed: bool) -> Assignment:
+    def _assign(self, running: RunningTrial, *, resumed: bool) -> Assignment:
         record = running.record
         self._running[record.key] = running
-        self._emit(self._started(record, resumed=resumed))
+        self._emit(record.begun(self._clock(), resumed=resumed))
         return Assignment(
             key=str(record.key),
             architecture=self.study.architecture(record.params).document(),
@@ -457,14 +423,14 @@ class StudyDriver:
             self._emit(EpochEnded(key, epoch, metrics, self._clock()))
             last = epoch == report.epochs[-1][0]
             if self._prunes(running, epoch, told=last and report.done):
-                self._tell(key, TrialState.PRUNED, self._summary(running, {}))
+                self._tell(key, TrialState.PRUNED, running.summary(self.space.objective, {}))
                 return False
         if not report.done:
             return True
         if report.reason is not None:
             self.fail(key, report.reason, report.traceback)
         else:
-            self._tell(key, TrialState.COMPLETE, self._summary(running, report.test))
+            self._tell(key, TrialState.COMPLETE, running.summary(self.space.objective, report.test))
         return False
 
     def fail(self, key: TrialKey, reason: str, traceback: str | None = None) -> None:
@@ -472,7 +438,7 @@ class StudyDriver:
         running = self._running.get(key)
         if running is None:
             return
-        end = self._summary(running, {}) if running.chosen else {}
+        end = running.summary(self.space.objective, {}) if running.chosen else {}
         end.update(value=None, feasible=False, reason=reason, traceback=traceback)
         self._tell(key, TrialState.FAIL, end)
         options = self.space.search
@@ -509,7 +475,7 @@ class StudyDriver:
             running.trial.set_user_attr(ATTEMPTS, running.attempts - 1)
             self._interrupted.append(running.record)
 
-    def _prunes(self, running: _Running, epoch: int, *, told: bool) -> bool:
+    def _prunes(self, running: RunningTrial, epoch: int, *, told: bool) -> bool:
         """Report the value that the trial would end with now, and ask the pruner unless it is told."""
         key = running.record.key
         if key.phase is not Phase.EXPLORE or len(self.space.objective.directions) > 1:
@@ -517,42 +483,8 @@ class StudyDriver:
         frozen = self._optuna[Phase.EXPLORE].get_trials(deepcopy=False)[key.number]
         if epoch in frozen.intermediate_values:
             return False  # decided by an earlier driver
-        running.trial.report(self._values(self._scores(running, epoch))[0], epoch)
+        running.trial.report(objective_values(self.space.objective, running.at(epoch))[0], epoch)
         return not told and running.trial.should_prune()
-
-    def _scores(self, running: _Running, epoch: int) -> TrialRecord:
-        """The record as it would be told if the trial ended at this epoch."""
-        upto = {number: metrics for number, metrics in running.epochs.items() if number <= epoch}
-        chosen = min(upto, key=lambda number: (upto[number]["loss"], number))
-        metrics = {**upto[chosen], **running.size}
-        return TrialRecord(
-            running.record.key,
-            TrialState.RUNNING,
-            running.record.params,
-            running.record.seed,
-            running.record.config_hash,
-            epoch=chosen,
-            metrics=metrics,
-            collapsed=metrics["efficiency"] == 0,
-        )
-
-    def _summary(self, running: _Running, test: Mapping[str, float]) -> dict[str, Any]:
-        """What is kept of a trial that ran at least one epoch."""
-        numbers = sorted(running.epochs)
-        scores = self._scores(running, numbers[-1])
-        columns = running.epochs[numbers[0]].keys()
-        return {
-            "value": self._values(scores)[0],
-            "epoch": scores.epoch,
-            "epochs": len(numbers),
-            "metrics": {**scores.metrics, **test},
-            "history": {name: [running.epochs[n][name] for n in numbers] for name in columns},
-            "collapsed": scores.collapsed,
-            "feasible": feasible(self.space.objective.number_constraints, scores.scored),
-        }
-
-    def _values(self, record: TrialRecord) -> list[float]:
-        return [record.scored[name] for name, _ in self.space.objective.directions]
 
     def _tell(self, key: TrialKey, state: TrialState, end: dict[str, Any]) -> None:
         """Bring a trial to its final state: in the study first, then to the listeners."""
@@ -566,25 +498,11 @@ class StudyDriver:
         if end.get("metrics"):
             for constraint in self.space.objective.number_constraints:
                 running.trial.set_constraint(str(constraint), constraint.violation(scored.scored))
-        values = self._values(scored) if state is TrialState.COMPLETE else None
+        values = objective_values(self.space.objective, scored) if state is TrialState.COMPLETE else None
         study.tell(running.trial, values, OptunaState[state])
         record = self._begin_record(key.phase, running.trial)
         self._file(record)
-        self._emit(
-            TrialEnded(
-                key,
-                state,
-                self._clock(),
-                value=record.value,
-                epoch=record.epoch,
-                epochs=record.epochs,
-                reason=record.reason,
-                traceback=record.traceback,
-                collapsed=record.collapsed,
-                metrics=record.metrics,
-                feasible=record.feasible,
-            )
-        )
+        self._emit(record.told(self._clock()))
         self._tidy(record)
 
     def _file(self, record: TrialRecord) -> None:
@@ -625,18 +543,6 @@ class StudyDriver:
             done = len(self._records[phase])
             total = total or (len(self.study.finalists) + 1) * self.space.confirm.seeds
             self._emit(PhaseStarted(self.study.id, phase, total, done, self._clock()))
-
-    def _started(self, record: TrialRecord, *, resumed: bool) -> TrialStarted:
-        return TrialStarted(
-            record.key,
-            record.params,
-            record.seed,
-            record.config_hash,
-            self._clock(),
-            record.origin,
-            record.replicate,
-            resumed,
-        )
 
     def _emit(self, event: Event) -> None:
         for listener in self._listeners:

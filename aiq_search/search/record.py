@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from aiq_search.search.events import Phase, TrialKey, TrialState, trial_name
+from aiq_search.search.events import Phase, TrialEnded, TrialKey, TrialStarted, TrialState, trial_name
 
 __all__ = ["ATTEMPTS", "BEGIN", "END", "TrialRecord", "config_hash", "without_retried"]
 
@@ -100,6 +100,28 @@ class TrialRecord:
             return dict(self.metrics)
         good = ("aiq", "accuracy", "efficiency", "efficiency/")
         return {k: 0.0 if k in good or k.startswith("efficiency/") else v for k, v in self.metrics.items()}
+
+    def begun(self, time: float, *, resumed: bool = False) -> TrialStarted:
+        """The event of its beginning, or of its being taken up again."""
+        return TrialStarted(
+            self.key, self.params, self.seed, self.config_hash, time, self.origin, self.replicate, resumed
+        )
+
+    def told(self, time: float) -> TrialEnded:
+        """The event of its end."""
+        return TrialEnded(
+            self.key,
+            self.state,
+            time,
+            value=self.value,
+            epoch=self.epoch,
+            epochs=self.epochs,
+            reason=self.reason,
+            traceback=self.traceback,
+            collapsed=self.collapsed,
+            metrics=self.metrics,
+            feasible=self.feasible,
+        )
 
     @classmethod
     def from_optuna(cls, study: str, phase: Phase, trial: FrozenTrial) -> TrialRecord | None:

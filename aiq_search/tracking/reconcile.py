@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiq_search.search.events import EpochEnded, Event, StudyStarted, TrialEnded, TrialStarted
+from aiq_search.search.events import EpochEnded, Event, StudyStarted
 
 if TYPE_CHECKING:
     from aiq_search.search.record import TrialRecord
@@ -56,30 +56,10 @@ def events_of_record(record: TrialRecord) -> Iterator[Event]:
     """The events of one trial. Epochs are spread evenly between its start and its end."""
     end = record.ended if record.ended is not None else time.time()
     start = record.started if record.started is not None else end
-    yield TrialStarted(
-        record.key,
-        record.params,
-        record.seed,
-        record.config_hash,
-        start,
-        origin=record.origin,
-        replicate=record.replicate,
-    )
+    yield record.begun(start)
     run = max((len(column) for column in record.history.values()), default=0)
     for epoch in range(1, run + 1):
         metrics = {name: column[epoch - 1] for name, column in record.history.items() if len(column) >= epoch}
         yield EpochEnded(record.key, epoch, metrics, start + (end - start) * epoch / max(run, record.epochs))
     if record.finished:
-        yield TrialEnded(
-            record.key,
-            record.state,
-            end,
-            value=record.value,
-            epoch=record.epoch,
-            epochs=record.epochs,
-            reason=record.reason,
-            traceback=record.traceback,
-            collapsed=record.collapsed,
-            metrics=record.metrics,
-            feasible=record.feasible,
-        )
+        yield record.told(end)

@@ -1,0 +1,81 @@
+"""A trial in training: what its worker has reported, and what it would be told with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+
+from aiq_search.search.events import TrialState
+from aiq_search.search.record import ATTEMPTS, TrialRecord
+from aiq_search.space import ObjectiveOptions
+from aiq_search.space.constraint import feasible
+
+__all__ = ["RunningTrial", "objective_values"]
+
+
+def objective_values(objective: ObjectiveOptions, record: TrialRecord) -> list[float]:
+    """What Optuna is told, one number an objective; of a collapsed network, 0 for what it is good at."""
+    return [record.scored[name] for name, _ in objective.directions]
+
+
+@dataclass
+class RunningTrial:
+    """A trial in training.
+
+    Attributes:
+        trial: Optuna's.
+        record: What was known of it when it began.
+        epochs: Metrics of the epochs reported so far.
+        chosen: The epoch of the lowest validation loss, as the worker says.
+        size: parameters, parameters_weights and macs.
+    """
+
+    trial: optuna.Trial
+    record: TrialRecord
+    epochs: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    chosen: int | None = None
+    size: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def attempts(self) -> int:
+        """How often the trial was begun, without the attempts that ended in good order."""
+        return int(self.trial.user_attrs.get(ATTEMPTS, 1))
+
+    def at(self, epoch: int) -> TrialRecord:
+        """The record as it would be told if the trial ended at this epoch."""
+        upto = {number: metrics for number, metrics in self.epochs.items() if number <= epoch}
+        chosen = min(upto, key=lambda number: (upto[number]["loss"], number))
+        metrics = {**upto[chosen], **self.size}
+        return TrialRecord(
+            self.record.key,
+            TrialState.RUNNING,
+            self.record.params,
+            self.record.seed,
+            self.record.config_hash,
+            epoch=chosen,
+            metrics=metrics,
+            collapsed=metrics["efficiency"] == 0,
+        )
+
+    def summary(self, objective: ObjectiveOptions, test: Mapping[str, float]) -> dict[str, Any]:
+        """What is kept of a trial that ran at least one epoch.
+
+        Args:
+            objective: What is searched for.
+            test: Numbers of the test split, where they were measured.
+        """
+        numbers = sorted(self.epochs)
+        scores = self.at(numbers[-1])
+        columns = self.epochs[numbers[0]].keys()
+        return {
+            "value": objective_values(objective, scores)[0],
+            "epoch": scores.epoch,
+            "epochs": len(numbers),
+            "metrics": {**scores.metrics, **test},
+            "history": {name: [self.epochs[n][name] for n in numbers] for name in columns},
+            "collapsed": scores.collapsed,
+            "feasible": feasible(objective.number_constraints, scores.scored),
+        }
