@@ -102,8 +102,7 @@ def worker(conditions: Conditions) -> Verdict:
     chance, finished, killed = conditions.chance("worker"), Finished(), 0
     driver = scene.start()
     while killed < conditions.times and not driver.over:
-        wait_for(lambda: driver.over or driver.workers(), what="a worker")
-        driver.pause(chance, 2.0)
+        driver.take_a_step(chance, 2.0)
         workers = driver.workers()
         if workers:
             finished.note(scene.records())
