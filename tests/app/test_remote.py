@@ -96,7 +96,7 @@ def test_a_space_s_name_means_its_newest_study(study: Study, store: str) -> None
 
 def test_an_unknown_study_names_both_places(store: str) -> None:
     with pytest.raises(
-        StudyError, match=r"no study 'nobody' in .aiq; .*MLflow at sqlite.* has no such study"
+        StudyError, match=r"no study 'nobody' in .*aiq; .*MLflow at sqlite.* has no such study"
     ):
         find_any("nobody")
 
