@@ -1,6 +1,7 @@
 """The champion in the model registry, loaded and served where this package is not."""
 
-from __future__ import annotations
+from __future__ from contextlib import suppress
+import annotations
 
 import json
 import os
@@ -204,7 +205,9 @@ def test_mlflow_serves_it_without_this_package(outbox: Outbox, store: str, tmp_p
     (tmp_path / "without" / "sitecustomize.py").write_text(WITHOUT_US)
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", CHAMPION, "--env-manager", "local"]
-    environment = {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(tmp_path / "without")}
+    # MLflow starts uvicorn by its name, which an environment that is not activated does not have on PATH.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {"MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(tmp_path / "without"), "PATH": path}
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -217,7 +220,8 @@ def test_mlflow_serves_it_without_this_package(outbox: Outbox, store: str, tmp_p
             assert np.shape(answer) == (batch, 10)
             assert np.allclose(np.sum(answer, 1), 1)
     finally:
-        os.killpg(process.pid, 9)
+        with suppress(ProcessLookupError):  # it ended by itself: what went wrong is raised above
+            os.killpg(process.pid, 9)
         process.wait()
 
 
