@@ -1,13 +1,13 @@
 """The champion in the model registry, loaded and served where this package is not."""
 
-from __future__ from contextlib import suppress
-import annotations
+from __future__ import annotations
 
 import json
 import os
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
