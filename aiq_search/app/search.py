@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from aiq_search.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
     import pandas as pd
+    from ray import tune
 
     from aiq_search.datasets import Dataset
     from aiq_search.search.driver import StudyDriver
@@ -87,6 +88,7 @@ class _Run:
     listeners: Sequence[StudyListener]
     notes: list[str] = field(default_factory=list)
     data_dir: Path | None = None
+    trainable: Callable[[Dataset, int], type[tune.Trainable]] | None = None
     more: bool = False  # the budget was raised: there will be more trials to choose finalists from
 
 
@@ -132,6 +134,7 @@ def run_search(
     home: Path | None = None,
     warm_start: Sequence[str] = (),
     listeners: Iterable[StudyListener] = (),
+    trainable: Callable[[Dataset, int], type[tune.Trainable]] | None = None,
 ) -> SearchResult:
     """Run a new study to its end.
 
@@ -147,6 +150,8 @@ def run_search(
         home: AIQ_HOME.
         warm_start: Earlier studies of the same space (ids or names) that the sampler learns from.
         listeners: Told of every event.
+        trainable: Makes, of the data and a trial's threads, the Ray Tune Trainable that answers
+            assignments with reports; by default the one that trains.
 
     Returns:
         The study, its champion and how it ended.
@@ -183,7 +188,7 @@ def run_search(
     except OSError as error:
         raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
     notes = [f"{learn_from(study, known)} trials of study {known.id} are learnt from." for known in earlier]
-    return _run(_Run(study, dataset, tracking_uri, address, list(listeners), notes, data_dir))
+    return _run(_Run(study, dataset, tracking_uri, address, list(listeners), notes, data_dir, trainable))
 
 
 def resume_search(
@@ -333,9 +338,12 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
         _log.warning(trouble)
     with connected(run.study.directory.parent.parent, run.address):
         from aiq_search.search.ray_tune import run_on_ray
+        from aiq_search.search.trainable import training_trainable
 
         check_cluster(run.study, run.dataset)
-        run_on_ray(driver, run.dataset, run.study.directory / "tune")
+        make = run.trainable or training_trainable
+        trainable = make(run.dataset, run.study.space.resources.cpu)
+        run_on_ray(driver, trainable, run.study.directory / "tune")
 
 
 def repaired(study: Study) -> list[str]:

@@ -18,11 +18,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from aiq_search.datasets import Dataset
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.report import Assignment, Report
-from aiq_search.search.trainable import TrainingTrainable
 from aiq_search.search.watch import TrialWatch
 
 __all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "run_on_ray"]
@@ -207,22 +205,19 @@ def concurrency_of(driver: StudyDriver) -> int:
     return max(1, slots if limit is None else min(limit, slots))
 
 
-def run_on_ray(driver: StudyDriver, dataset: Dataset, scratch: Path) -> None:
+def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Path) -> None:
     """Run a study to its end, or until it is drained, on the Ray cluster that is connected.
 
     Args:
         driver: The study's driver, begun.
-        dataset: Put once into Ray's object store, which the trials of a node share.
+        trainable: What answers assignments with reports; see ``training_trainable``.
         scratch: Folder for Tune's own files; never read back.
     """
     concurrency = concurrency_of(driver)
     os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are ours to tell
     needed = driver.space.resources
-    trainable = tune.with_resources(
-        tune.with_parameters(TrainingTrainable, dataset=dataset, threads=needed.cpu),
-        {"cpu": needed.cpu, "gpu": needed.gpu},
-    )
+    trainable = tune.with_resources(trainable, {"cpu": needed.cpu, "gpu": needed.gpu})
     part = 0
     while not (driver.finished or driver.draining):
         scheduler = _StudyScheduler(driver)

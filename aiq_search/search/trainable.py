@@ -26,7 +26,7 @@ from aiq_search.training import (
     save_weights,
 )
 
-__all__ = ["TrainingTrainable"]
+__all__ = ["TrainingTrainable", "training_trainable"]
 
 # A checkpoint is written at most this often, and less often where writing one takes long.
 _CHECKPOINT_SECONDS = 3.0
@@ -171,6 +171,19 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
     ) -> Report:
         told = tuple((result.epoch, result.metrics()) for result in epochs or ())
         return Report(epochs=told, size=self._size, done=True, reason=reason, traceback=trace)
+
+
+def training_trainable(dataset: Dataset, threads: int) -> type[tune.Trainable]:
+    """What trains; Ray must be connected.
+
+    Args:
+        dataset: Put once into Ray's object store, which the trials of a node share.
+        threads: torch threads of a trial.
+    """
+    trainable: type[tune.Trainable] = tune.with_parameters(
+        TrainingTrainable, dataset=dataset, threads=threads
+    )
+    return trainable
 
 
 def _is_out_of_memory(error: Exception) -> bool:
