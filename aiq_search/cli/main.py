@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli import delete, doctor, export, look, measure, report, retry, search, space, ui, watch
+from aiq_search.cli import delete, deploy, doctor, export, look, measure, report, retry, search, space, ui, watch
 from aiq_search.errors import AiqError
 
 __all__ = ["app", "main"]
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_SEARCH, _LOOK, _TAKE = "Search", "Look", "Take home and measure"
+_SEARCH, _LOOK, _TAKE, _CLUSTER = "Search", "Look", "Take home and measure", "On a cluster"
 
 app.command(rich_help_panel=_SEARCH)(search.search)
 app.command(rich_help_panel=_SEARCH)(search.resume)
@@ -39,6 +39,7 @@ app.command(rich_help_panel=_TAKE)(export.export)
 app.command(rich_help_panel=_TAKE)(export.verify)
 app.command(rich_help_panel=_TAKE)(export.predict)
 app.command(rich_help_panel=_TAKE)(measure.measure)
+app.add_typer(deploy.app, name="deploy", rich_help_panel=_CLUSTER)
 
 
 def _print_version(wanted: bool) -> None:
