@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Health check of a container: exit with 0 if every URL given answers 200 within five seconds, else with 1."""
+"""Health check of a container: exits with 0 if every URL given answers 200 within five seconds, else 1."""
 
 import sys
 import urllib.request

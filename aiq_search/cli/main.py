@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli import delete, deploy, doctor, export, look, measure, report, retry, search, space, ui, watch
+from aiq_search.cli import (
+    delete,
+    deploy,
+    doctor,
+    export,
+    look,
+    measure,
+    report,
+    retry,
+    search,
+    space,
+    ui,
+    watch,
+)
 from aiq_search.errors import AiqError
 
 __all__ = ["app", "main"]
