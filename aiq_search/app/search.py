@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -310,14 +309,13 @@ def _run(run: _Run) -> SearchResult:
                 raise trouble from None
             raise
         finally:
-            with suppress(OSError):  # the disk is full: what went before is whole, and says so already
-                champion = driver.end(reason)
-                study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
-                study.save()
-            if driver.finished and not signals and reason is None:
+            champion, late = _end(driver, study, reason)
+            if driver.finished and not signals and reason is None and late is None:
                 run.notes += publish_end(study, tracker, run.data_dir)
             undelivered = tracker.close(_HURRIED_SECONDS if signals else patience)
             run.notes += filter(None, [registered(study)])
+        if late is not None:
+            raise late
     return SearchResult(
         study=study,
         champion=champion,
@@ -327,6 +325,22 @@ def _run(run: _Run) -> SearchResult:
         notes=tuple(run.notes),
         signal=signals[0] if signals else None,
     )
+
+
+def _end(driver: StudyDriver, study: Study, reason: str | None) -> tuple[Champion | None, AiqError | None]:
+    """Let go of a study; its champion, and why the end could not be written: what went before is whole."""
+    try:
+        champion = driver.end(reason)
+        study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
+        study.save()
+    except StudyError as error:  # another driver has it by now
+        return None, error
+    except Exception as error:
+        trouble = storage_trouble(error, study.id)
+        if trouble is None:
+            raise
+        return None, trouble
+    return champion, None
 
 
 def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
@@ -347,9 +361,12 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
 
 
 def repaired(study: Study) -> list[str]:
-    """Cut what a crash left behind the journal's last whole line, and say so. Hold the study."""
+    """Remove what a crash left half-written, and say so of the journal. Hold the study."""
+    from aiq_search.search.leftovers import half_written
     from aiq_search.search.storage import cut_torn_tail
 
+    for path in half_written(study):
+        path.unlink(missing_ok=True)
     if study.document.get("storage"):
         return []
     cut = cut_torn_tail(study.journal)

@@ -8,14 +8,20 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from types import FunctionType, TracebackType
 from typing import Any, TypeVar
 
 import sqlalchemy
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
 
 from aiq_search.errors import StudyError
 
@@ -34,28 +40,27 @@ def _patiently(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def trying(self: PatientStorage, *args: Any, **named: Any) -> Any:  # noqa: ANN401
-        if self.inside:
+        if self._inside:
             return method(self, *args, **named)
-        deadline, pause, tried = time.monotonic() + PATIENCE, 0.1, False
+        deadline, pause = time.monotonic() + self._patience, 0.1
+        self._again = False
         while True:
-            self.inside = True
+            self._inside = True
             try:
                 return method(self, *args, **named)
-            except UpdateFinishedTrialError:
-                if not tried:
-                    raise
-                return True  # the first attempt had arrived; only its answer was lost
             except Exception as error:
-                if not _is_away(error) or time.monotonic() > deadline:
+                if not _is_away(error):
                     raise
-                if not tried:
+                if time.monotonic() > deadline:
+                    self._patience = 0.0  # whoever tidies up after this need not wait as long again
+                    raise
+                if not self._again:
                     _log.warning("the study's database does not answer; waiting for it: %s", _line(error))
             finally:
-                self.inside = False
-            tried = True
+                self._inside = False
+            self._again = True
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
-            self.on_return()
 
     return trying  # type: ignore[return-value]
 
@@ -71,10 +76,14 @@ def _line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+# These count the trials before the first attempt, and are patient in two steps.
+_IN_STEPS = ("create_new_trial", "_create_new_trial")
+
+
 def _all_patient(cls: type[PatientStorage]) -> type[PatientStorage]:
     for name, method in vars(RDBStorage).items():
-        if isinstance(method, FunctionType) and not name.startswith("__"):
-            setattr(cls, name, _patiently(method))
+        if isinstance(method, FunctionType) and not name.startswith("__") and name not in _IN_STEPS:
+            setattr(cls, name, _patiently(getattr(cls, name)))
     return cls
 
 
@@ -82,41 +91,106 @@ def _all_patient(cls: type[PatientStorage]) -> type[PatientStorage]:
 class PatientStorage(RDBStorage):
     """Optuna's database storage, which outlives a restart of the database.
 
-    A transaction that a restart cuts off is tried again. At worst its first attempt had arrived: a told
-    trial is then found told, and a trial that was asked for twice leaves an empty one behind, which
-    nothing is trained for.
-
-    Attributes:
-        on_return: Called before each new attempt; a lock that the restart freed is taken again there.
-        inside: Whether a call is on its way.
+    A transaction that a restart cuts off is tried again. Its first attempt may have arrived, and only the
+    answer been lost; a study has one driver, so what the second attempt then finds is its own, and counts
+    as done. Optuna's rows are locked while they are compared, so an attempt that arrives late is waited for.
     """
 
-    inside = False
+    _patience = PATIENCE
+    _inside = False  # a call is on its way
+    _again = False  # it is not the first attempt
+    _next = 0  # number of the trial that is being made
 
     def __init__(self, url: str) -> None:
-        self.on_return: Callable[[], object] = lambda: None
-        super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if not DatabaseLock.fits(url):
+            super().__init__(url, engine_kwargs=options)
+            return
+        name = f"aiq process {os.getpid()} on {socket.gethostname()}"[:63]
+        options["connect_args"] = {"application_name": name}
+        super().__init__(url, engine_kwargs=options)
+        # Optuna has looked after its tables, for which it takes two connections. From here on there is one:
+        # that which holds the lock is the one that writes.
+        self.engine.dispose()
+        self.engine = sqlalchemy.create_engine(self.url, **self.engine_kwargs, pool_size=1, max_overflow=0)
+        self.scoped_session.remove()
+        self.scoped_session.configure(bind=self.engine)
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """As Optuna's; a study that an earlier attempt has made is the one that was wanted."""
+        try:
+            return super().create_new_study(directions, study_name)
+        except DuplicatedStudyError:
+            if not self._again or study_name is None:
+                raise
+            return self.get_study_id_from_name(study_name)
+
+    def delete_study(self, study_id: int) -> None:
+        """As Optuna's; a study that an earlier attempt has deleted is gone, as it should be."""
+        try:
+            super().delete_study(study_id)
+        except KeyError:
+            if not self._again:
+                raise
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """As Optuna's, once and only once."""
+        return self._create_new_trial(study_id, template_trial)._trial_id
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        self._next = self._count(study_id)
+        return self._create_numbered(study_id, template_trial)
+
+    @_patiently
+    def _count(self, study_id: int) -> int:
+        with self.engine.connect() as connection:
+            counted = sqlalchemy.select(sqlalchemy.func.count()).where(models.TrialModel.study_id == study_id)
+            return int(connection.scalar(counted) or 0)
+
+    @_patiently
+    def _create_numbered(self, study_id: int, template_trial: FrozenTrial | None) -> FrozenTrial:
+        return super()._create_new_trial(study_id, template_trial)
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> models.TrialModel:
+        """The trial that an earlier attempt has made, or a new one; the study's row is locked meanwhile."""
+        made = session.query(models.TrialModel).filter_by(study_id=study_id, number=self._next).one_or_none()
+        return made or super()._get_prepared_new_trial(study_id, template_trial, session)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """As Optuna's; a trial that an earlier attempt has brought to this state is there."""
+        try:
+            changed = super().set_trial_state_values(trial_id, state, values)
+        except UpdateFinishedTrialError:
+            if not (self._again and self.get_trial(trial_id).state is state):
+                raise
+            return True
+        return changed or (self._again and self.get_trial(trial_id).state is state)
 
 
 class DatabaseLock:
-    """An advisory lock of PostgreSQL: freed with its connection, by any death of its holder.
+    """An advisory lock of PostgreSQL, held by the connection that writes.
+
+    Every connection that the storage opens while the context lasts takes the lock first, also one that
+    replaces a broken one unseen. So nothing is written without it, and any death of its holder frees it.
 
     Args:
-        url: The database.
+        storage: The study's storage, on PostgreSQL.
         study: The study's id.
 
     Raises:
-        StudyError: (on entering) another driver holds it; the message names it.
+        StudyError: (on entering, and later by any use of the storage after a lost connection) another
+            driver holds the lock; the message names it.
     """
 
-    def __init__(self, url: str, study: str) -> None:
+    def __init__(self, storage: PatientStorage, study: str) -> None:
+        self._engine = storage.engine
         self._study = study
         self._key = int.from_bytes(hashlib.sha256(study.encode()).digest()[:8], "big", signed=True)
-        name = f"aiq process {os.getpid()} on {socket.gethostname()}"[:63]
-        self._engine = sqlalchemy.create_engine(
-            url, poolclass=sqlalchemy.NullPool, connect_args={"application_name": name}
-        )
-        self._connection: sqlalchemy.Connection | None = None
+        self._session: tuple[int, datetime] | None = None
 
     @staticmethod
     def fits(url: str) -> bool:
@@ -124,10 +198,16 @@ class DatabaseLock:
         return url.startswith("postgresql")
 
     def __enter__(self) -> DatabaseLock:
+        event.listen(self._engine, "connect", self._take)
+        self._engine.dispose()  # a connection from before does not have the lock
         try:
-            self._take()
+            self._engine.connect().close()
         except (OperationalError, InterfaceError) as error:
+            self._let_go()
             raise StudyError(f"the study's storage cannot be opened: {_line(error)}") from None
+        except StudyError:
+            self._let_go()
+            raise
         return self
 
     def __exit__(
@@ -135,45 +215,40 @@ class DatabaseLock:
     ) -> None:
         self._let_go()
 
-    def renew(self) -> None:
-        """Take the lock again if the connection was lost; does nothing while the database is away.
+    def _let_go(self) -> None:
+        event.remove(self._engine, "connect", self._take)
+        self._engine.dispose()
 
-        Raises:
-            StudyError: Another driver was faster.
-        """
-        try:
-            if self._connection is not None:
-                self._connection.execute(sqlalchemy.text("SELECT 1"))
-                return
-        except (OperationalError, InterfaceError):
-            self._let_go()
-        try:
-            self._take()
-        except (OperationalError, InterfaceError):
-            self._let_go()
-
-    def _take(self) -> None:
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        self._connection = connection
-        if connection.scalar(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}):
+    def _take(self, connection: Any, record: object) -> None:  # noqa: ANN401 - the driver's own
+        """Take the lock in a new connection, or close it again."""
+        cursor = connection.cursor()
+        holder = self._try(cursor)
+        if holder is not None and holder[:2] == self._session:
+            # Our own connection of before: the server has not noticed that it is broken.
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", holder[:1])
+            holder = self._try(cursor)
+        if holder is None:
+            cursor.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+            self._session = cursor.fetchone()
+            connection.commit()  # the lock is the session's and stays
             return
-        holder = connection.execute(
-            sqlalchemy.text(
-                "SELECT application_name, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid) "
-                "WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = :key"
-            ),
-            {"key": self._key},
-        ).first()
-        self._let_go()
-        said = "holder unknown" if holder is None else f"{holder[0]} since {holder[1]:%Y-%m-%d %H:%M:%S}"
+        connection.close()
+        _, since, name = holder
+        said = "holder unknown" if since is None else f"{name} since {since:%Y-%m-%d %H:%M:%S}"
         raise StudyError(
             f"study {self._study} is being run by another driver ({said}); wait for its end, or "
             "stop it there."
         )
 
-    def _let_go(self) -> None:
-        if self._connection is not None:
-            # A connection that is broken closes as well as it can.
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
+    def _try(self, cursor: Any) -> tuple[Any, ...] | None:  # noqa: ANN401 - the driver's own
+        """None where the lock is ours now, else who has it: process of the server, since when, name."""
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (self._key,))
+        if cursor.fetchone()[0]:
+            return None
+        cursor.execute(
+            "SELECT pid, backend_start, application_name "
+            "FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) "
+            "WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = %s",
+            (self._key,),
+        )
+        return cursor.fetchone() or (0, None, "")

@@ -194,15 +194,13 @@ class Study:
         Raises:
             StudyError: Another driver holds it; the message names it.
         """
-        url = self.document.get("storage")
         with StudyLock(self.directory / "lock"):
-            if url is None or not DatabaseLock.fits(url):
+            url = self.document.get("storage")
+            if url is None or not isinstance(self.storage, PatientStorage) or not DatabaseLock.fits(url):
                 yield
                 return
             # The folder may be shared by a file system without locks, or copied to another machine.
-            with DatabaseLock(url, self.id) as lock:
-                if isinstance(self.storage, PatientStorage):
-                    self.storage.on_return = lock.renew
+            with DatabaseLock(self.storage, self.id):
                 yield
 
     @cached_property

