@@ -4,7 +4,7 @@ from aiq_search.statespace.capture import StateCapture
 from aiq_search.statespace.counter import StateCounter
 from aiq_search.statespace.counts import NeuronGroup, StateCounts
 from aiq_search.statespace.entropy import aiq, entropy, layer_efficiency, network_efficiency
-from aiq_search.statespace.measuring import measure
+from aiq_search.statespace.measuring import evaluation_mode, measure
 from aiq_search.statespace.report import EfficiencyReport, LayerReport
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "StateCounts",
     "aiq",
     "entropy",
+    "evaluation_mode",
     "layer_efficiency",
     "measure",
     "network_efficiency",

@@ -14,7 +14,7 @@ from aiq_search.statespace.capture import StateCapture
 from aiq_search.statespace.entropy import aiq
 from aiq_search.statespace.report import EfficiencyReport, LayerReport
 
-__all__ = ["measure"]
+__all__ = ["evaluation_mode", "measure"]
 
 
 def measure(
@@ -50,7 +50,7 @@ def measure(
     aiq(0.0 if accuracy is None else accuracy, 1.0, beta)  # wrong numbers are told before the work, not after
     score = _Score()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with StateCapture(model, **options) as capture, _evaluation_mode(model), torch.inference_mode():
+    with StateCapture(model, **options) as capture, evaluation_mode(model), torch.inference_mode():
         for batch in batches:
             inputs, labels = _parted(batch)
             inputs = inputs.to(device) if isinstance(inputs, torch.Tensor) else inputs
@@ -103,7 +103,7 @@ def _parted(batch: Any) -> tuple[Any, torch.Tensor | None]:  # noqa: ANN401
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and afterwards for each module the mode that it had."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

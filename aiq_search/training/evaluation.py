@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aiq_search.datasets import Normalization, Split
-from aiq_search.statespace import StateCapture, aiq, network_efficiency
+from aiq_search.statespace import StateCapture, aiq, evaluation_mode, network_efficiency
 
 __all__ = ["BATCH_SIZE", "Evaluation", "TensorSplit", "evaluate"]
 
@@ -89,7 +89,7 @@ def evaluate(
     """Measure a network on a whole split, in evaluation mode.
 
     Args:
-        model: On the split's device; its mode is restored afterwards.
+        model: On the split's device; the mode of each of its modules is restored afterwards.
         split: What to measure on.
         beta: Weight of accuracy in aIQ.
         layers: Names of the layers to capture; by default every hidden Linear and Conv.
@@ -97,11 +97,9 @@ def evaluate(
     Returns:
         Loss, accuracy, efficiencies and aIQ.
     """
-    training = model.training
-    model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
-    with StateCapture(model, layers=layers) as capture:
+    with evaluation_mode(model), StateCapture(model, layers=layers) as capture:
         for raw, labels in zip(
             torch.split(split.inputs, BATCH_SIZE), torch.split(split.labels, BATCH_SIZE), strict=True
         ):
@@ -109,7 +107,6 @@ def evaluate(
             loss += functional.cross_entropy(logits, labels, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
         states = capture.compute()
-    model.train(training)
     efficiencies = {name: layer.efficiency for name, layer in states.items()}
     accuracy = correct.item() / len(split)
     efficiency = network_efficiency(list(efficiencies.values()))

@@ -131,13 +131,15 @@ def test_evaluating_does_not_depend_on_batches_or_change_the_model(digits, narro
     run = TrainingRun(narrow, digits, options(), seed=0)
     run.run_epoch()
     before = {n: t.clone() for n, t in run.model.state_dict().items()}
+    next(run.model.children()).eval()  # a part that the user froze stays frozen
+    modes = [module.training for module in run.model.modules()]
     whole = evaluate(run.model, run.validation_split, beta=2.0)
     monkeypatch.setattr("aiq_search.training.evaluation.BATCH_SIZE", 7)
     small = evaluate(run.model, run.validation_split, beta=2.0)
     assert small.layers == whole.layers
     assert small.accuracy == whole.accuracy
     assert math.isclose(small.loss, whole.loss, rel_tol=1e-6)
-    assert run.model.training
+    assert [module.training for module in run.model.modules()] == modes
     assert all(torch.equal(before[n], t) for n, t in run.model.state_dict().items())
 
 
