@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aiq_search.cli import (
+    cluster,
     delete,
     deploy,
     doctor,
@@ -52,6 +53,7 @@ app.command(rich_help_panel=_TAKE)(export.export)
 app.command(rich_help_panel=_TAKE)(export.verify)
 app.command(rich_help_panel=_TAKE)(export.predict)
 app.command(rich_help_panel=_TAKE)(measure.measure)
+app.add_typer(cluster.app, name="cluster", rich_help_panel=_CLUSTER)
 app.add_typer(deploy.app, name="deploy", rich_help_panel=_CLUSTER)
 
 

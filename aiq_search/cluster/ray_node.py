@@ -1,0 +1,148 @@
+"""A Ray node as a plain process of this machine: the head, or a worker that joins it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aiq_search.cluster.ports import free_port
+from aiq_search.cluster.processes import Process
+from aiq_search.errors import AiqError
+
+__all__ = ["alive_nodes", "start_head", "start_worker"]
+
+_READY = 90.0  # seconds that a node may take to start
+
+_HOST = "127.0.0.1"
+
+
+def start_head(
+    folder: Path,
+    ports: Mapping[str, int],
+    scratch: Path,
+    environment: Mapping[str, str],
+    cpus: int,
+    memory: int,
+    log: Path,
+) -> Process:
+    """Start the head, and wait until its Jobs API answers.
+
+    Args:
+        folder: The cluster's folder; holds ``ray.token``.
+        ports: ``ray`` (the head's own) and ``dashboard``.
+        scratch: Ray's folder for sockets and logs: a short path.
+        environment: Of the jobs that will run there.
+        cpus: Logical CPUs for trials.
+        memory: Bytes of the object store.
+        log: What it prints is appended there.
+
+    Raises:
+        AiqError: It does not start; the message says why.
+    """
+    process = Process.start(
+        [
+            *_command(cpus, memory),
+            "--head",
+            f"--port={ports['ray']}",
+            f"--dashboard-host={_HOST}",
+            f"--dashboard-port={ports['dashboard']}",
+            f"--ray-client-server-port={free_port()}",
+            f"--temp-dir={scratch}",
+            "--disable-usage-stats",
+        ],
+        _environment(folder, environment),
+        folder,
+        log,
+    )
+    _wait(process, f"http://{_HOST}:{ports['dashboard']}", folder / "ray.token", 1, log, "Ray's head")
+    return process
+
+
+def start_worker(
+    folder: Path, ports: Mapping[str, int], nodes: int, cpus: int, memory: int, log: Path
+) -> Process:
+    """Start a worker, and wait until the head knows it.
+
+    Args:
+        folder: The cluster's folder.
+        ports: Of the head.
+        nodes: How many nodes there will be with it.
+        cpus: Logical CPUs for trials.
+        memory: Bytes of the object store.
+        log: What it prints is appended there.
+
+    Raises:
+        AiqError: It does not start; the message says why.
+    """
+    process = Process.start(
+        [*_command(cpus, memory), f"--address={_HOST}:{ports['ray']}"], _environment(folder, {}), folder, log
+    )
+    _wait(process, f"http://{_HOST}:{ports['dashboard']}", folder / "ray.token", nodes, log, "a Ray worker")
+    return process
+
+
+def _command(cpus: int, memory: int) -> list[str]:
+    """What every node is started with; without a port of their own, two nodes would ask for the same."""
+    return [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--block",
+        f"--node-ip-address={_HOST}",
+        f"--num-cpus={cpus}",
+        f"--object-store-memory={memory}",
+        f"--dashboard-agent-listen-port={free_port()}",
+        "--min-worker-port=0",  # any: the default range may hold a port that is named above
+        "--max-worker-port=0",
+    ]
+
+
+def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """This environment without what would lead Ray elsewhere, and with what every node needs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "ray.token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        **more,
+    }
+
+
+def _wait(process: Process, url: str, token: Path, nodes: int, log: Path, who: str) -> None:
+    deadline = time.monotonic() + _READY
+    while process.alive and time.monotonic() < deadline:
+        if alive_nodes(url, token) >= nodes:
+            return
+        time.sleep(0.3)
+    process.end()
+    said = "it does not answer"
+    with suppress(OSError, IndexError):
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
+    raise AiqError(f"{who} does not start ({said}); its log: {log}")
+
+
+def alive_nodes(url: str, token: Path) -> int:
+    """How many nodes the head counts; 0 where it does not answer."""
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        f"{url}/nodes?view=summary",
+        headers={"Authorization": f"Bearer {token.read_text(encoding='utf-8').strip()}"},
+    )
+    with (
+        suppress(OSError, ValueError, KeyError, TypeError),
+        urllib.request.urlopen(request, timeout=20) as reply,  # noqa: S310
+    ):
+        summary: list[dict[str, Any]] = json.load(reply)["data"]["summary"]
+        return sum(node["raylet"].get("state") == "ALIVE" for node in summary)
+    return 0
