@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.search.champion import (
-    Champion,
-    choose_champion,
-    choose_finalists,
-    score,
-)
+from aiq_search.search.champion import Champion, choose_champion, choose_finalists
 from aiq_search.search.confirmation import enqueue_confirmations
 from aiq_search.search.events import (
     EpochEnded,
@@ -33,21 +28,19 @@ from aiq_search.search.events import (
     TrialKey,
     TrialState,
 )
+from aiq_search.search.ledger import Ledger
+from aiq_search.search.proposals import Proposals
 from aiq_search.search.pruners import create_pruner
-from aiq_search.search.record import ATTEMPTS, BEGIN, END, TrialRecord, config_hash, without_retried
+from aiq_search.search.record import ATTEMPTS, BEGIN, END, TrialRecord
 from aiq_search.search.report import Assignment, Report
-from aiq_search.search.retention import delete_the_rest, worth_keeping
+from aiq_search.search.retention import Retention
 from aiq_search.search.running import RunningTrial, objective_values
 from aiq_search.search.samplers import create_sampler
-from aiq_search.search.seeds import derive_seed
 from aiq_search.search.study import FINALISTS, Study
-from aiq_search.space import SearchSpace, SpaceError
+from aiq_search.space import SearchSpace
 from aiq_search.space.check import grid
 
 __all__ = ["StudyDriver"]
-
-# How many proposals in a row may break the constraints on parameters before the space is at fault.
-_MAX_REFUSED = 1000
 
 # Trials that must have ended before a share of failures means anything.
 _FAILURES_COUNT_FROM = 8
@@ -86,17 +79,16 @@ class StudyDriver:
             Phase.EXPLORE: study.load(Phase.EXPLORE, sampler, self._pruner),
             Phase.CONFIRM: study.load(Phase.CONFIRM, optuna.samplers.RandomSampler(0)),
         }
-        self._records: dict[Phase, dict[int, TrialRecord]] = {phase: {} for phase in Phase}
-        self._by_hash: dict[str, TrialRecord] = {}
+        self._proposals = Proposals(self.space, self._optuna[Phase.EXPLORE])
+        self._ledger = Ledger(self.space.objective)
+        self._retention = Retention(study)
+        self._finalists: list[int] = []
         self._running: dict[TrialKey, RunningTrial] = {}
         self._interrupted: deque[TrialRecord] = deque()
         self._waiting = 0
-        self._retries = 0
         self._phase: Phase | None = None
         self._budget = options.trials
-        self._since_best = 0
         self._taken_up = False
-        self.best: TrialRecord | None = None
 
     @staticmethod
     def check(space: SearchSpace) -> None:
@@ -110,53 +102,22 @@ class StudyDriver:
 
     def begin(self) -> None:
         """Take up the study where it stands: emit StudyStarted and queue what was interrupted."""
-        self._finish_asking()
+        self._proposals.finish_asking()
         before = self.study.records()
         for record in before:
             if record.finished:
-                self._file(record)
+                self._ledger.add(record)
+                self._retention.add(record)
             else:
                 self._interrupted.append(record)
-        waiting = self._optuna[Phase.EXPLORE].get_trials(deepcopy=False, states=(OptunaState.WAITING,))
-        self._retries = sum(BEGIN in trial.user_attrs for trial in waiting)
+        self._finalists = self.study.finalists
         self._emit(
             StudyStarted(
                 self.study.id, self.space.name, self.study.document, resumed=bool(before), time=self._clock()
             )
         )
-        self._enqueue_first()
-        if self.space.search.sampler.name == "grid":
-            self._budget = min(self._budget, sum(1 for _ in grid(self.space)))
+        self._budget = self._proposals.take_up(self._budget)
         self._taken_up = True
-
-    def _finish_asking(self) -> None:
-        """Draw the configurations of trials whose driver died while it asked for them.
-
-        Nothing has ended since, so the sampler draws what it would have drawn.
-        """
-        study = self._optuna[Phase.EXPLORE]
-        for frozen in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            if BEGIN not in frozen.user_attrs:
-                trial = optuna.Trial(study, frozen._trial_id)
-                params = self.space.suggest(trial)
-                if self.space.allows(params):
-                    trial.set_user_attr(BEGIN, self._begin_of(trial, params))
-                else:
-                    self._refuse(trial)
-
-    def _enqueue_first(self) -> None:
-        """Queue the points that the file names and the cells of a grid, unless they are queued already."""
-        points = {config_hash(point): dict(point) for point in self.space.enqueue}
-        if self.space.search.sampler.name == "grid":
-            points |= {config_hash(cell): cell for cell in grid(self.space)}
-        study = self._optuna[Phase.EXPLORE]
-        there = sum(
-            "fixed_params" in trial.system_attrs
-            and not {"retry_of", "warm_start"} & trial.user_attrs.get(BEGIN, {}).keys()
-            for trial in study.get_trials(deepcopy=False)
-        )
-        for point in list(points.values())[there : self._budget]:
-            study.enqueue_trial(self.space.encode(point))
 
     def end(self, reason: str | None = None) -> Champion | None:
         """Let go of the study: emit StudyEnded and give the champion, if there is one.
@@ -174,11 +135,8 @@ class StudyDriver:
             champion = self.champion()
         except NothingFeasibleError as error:
             self.message = self.message or str(error)
-        counts = dict.fromkeys((str(state) for state in TrialState), 0)
-        for records in self._records.values():
-            for record in records.values():
-                counts[record.state] += 1
-        counts[TrialState.RUNNING] += len(self._running) + len(self._interrupted)
+        counts = dict.fromkeys((str(state) for state in TrialState), 0) | self._ledger.counts()
+        counts[TrialState.RUNNING] = len(self._running) + len(self._interrupted)
         self._emit(
             StudyEnded(
                 self.study.id,
@@ -189,7 +147,7 @@ class StudyDriver:
                 self.message,
             )
         )
-        self._tidy()
+        self._retention.sweep([*self._running, *(record.key for record in self._interrupted)])
         return champion
 
     def champion(self) -> Champion:
@@ -200,9 +158,9 @@ class StudyDriver:
         """
         return choose_champion(
             self.space,
-            list(self._records[Phase.EXPLORE].values()),
-            list(self._records[Phase.CONFIRM].values()),
-            self.study.finalists,
+            list(self._ledger.explored.values()),
+            list(self._ledger.confirmed.values()),
+            self._finalists,
         )
 
     # ---- what is trained next --------------------------------------------------------------------
@@ -237,64 +195,35 @@ class StudyDriver:
     def _exploring(self) -> bool:
         """Whether another configuration may be asked for."""
         options = self.space.search
-        explored = self._records[Phase.EXPLORE].values()
-        retries = sum(record.retry_of is not None for record in explored)
-        running = [r.record for key, r in self._running.items() if key.phase is Phase.EXPLORE]
-        asked = len(explored) - retries + sum(record.retry_of is None for record in running)
-        if self._retries > 0:
+        if self._proposals.retries > 0:
             return True  # `aiq retry` queued them; they are no part of the budget
-        if asked >= self._budget or self.study.finalists:
+        running = [r.record for key, r in self._running.items() if key.phase is Phase.EXPLORE]
+        asked = self._ledger.asked + sum(record.retry_of is None for record in running)
+        if asked >= self._budget or self._finalists:
             return False
         if options.max_hours is not None and self._clock() - self._begun > options.max_hours * 3600:
             return False
-        if options.no_improvement is not None and self._since_best >= options.no_improvement:
+        if options.no_improvement is not None and self._ledger.since_best >= options.no_improvement:
             return False
-        if options.target is not None and self.best is not None and self.best.value is not None:
+        best = self._ledger.best
+        if options.target is not None and best is not None and best.value is not None:
             _, direction = self.space.objective.directions[0]
-            reached = self.best.value >= options.target
-            return not (reached if direction == "maximize" else self.best.value <= options.target)
+            reached = best.value >= options.target
+            return not (reached if direction == "maximize" else best.value <= options.target)
         return True
 
     def _ask(self) -> Assignment | None:
-        """Ask the sampler until a configuration has to be trained; None when the budget is used up."""
-        study = self._optuna[Phase.EXPLORE]
-        refused = 0
+        """Draw until a configuration has to be trained; None when the budget is used up."""
         while self._exploring():
-            trial = study.ask()
-            params = self.space.suggest(trial)
-            if BEGIN in trial.user_attrs:  # a failed trial that is run again
-                self._retries -= 1
-                return self._start(Phase.EXPLORE, trial)
-            if not self.space.allows(params):
-                self._refuse(trial)
-                refused += 1
-                if refused >= _MAX_REFUSED:
-                    raise SpaceError(
-                        f"objective.constraints: {refused} configurations in a row broke a constraint on "
-                        "parameters; are the ranges and the constraints compatible?"
-                    )
-                continue
-            begin = self._begin_of(trial, params)
-            known = self._by_hash.get(begin["config_hash"])
-            if known is not None and self.space.search.duplicates == "known_result":
-                self._answer(trial, begin, known)
-                continue
-            trial.set_user_attr(BEGIN, begin)
+            trial, begin = self._proposals.draw()
+            if BEGIN not in trial.user_attrs:
+                known = self._ledger.known(begin["config_hash"])
+                if known is not None and self.space.search.duplicates == "known_result":
+                    self._answer(trial, begin, known)
+                    continue
+                trial.set_user_attr(BEGIN, begin)
             return self._start(Phase.EXPLORE, trial)
         return None
-
-    def _begin_of(self, trial: optuna.Trial, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What is kept of a trial from its beginning."""
-        return {
-            "params": params,
-            "seed": derive_seed(self.space.search.seed, "explore", trial.number),
-            "config_hash": config_hash(params),
-        }
-
-    def _refuse(self, trial: optuna.Trial) -> None:
-        """Put away a configuration that breaks a constraint on parameters."""
-        trial.set_user_attr(BEGIN, {"refused": True})
-        self._optuna[Phase.EXPLORE].tell(trial, state=OptunaState.FAIL)
 
     def _answer(self, trial: optuna.Trial, begin: dict[str, Any], known: TrialRecord) -> None:
         """Tell a trial with the result that its configuration has already had."""
@@ -319,14 +248,13 @@ class StudyDriver:
         options = self.space.confirm
         if options.finalists == 0:
             return False
-        if not self.study.finalists:
-            records = list(self._records[Phase.EXPLORE].values())
-            chosen = choose_finalists(self.space, records, options.finalists)
+        if not self._finalists:
+            chosen = choose_finalists(self.space, self._ledger.explored.values(), options.finalists)
             if not chosen:
                 return False
-            numbers = [record.key.number for record in chosen]
-            self._optuna[Phase.CONFIRM].set_user_attr(FINALISTS, numbers)
-        wanted = [(n, seed) for seed in range(options.seeds) for n in self.study.finalists]
+            self._finalists = [record.key.number for record in chosen]
+            self._optuna[Phase.CONFIRM].set_user_attr(FINALISTS, self._finalists)
+        wanted = [(n, seed) for seed in range(options.seeds) for n in self._finalists]
         self._waiting = self._enqueue_confirmations(wanted)
         if self._waiting == 0:
             try:
@@ -336,12 +264,12 @@ class StudyDriver:
             wanted += [(winner, seed) for seed in range(options.seeds, 2 * options.seeds)]
             self._waiting = self._enqueue_confirmations(wanted)
         if self._waiting:
-            self._enter(Phase.CONFIRM, (len(self.study.finalists) + 1) * options.seeds)
+            self._enter(Phase.CONFIRM, (len(self._finalists) + 1) * options.seeds)
         return self._waiting > 0
 
     def _enqueue_confirmations(self, wanted: Sequence[tuple[int, int]]) -> int:
-        explored = self._records[Phase.EXPLORE]
-        return enqueue_confirmations(self._optuna[Phase.CONFIRM], self.space, explored, wanted)
+        study = self._optuna[Phase.CONFIRM]
+        return enqueue_confirmations(study, self.space, self._ledger.explored, wanted)
 
     def _confirm_next(self) -> Assignment:
         trial = self._optuna[Phase.CONFIRM].ask()
@@ -354,13 +282,11 @@ class StudyDriver:
 
     def _take_up(self, record: TrialRecord) -> Assignment | None:
         """Continue a trial that was left RUNNING; None where that ends it at once."""
-        study = self._optuna[record.key.phase]
-        frozen = study.get_trials(deepcopy=False)[record.key.number]
         self._enter(record.key.phase, self._budget if record.key.phase is Phase.EXPLORE else 0)
-        running = RunningTrial(optuna.Trial(study, frozen._trial_id), record)
+        running = RunningTrial(self._optuna[record.key.phase].running(record.key.number), record)
         if record.copied_from is not None:
             self._running[record.key] = running
-            self._tell_known(running, self._records[Phase.EXPLORE][record.copied_from])
+            self._tell_known(running, self._ledger.explored[record.copied_from])
             return None
         attempts = running.attempts
         if attempts > self.space.search.max_retries:
@@ -393,8 +319,7 @@ class StudyDriver:
         )
 
     def _begin_record(self, phase: Phase, trial: optuna.Trial) -> TrialRecord:
-        frozen = self._optuna[phase].get_trials(deepcopy=False)[trial.number]
-        record = TrialRecord.from_optuna(self.study.id, phase, frozen)
+        record = TrialRecord.from_optuna(self.study.id, phase, self._optuna[phase].frozen(trial))
         if record is None:
             raise RuntimeError(f"trial {trial.number} began without its attributes")
         return record
@@ -442,12 +367,10 @@ class StudyDriver:
         end.update(value=None, feasible=False, reason=reason, traceback=traceback)
         self._tell(key, TrialState.FAIL, end)
         options = self.space.search
-        explored = without_retried(self._records[Phase.EXPLORE].values())
-        ended = [r for r in explored if r.copied_from is None]
-        failed = sum(record.state is TrialState.FAIL for record in ended)
-        if len(ended) >= _FAILURES_COUNT_FROM and failed > options.max_failed * len(ended):
+        failed, ended = self._ledger.failed, self._ledger.trained
+        if ended >= _FAILURES_COUNT_FROM and failed > options.max_failed * ended:
             self.message = (
-                f"stopped: {failed} of {len(ended)} trials failed, more than search.max_failed = "
+                f"stopped: {failed} of {ended} trials failed, more than search.max_failed = "
                 f"{options.max_failed:g}; the last one: {reason}"
             )
             self.draining = True
@@ -480,8 +403,7 @@ class StudyDriver:
         key = running.record.key
         if key.phase is not Phase.EXPLORE or len(self.space.objective.directions) > 1:
             return False
-        frozen = self._optuna[Phase.EXPLORE].get_trials(deepcopy=False)[key.number]
-        if epoch in frozen.intermediate_values:
+        if epoch in self._optuna[Phase.EXPLORE].frozen(running.trial).intermediate_values:
             return False  # decided by an earlier driver
         running.trial.report(objective_values(self.space.objective, running.at(epoch))[0], epoch)
         return not told and running.trial.should_prune()
@@ -501,47 +423,17 @@ class StudyDriver:
         values = objective_values(self.space.objective, scored) if state is TrialState.COMPLETE else None
         study.tell(running.trial, values, OptunaState[state])
         record = self._begin_record(key.phase, running.trial)
-        self._file(record)
+        self._ledger.add(record)
         self._emit(record.told(self._clock()))
-        self._tidy(record)
-
-    def _file(self, record: TrialRecord) -> None:
-        """Note a finished trial."""
-        self._records[record.key.phase][record.key.number] = record
-        if record.key.phase is Phase.CONFIRM:
-            return
-        if record.state is not TrialState.FAIL:  # what failed once may work
-            self._by_hash.setdefault(record.config_hash, record)
-        self._since_best += 1
-        if record.state is TrialState.COMPLETE and record.feasible:
-            objective = self.space.objective
-            if self.best is None or score(objective, record) > score(objective, self.best):
-                self.best = record
-                self._since_best = 0
-
-    # ---- files -----------------------------------------------------------------------------------
-
-    def _tidy(self, ended: TrialRecord | None = None) -> None:
-        """Delete the files that no one needs any more.
-
-        Args:
-            ended: The trial that has just ended; one that left no weights needs no look at the others.
-        """
-        if ended is not None and ended.state is not TrialState.COMPLETE:
-            self.study.checkpoint_path(ended.key).unlink(missing_ok=True)
-            self.study.weights_path(ended.key).unlink(missing_ok=True)
-            return
-        explored, confirmed = (self._records[phase].values() for phase in Phase)
-        unfinished = [*self._running, *(record.key for record in self._interrupted)]
-        delete_the_rest(self.study, worth_keeping(self.study, explored, confirmed), unfinished)
+        self._retention.tidy(record)
 
     # ---- events ----------------------------------------------------------------------------------
 
     def _enter(self, phase: Phase, total: int) -> None:
         if self._phase is not phase:
             self._phase = phase
-            done = len(self._records[phase])
-            total = total or (len(self.study.finalists) + 1) * self.space.confirm.seeds
+            done = len(self._ledger.of(phase))
+            total = total or (len(self._finalists) + 1) * self.space.confirm.seeds
             self._emit(PhaseStarted(self.study.id, phase, total, done, self._clock()))
 
     def _emit(self, event: Event) -> None:

@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 
 from aiq_search.search.champion import rank_key
-from aiq_search.search.events import TrialKey, TrialState
+from aiq_search.search.events import Phase, TrialKey, TrialState
 from aiq_search.search.record import TrialRecord
 from aiq_search.search.study import Study
 
-__all__ = ["delete_the_rest", "worth_keeping"]
+__all__ = ["Retention"]
 
 # Exploring trials whose weights are kept, at least.
 _BEST = 5
 
 
-def worth_keeping(
-    study: Study, explored: Iterable[TrialRecord], confirmed: Iterable[TrialRecord]
-) -> list[TrialRecord]:
-    """The best exploring trials, and of each finalist the best seed.
+class Retention:
+    """Keeps the weights of the best exploring trials, and of each finalist's best seed.
 
     Args:
         study: The study.
-        explored: Finished exploring trials.
-        confirmed: Finished confirmations.
     """
-    objective = study.space.objective
-    complete = [r for r in explored if r.state is TrialState.COMPLETE and r.copied_from is None]
-    ranked = sorted(complete, key=lambda record: rank_key(objective, record))
-    best_seed: dict[int | None, TrialRecord] = {}
-    for record in confirmed:
-        best = best_seed.get(record.origin)
-        if record.state is TrialState.COMPLETE and (
-            best is None or record.scored["aiq"] > best.scored["aiq"]
-        ):
-            best_seed[record.origin] = record
-    return ranked[: max(_BEST, study.space.confirm.finalists)] + list(best_seed.values())
 
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._objective = study.space.objective
+        self._count = max(_BEST, study.space.confirm.finalists)
+        self._best: list[TrialRecord] = []  # the best first
+        self._best_seed: dict[int | None, TrialRecord] = {}
 
-def delete_the_rest(study: Study, kept: Iterable[TrialRecord], unfinished: Iterable[TrialKey]) -> None:
-    """Delete every file of weights but those of ``kept`` and ``unfinished`` trials."""
-    names = {study.weights_path(record.key) for record in kept}
-    for key in unfinished:
-        names |= {study.weights_path(key), study.checkpoint_path(key)}
-    for path in study.checkpoints.glob("*.safetensors"):
-        if path not in names:
-            path.unlink(missing_ok=True)
+    def add(self, record: TrialRecord) -> TrialRecord | None:
+        """Take note of a finished trial.
+
+        Returns:
+            The trial, this one or an earlier, whose weights are not worth keeping from now on.
+        """
+        if record.state is not TrialState.COMPLETE or record.copied_from is not None:
+            return record
+        if record.key.phase is Phase.CONFIRM:
+            best = self._best_seed.get(record.origin)
+            if best is not None and record.scored["aiq"] <= best.scored["aiq"]:
+                return record
+            self._best_seed[record.origin] = record
+            return best
+        bisect.insort(self._best, record, key=lambda each: rank_key(self._objective, each))
+        return self._best.pop() if len(self._best) > self._count else None
+
+    def tidy(self, ended: TrialRecord) -> None:
+        """Take note of a trial that has just ended, and delete the files that it makes superfluous."""
+        self._study.checkpoint_path(ended.key).unlink(missing_ok=True)
+        superfluous = self.add(ended)
+        if superfluous is not None:
+            self._study.weights_path(superfluous.key).unlink(missing_ok=True)
+
+    def sweep(self, unfinished: Iterable[TrialKey]) -> None:
+        """Delete every file of weights but those that are kept and those of unfinished trials."""
+        kept = [*self._best, *self._best_seed.values()]
+        names = {self._study.weights_path(record.key) for record in kept}
+        for key in unfinished:
+            names |= {self._study.weights_path(key), self._study.checkpoint_path(key)}
+        for path in self._study.checkpoints.glob("*.safetensors"):
+            if path not in names:
+                path.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from aiq_search.errors import StudyError
+from aiq_search.search.asking import AskingStudy
 from aiq_search.search.champion import Champion, choose_champion
 from aiq_search.search.database import DatabaseLock, PatientStorage
 from aiq_search.search.events import Phase, TrialKey
@@ -220,16 +221,14 @@ class Study:
 
     def load(
         self, phase: Phase, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
-    ) -> optuna.Study:
+    ) -> AskingStudy:
         """The Optuna study of a phase.
 
         Raises:
             StudyError: The storage does not have it.
         """
         self._number(phase)  # says what is wrong where it is not there
-        return optuna.load_study(
-            study_name=self.name_of(phase), storage=self.storage, sampler=sampler, pruner=pruner
-        )
+        return AskingStudy(self.name_of(phase), self.storage, sampler, pruner)
 
     def records(self, phase: Phase | None = None) -> list[TrialRecord]:
         """What is known of each trial, in the order in which they began.

@@ -1,0 +1,73 @@
+"""The finished trials of a study, and what the driver wants to know of them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from aiq_search.search.champion import score
+from aiq_search.search.events import Phase, TrialState
+from aiq_search.search.record import TrialRecord
+from aiq_search.space import ObjectiveOptions
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """Finished trials, counted as they end: a study may have too many to look through each time.
+
+    Args:
+        objective: What is searched for.
+
+    Attributes:
+        explored: Exploring trials by number.
+        confirmed: Confirmations by number.
+        asked: Exploring trials that are part of the budget: all but failures run again.
+        trained: Exploring trials that were trained and not run again.
+        failed: Those of ``trained`` that failed.
+        best: The best feasible exploring trial.
+        since_best: How many exploring trials ended after it.
+    """
+
+    def __init__(self, objective: ObjectiveOptions) -> None:
+        self.explored: dict[int, TrialRecord] = {}
+        self.confirmed: dict[int, TrialRecord] = {}
+        self.asked = self.trained = self.failed = 0
+        self.best: TrialRecord | None = None
+        self.since_best = 0
+        self._objective = objective
+        self._known: dict[str, TrialRecord] = {}
+
+    def of(self, phase: Phase) -> dict[int, TrialRecord]:
+        """Finished trials of a phase by number."""
+        return self.explored if phase is Phase.EXPLORE else self.confirmed
+
+    def known(self, config_hash: str) -> TrialRecord | None:
+        """The first result of a configuration; none where it failed, for what failed once may work."""
+        return self._known.get(config_hash)
+
+    def counts(self) -> Counter[str]:
+        """How many trials of both phases came to each final state."""
+        return Counter(str(r.state) for records in (self.explored, self.confirmed) for r in records.values())
+
+    def add(self, record: TrialRecord) -> None:
+        """Note a finished trial; a failure before the trial that runs it again."""
+        self.of(record.key.phase)[record.key.number] = record
+        if record.key.phase is Phase.CONFIRM:
+            return
+        if record.retry_of is None:
+            self.asked += 1
+        else:  # it stands for one that failed
+            self.trained -= 1
+            self.failed -= 1
+        if record.copied_from is None:
+            self.trained += 1
+            self.failed += record.state is TrialState.FAIL
+        if record.state is not TrialState.FAIL:
+            self._known.setdefault(record.config_hash, record)
+        self.since_best += 1
+        if record.state is TrialState.COMPLETE and record.feasible and self._beats_best(record):
+            self.best = record
+            self.since_best = 0
+
+    def _beats_best(self, record: TrialRecord) -> bool:
+        return self.best is None or score(self._objective, record) > score(self._objective, self.best)
