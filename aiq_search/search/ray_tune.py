@@ -18,6 +18,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from aiq_search.files import StorageError
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.report import Assignment, Report
@@ -121,6 +122,8 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
         error = str(trial.get_error() or "")
         if os.strerror(errno.ENOSPC) in error:
             self._driver.halt(key, "the disk is full where the study is: free some space")
+        elif StorageError.__name__ in error:
+            self._driver.halt(key, f"the storage cannot be used ({_last_line(error)}): bring it back")
         else:
             self._driver.died(key, reason_of(error))
 
@@ -164,6 +167,10 @@ def reason_of(error: str) -> str:
         )
     named = [line for line in lines if line.startswith("ray.exceptions.")]
     return f"the worker died: {(named or lines or ['no message'])[-1]}"
+
+
+def _last_line(error: str) -> str:
+    return ([line.strip() for line in error.splitlines() if line.strip()] or ["no message"])[-1]
 
 
 class _DrainStopper(_TunePart, Stopper):  # type: ignore[misc]

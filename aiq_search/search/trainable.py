@@ -6,13 +6,13 @@ import errno
 import time
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
+from aiq_search.files import StorageError, patiently, place_of
 from aiq_search.models import Architecture, model_size
 from aiq_search.search.report import Assignment, Report
 from aiq_search.training import (
@@ -66,9 +66,11 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
             report = self._failed(f"diverged: {error}")
         except InputError as error:
             report = self._failed(str(error))
+        except StorageError:
+            raise  # no fault of the trial's: the driver stops and keeps it
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise  # no fault of the trial's: the driver stops and keeps it
+                raise
             report = self._failed(f"{type(error).__name__}: {error}", traceback.format_exc())
         except Exception as error:  # the user's model may raise anything
             line = (str(error).strip().splitlines() or [""])[0]
@@ -83,7 +85,7 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Put the trial aside in the study's own folder; Tune's folder stays empty."""
         if self._run is not None and self._run.epoch and not self._run.finished:
-            save_checkpoint(self._run, Path(self._assignment.checkpoint))
+            save_checkpoint(self._run, place_of(self._assignment.checkpoint))
 
     def load_checkpoint(self, checkpoint: Any) -> None:  # noqa: ANN401
         """Nothing: the first step looks into the study's own folder."""
@@ -120,8 +122,8 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
         self._run = fresh()
         size = model_size(self._run.model, self._dataset.input_shape)
         self._size = dict(vars(size))
-        checkpoint = Path(assignment.checkpoint)
-        if not checkpoint.is_file():
+        checkpoint = place_of(assignment.checkpoint)
+        if not patiently(checkpoint.is_file):
             return False
         try:
             load_checkpoint(self._run, checkpoint)
@@ -145,7 +147,8 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
             "epoch": run.best.epoch,
             "validation": run.best.metrics(),
         }
-        save_weights(Path(self._assignment.weights), run.best_weights, document)
+        weights = place_of(self._assignment.weights)
+        patiently(lambda: save_weights(weights, run.best_weights, document))
         return self._report(run, told, done=True, test=test)
 
     def _checkpoint_now_and_then(self, run: TrainingRun) -> None:
@@ -154,7 +157,7 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
             return
         # The network is well; a full disk is the driver's to report, who cannot write either.
         with suppress(OSError):
-            save_checkpoint(run, Path(self._assignment.checkpoint))
+            save_checkpoint(run, place_of(self._assignment.checkpoint))
         self._saved = time.monotonic()
         self._pause = max(_CHECKPOINT_SECONDS, _CHECKPOINT_SHARE * (self._saved - begun))
 

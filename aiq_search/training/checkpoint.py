@@ -7,18 +7,17 @@ it can run code.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from aiq_search.errors import AiqError
+from aiq_search.files import Place, write_whole
 from aiq_search.training.evaluation import Evaluation
 from aiq_search.training.run import EpochResult, TrainingRun
 
@@ -29,7 +28,7 @@ class CheckpointError(AiqError):
     """A checkpoint is damaged or belongs to another network."""
 
 
-def save_checkpoint(run: TrainingRun, path: Path) -> None:
+def save_checkpoint(run: TrainingRun, path: Place) -> None:
     """Write all that ``load_checkpoint`` needs; the file is whole or not there."""
     tensors = {
         **{f"model.{name}": tensor for name, tensor in run.model.state_dict().items()},
@@ -50,7 +49,7 @@ def save_checkpoint(run: TrainingRun, path: Path) -> None:
     _write(path, tensors, document)
 
 
-def load_checkpoint(run: TrainingRun, path: Path) -> None:
+def load_checkpoint(run: TrainingRun, path: Place) -> None:
     """Bring a fresh run of the same network to where the checkpoint was written.
 
     Args:
@@ -83,12 +82,12 @@ def load_checkpoint(run: TrainingRun, path: Path) -> None:
         raise CheckpointError(f"{path}: not a checkpoint of this network ({error}).") from None
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+def save_weights(path: Place, weights: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Write a network's weights with a JSON document about them; the file is whole or not there."""
     _write(path, weights, document)
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_weights(path: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file of ``save_weights``: the weights and the document.
 
     Raises:
@@ -101,24 +100,15 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+def _write(path: Place, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(save(plain, metadata={"document": json.dumps(document)}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, save(plain, metadata={"document": json.dumps(document)}))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            document = json.loads(file.metadata()["document"])
-            return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118
+        data = path.read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return load(data), json.loads(header["__metadata__"]["document"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({error}).") from None
