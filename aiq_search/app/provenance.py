@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -11,25 +12,31 @@ from typing import Any
 
 from aiq_search.tracking import redact
 
-__all__ = ["provenance"]
+__all__ = ["provenance", "versions"]
 
 _PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 
 def provenance() -> dict[str, Any]:
-    """Command (without credentials), versions and git commit, as they are kept in study.json."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    """Command (without credentials), job, versions and git commit, as they are kept in study.json."""
     return {
         "command": [Path(sys.argv[0]).name, *(redact(argument) for argument in sys.argv[1:])],
-        "versions": versions,
+        "job": os.environ.get("AIQ_JOB"),  # set where the study is a job of a cluster
+        "versions": versions(),
         "platform": platform.platform(),
         "git_commit": _git_commit(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _git_commit() -> str | None:

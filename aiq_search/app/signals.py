@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first drains a study, the second ends at once."""
+"""Ctrl-C and SIGTERM drain a study; Ctrl-C after either ends it at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["draining_on_signals"]
 
 @contextmanager
 def draining_on_signals(driver: StudyDriver) -> Iterator[list[int]]:
-    """Let the first SIGINT or SIGTERM drain the study while the context lasts.
+    """Let SIGINT or SIGTERM drain the study while the context lasts.
+
+    A repeated SIGTERM changes nothing: who stops a process for somebody else (Ray's jobs, a service
+    manager) may send it to a whole family, and ends what takes too long with SIGKILL.
 
     Yields:
         The signals received so far.
@@ -25,10 +28,12 @@ def draining_on_signals(driver: StudyDriver) -> Iterator[list[int]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if received:
-            os._exit(128 + number)  # the study's storage is whole at any moment
+            if number == signal.SIGINT:
+                os._exit(128 + number)  # the study's storage is whole at any moment
+            return
         received.append(number)
         driver.draining = True
-        print("Stopping: running epochs are finished and kept; once more ends at once.", file=sys.stderr)
+        print("Stopping: running epochs are finished and kept; Ctrl-C ends at once.", file=sys.stderr)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

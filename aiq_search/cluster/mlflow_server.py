@@ -8,7 +8,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 
 from aiq_search.cluster.credentials import ADMIN, Credentials, write_private
@@ -18,7 +17,7 @@ from aiq_search.errors import AiqError
 
 __all__ = ["start_mlflow"]
 
-_READY = 180.0  # seconds that the first start may take, which makes the tables
+_READY = 300.0  # seconds that the first start may take, which makes the tables
 
 # What a browser or a client calls this server, also through a tunnel that ends on another port.
 _HOSTS = "127.0.0.1,localhost,127.0.0.1:*,localhost:*"
@@ -92,6 +91,4 @@ def _wait(process: Process, port: int, credentials: Credentials, log: Path) -> N
         except OSError as error:
             said = str(getattr(error, "reason", error))
         time.sleep(0.2)
-    with suppress(OSError):
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
-    raise AiqError(f"MLflow does not start ({said}); its log: {log}")
+    raise AiqError(f"MLflow did not start ({said}); its log says more: {log}")

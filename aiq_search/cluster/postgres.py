@@ -211,7 +211,5 @@ def _make_databases(process: Process, port: int, credentials: Credentials, log: 
         for database, user in _DATABASES.items():
             name = sql.Identifier(database)
             if database not in databases:
-                connection.execute(
-                    sql.SQL("CREATE DATABASE {} OWNER {}").format(name, sql.Identifier(user))
-                )
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, sql.Identifier(user)))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))

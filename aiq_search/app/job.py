@@ -1,0 +1,100 @@
+"""A study as a Ray job: ``python -m aiq_search.app.job``, in the folder that came with the job.
+
+It may be started any number of times: it begins the study, or resumes it where it stands. A driver that
+died by a signal is started again. SIGTERM is passed on to the driver, which finishes the running epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from aiq_search.app.home import aiq_home
+from aiq_search.cluster.package import DOCUMENT, SPACE_FILE
+
+__all__ = ["Supervisor", "command", "main"]
+
+# How often a driver that died by a signal is started again.
+RESTARTS = 3
+
+
+class Supervisor:
+    """Runs the driver of a study, again if a signal killed it."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+        self._driver: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: let the driver drain, and start none again.
+
+        Ray sends SIGTERM to the driver itself, too; only the first one counts there.
+        """
+        self._stopping = True
+        if self._driver is not None:
+            self._driver.send_signal(number)
+
+    def run(self) -> int:
+        """Run the study and return the exit code of its last driver."""
+        code = 0
+        for attempt in range(1 + RESTARTS):
+            # In our own process group: Ray kills that group where this job's own process dies.
+            self._driver = subprocess.Popen(  # noqa: S603 - our own module
+                command(self._document), env=os.environ | {"AIQ_JOB": self._document["study"]}
+            )
+            if self._stopping:  # the signal came before there was anyone to pass it on to
+                self._driver.send_signal(signal.SIGTERM)
+            code = self._driver.wait()
+            if code >= 0 or self._stopping:
+                break
+            _say(
+                f"the driver died by signal {-code}" + ("; starting it again." if attempt < RESTARTS else ".")
+            )
+        return code if code >= 0 else 128 - code
+
+
+def command(document: dict[str, Any]) -> list[str]:
+    """Begin the study, or resume it if it has begun."""
+    study = document["study"]
+    aiq = [sys.executable, "-m", "aiq_search"]
+    if (aiq_home() / "studies" / study / "study.json").is_file():
+        return [*aiq, "resume", study, *document["resume"]]
+    return [*aiq, "search", SPACE_FILE, "--study", study, *document["search"]]
+
+
+def main() -> int:
+    """Run the job in the current folder and return its exit code."""
+    document = json.loads(Path(DOCUMENT).read_text(encoding="utf-8"))
+    _compare(document["versions"])
+    supervisor = Supervisor(document)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, supervisor.stop)
+    return supervisor.run()
+
+
+def _compare(theirs: dict[str, str]) -> None:
+    """Say which versions differ here from where the study was submitted."""
+    from aiq_search.app.provenance import versions
+
+    ours = versions()
+    for package in ("python", "aiq-search", "torch"):
+        if package in theirs and ours.get(package) != theirs[package]:
+            _say(
+                f"Note: {package} is {ours.get(package, 'not installed')} on the cluster and "
+                f"{theirs[package]} where the study was submitted."
+            )
+
+
+def _say(text: str) -> None:
+    print(f"aiq job: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Studies as Ray jobs: submitting, listing, following and stopping them over HTTP.
+
+Nothing but Ray's Jobs API is used, so that it works from this machine, through a tunnel, or through a TLS
+proxy. A job's id is its study's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiq_search.errors import AiqError, InputError
+from aiq_search.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+__all__ = ["DEFAULT_ADDRESS", "Job", "JobsClient"]
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+
+# What runs on the head. Its files come with the job; its secrets are in the head's environment.
+ENTRY_POINT = "exec python -m aiq_search.app.job"
+
+# By this key of its metadata a job is known to be a study, and of which space.
+SPACE = "aiq_space"
+
+_ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
+_GLANCE = 1.0  # seconds between looks at a job
+
+
+@dataclass(frozen=True)
+class Job:
+    """A study as a job.
+
+    Attributes:
+        study: Id of the study, and of the job.
+        space: Name of its space.
+        status: pending, running, stopped, succeeded or failed.
+        message: Ray's words on it.
+        exit_code: Of the study's driver, once it has ended by itself.
+        submitted: When, in seconds since 1970.
+        ended: When; None while it runs.
+    """
+
+    study: str
+    space: str
+    status: str
+    message: str
+    exit_code: int | None
+    submitted: float
+    ended: float | None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.status.upper() in _ENDED
+
+
+class JobsClient:
+    """The Jobs API of a cluster.
+
+    Args:
+        address: Of Ray's dashboard; by default ``RAY_API_SERVER_ADDRESS``, or that of this machine.
+
+    Raises:
+        InputError: It is no address, or it refuses our token.
+        AiqError: Nobody answers there.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+        if not self.address.startswith(("http://", "https://")):
+            raise InputError(
+                f"--address {self.address}: expected http://HOST:PORT of Ray's dashboard, which has the Jobs API."
+            )
+        self._client = self._connect()
+
+    def submit(
+        self, study: str, space: str, folder: Path, drain_seconds: int, environment: dict[str, str]
+    ) -> None:
+        """Hand a study in.
+
+        Args:
+            study: Its id.
+            space: Name of its space.
+            folder: What it needs, as ``write_package`` wrote it.
+            drain_seconds: How long it may take to finish the epochs that run when it is stopped.
+            environment: More of its environment. Everyone who sees the dashboard sees it: no secrets.
+
+        Raises:
+            InputError: There is such a job already.
+        """
+        with self._spoken():
+            self._client.submit_job(
+                entrypoint=ENTRY_POINT,
+                submission_id=study,
+                metadata={SPACE: space},
+                runtime_env={
+                    "working_dir": str(folder),
+                    "env_vars": {**environment, "RAY_JOB_STOP_WAIT_TIME_S": str(drain_seconds)},
+                },
+            )
+
+    def jobs(self) -> list[Job]:
+        """The studies that the cluster knows of, the oldest first; it forgets them when its head ends."""
+        with self._spoken():
+            known = self._client.list_jobs()
+        found = [_job(details) for details in known if SPACE in (details.metadata or {})]
+        return sorted(found, key=lambda job: job.submitted)
+
+    def find(self, name: str) -> Job:
+        """The job of a study's id, or the newest of a space's name.
+
+        Raises:
+            InputError: There is none.
+        """
+        jobs = self.jobs()
+        found = [job for job in jobs if job.study == name] or [job for job in jobs if job.space == name]
+        if found:
+            return found[-1]
+        known = [job.study for job in jobs]
+        hint = did_you_mean(name, known) if known else "it has none: `aiq submit FILE` makes one."
+        raise InputError(f"the cluster at {self.address} has no job {name!r}; {hint}")
+
+    def known(self, study: str) -> Job | None:
+        """The job of a study's id; None if there is none."""
+        return next((job for job in self.jobs() if job.study == study), None)
+
+    def logs(self, study: str) -> str:
+        """What the study has printed so far."""
+        with self._spoken():
+            return str(self._client.get_job_logs(study))
+
+    def follow(self, study: str, write: Callable[[str], object]) -> Job:
+        """Write what the study prints until it ends, and return how it ended."""
+        while (job := self.find(study)).status == "pending":
+            time.sleep(_GLANCE)
+        if job.over:
+            write(self.logs(study))
+            return job
+        with self._spoken():
+            asyncio.run(self._follow(study, write))
+        return self.wait(study)
+
+    async def _follow(self, study: str, write: Callable[[str], object]) -> None:
+        async for lines in self._client.tail_job_logs(study):
+            write(lines)
+
+    def stop(self, study: str) -> None:
+        """Ask the study to finish the epochs that run, and to end then. Returns at once."""
+        with self._spoken():
+            self._client.stop_job(study)
+
+    def wait(self, study: str) -> Job:
+        """Wait until the study has ended."""
+        while not (job := self.find(study)).over:
+            time.sleep(_GLANCE)
+        return job
+
+    def forget(self, study: str) -> None:
+        """Remove the record of a job that has ended, so that its id can be used again."""
+        with self._spoken():
+            self._client.delete_job(study)
+
+    @property
+    def ray_version(self) -> str:
+        """Ray's version on the cluster."""
+        with self._spoken():
+            return str(getattr(self._client, "_server_ray_version", None) or "unknown")
+
+    def _connect(self) -> JobSubmissionClient:
+        default = Path.home() / ".ray" / "auth_token"
+        if (
+            any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+            or default.exists()
+        ):
+            os.environ["RAY_AUTH_MODE"] = "token"
+        from ray.job_submission import JobSubmissionClient
+
+        logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
+        with self._spoken():
+            return JobSubmissionClient(self.address)
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Turn what can go wrong on the way into sentences."""
+        import aiohttp
+        import requests
+        from ray.exceptions import AuthenticationError
+
+        try:
+            yield
+        except AuthenticationError:
+            raise InputError(
+                f"Ray at {self.address} refuses: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the cluster's "
+                "token; `aiq cluster env` prints it on the cluster's machine."
+            ) from None
+        except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise AiqError(
+                f"Ray's Jobs API at {self.address} does not answer ({reason[:200]}): start a cluster with "
+                "`aiq cluster up`, or name one with --address or RAY_API_SERVER_ADDRESS."
+            ) from None
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            if "already exists" in str(error):
+                raise InputError(
+                    "there is a job of that id already; `aiq jobs` lists them, `aiq resume STUDY` goes on with "
+                    "one that has ended."
+                ) from None
+            raise AiqError(f"Ray's Jobs API at {self.address}: {reason[-1][:300]}") from None
+
+
+def _job(details: Any) -> Job:  # noqa: ANN401 - JobDetails, of an untyped package
+    message = (details.message or "").strip().splitlines() or [""]
+    return Job(
+        study=details.submission_id,
+        space=details.metadata[SPACE],
+        status=str(details.status.value).lower(),
+        message=message[0],
+        exit_code=details.driver_exit_code,
+        submitted=(details.start_time or 0) / 1000,
+        ended=details.end_time / 1000 if details.end_time else None,
+    )
