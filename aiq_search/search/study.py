@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from aiq_search.errors import StudyError
+from aiq_search.files import Place, place_of
 from aiq_search.search.asking import AskingStudy
 from aiq_search.search.champion import Champion, choose_champion
 from aiq_search.search.database import DatabaseLock, PatientStorage
@@ -33,7 +34,7 @@ from aiq_search.suggest import did_you_mean
 if TYPE_CHECKING:
     from aiq_search.models import Architecture
 
-__all__ = ["FINALISTS", "Study", "list_studies"]
+__all__ = ["FINALISTS", "Study", "check_study_id", "list_studies", "new_study_id"]
 
 # Attribute of the confirming Optuna study: the exploring trials under confirmation.
 FINALISTS = "aiq.finalists"
@@ -66,19 +67,13 @@ class Study:
             home: AIQ_HOME.
             space: What is searched.
             facts: More of study.json: command, versions, git_commit, dataset, tracking_uri, data_dir,
-                storage (a database's URL, or None for a journal).
+                storage (a database's URL, or None for a journal), files (a place that every node reaches).
             study_id: Its id; by default ``<space>-<YYYYMMDD-HHMMSS>-<4 hex>``.
 
         Raises:
             StudyError: The id is malformed or taken.
         """
-        if study_id is None:
-            study_id = f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        if not _ID.fullmatch(study_id):
-            raise StudyError(
-                f"--study {study_id!r}: expected letters, digits, '.', '_' and '-', beginning with a "
-                "letter or digit."
-            )
+        study_id = check_study_id(study_id) if study_id is not None else new_study_id(space)
         directory = home / "studies" / study_id
         try:
             directory.mkdir(parents=True)
@@ -100,7 +95,7 @@ class Study:
         }
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = cls(directory, document)
-        study.checkpoints.mkdir()
+        study.checkpoints.mkdir(parents=True, exist_ok=True)
         if not document.get("storage"):
             study.journal.touch()
         for name in (study.id, f"{study.id}.confirm"):
@@ -168,9 +163,15 @@ class Study:
         return str(self.document["study"])
 
     @property
-    def checkpoints(self) -> Path:
+    def files(self) -> Place:
+        """Folder of what the workers write: the study's own, or one in the storage that nodes share."""
+        shared = self.document.get("files")
+        return place_of(shared) / self.id if shared else self.directory.resolve()
+
+    @property
+    def checkpoints(self) -> Place:
         """Folder of unfinished trials and of the best networks' weights."""
-        return self.directory / "checkpoints"
+        return self.files / "checkpoints"
 
     @property
     def journal(self) -> Path:
@@ -312,13 +313,32 @@ class Study:
             len(dataset["classes"]),
         )
 
-    def checkpoint_path(self, key: TrialKey) -> Path:
+    def checkpoint_path(self, key: TrialKey) -> Place:
         """Where an unfinished trial is kept."""
         return self.checkpoints / f"{key.phase}-{key.number:04d}.unfinished.safetensors"
 
-    def weights_path(self, key: TrialKey) -> Path:
+    def weights_path(self, key: TrialKey) -> Place:
         """Where a finished trial's weights are, if they were kept."""
         return self.checkpoints / f"{key.phase}-{key.number:04d}.safetensors"
+
+
+def new_study_id(space: SearchSpace) -> str:
+    """An id that no other study has: ``<space>-<YYYYMMDD-HHMMSS>-<4 hex>``."""
+    return f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def check_study_id(study_id: str) -> str:
+    """Return an id that the user gave.
+
+    Raises:
+        StudyError: It is malformed.
+    """
+    if not _ID.fullmatch(study_id):
+        raise StudyError(
+            f"--study {study_id!r}: expected letters, digits, '.', '_' and '-', beginning with a letter or "
+            "digit."
+        )
+    return study_id
 
 
 def list_studies(home: Path) -> list[Study]:
