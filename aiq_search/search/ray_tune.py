@@ -24,7 +24,7 @@ from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.report import Assignment, Report
 from aiq_search.search.watch import TrialWatch
 
-__all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "run_on_ray"]
+__all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "TUNE_ENVIRONMENT", "run_on_ray"]
 
 # Tune keeps every trial that it has seen: a fresh Tuner now and then bounds the driver's memory.
 TRIALS_PER_TUNER = 1000
@@ -32,7 +32,7 @@ TRIALS_PER_TUNER = 1000
 # How long running epochs may take to come to their end once the study is being stopped.
 DRAIN_SECONDS = 20.0
 
-_TUNE_ENVIRONMENT = {
+TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -221,7 +221,7 @@ def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Pa
         scratch: Folder for Tune's own files; never read back.
     """
     concurrency = concurrency_of(driver)
-    os.environ.update(_TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
+    os.environ.update(TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are ours to tell
     needed = driver.space.resources
     trainable = tune.with_resources(trainable, {"cpu": needed.cpu, "gpu": needed.gpu})
