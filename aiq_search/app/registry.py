@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiq_search.errors import AiqError, NothingFeasibleError
 from aiq_search.search import Study
+from aiq_search.tracking.best import FOLDER as BEST
 
 if TYPE_CHECKING:
     from aiq_search.tracking import MlflowListener
@@ -61,7 +62,8 @@ def publish_champion(study: Study, listener: MlflowListener, data_dir: Path | No
     from aiq_search.app.export import default_formats, export_study
 
     folder = study.directory / "champion"
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier end of this study
+    for earlier in (folder, study.directory / BEST):  # of an earlier end, and of the way there
+        shutil.rmtree(earlier, ignore_errors=True)
     folder.mkdir()
     bundle = folder / "bundle"
     export_study(

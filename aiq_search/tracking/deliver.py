@@ -1,4 +1,4 @@
-"""The delivery process of a study: ``python -m aiq_search.tracking.deliver DIRECTORY``.
+"""The delivery process of a study: ``python -m aiq_search.tracking.deliver DIRECTORY [BUNDLER]``.
 
 It carries the outbox's events to MLflow for as long as the driver lives. MLflow may be down or slow for
 as long as it likes: events wait and are tried again. The driver talks to it over standard input: the
@@ -22,7 +22,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiq_search.search.events import Phase, StudyStarted, TrialEnded
+from aiq_search.search.events import Phase, StudyEnded, StudyStarted, TrialEnded
+from aiq_search.tracking.best import BestBundle
 from aiq_search.tracking.outbox import Letter, Outbox
 from aiq_search.tracking.uri import default_tracking_uri, is_server, redact
 
@@ -36,7 +37,7 @@ LOG = "delivery.log"
 PAUSE = 0.5  # seconds between passes
 LIVE = 3.0  # seconds that the epochs of a running trial may wait, so that many go in one request
 LONGEST_PAUSE = 20.0  # seconds between attempts while MLflow does not answer
-AFTER_DRIVER = 15.0  # seconds to go on after the driver's death
+AFTER_DRIVER = 30.0  # seconds to go on after the driver's death: MLflow may be slow, and so is a bundle
 CONNECTIONS = 4  # to a server; a SQLite file takes one writer at a time
 
 _log = logging.getLogger("aiq_search.tracking.deliver")
@@ -117,14 +118,9 @@ class Delivery:
         if any(isinstance(x.event, TrialEnded) for g in ripe.values() for x in g):
             self._recorder.write_best()
         # The end of the study comes after everything that happened before it.
-        if end and len(ripe) == len(groups) and not self._outbox_grew(letters):
+        if end and len(ripe) == len(groups) and not self._outbox.has_more(letters[-1].row):
             arrived += self._deliver(started.study, end)
         return arrived
-
-    def _outbox_grew(self, letters: list[Letter]) -> bool:
-        """Whether events are waiting beyond the ones of this pass that end the study."""
-        known = {x.row for x in letters}
-        return any(x.row not in known for x in self._outbox.waiting())
 
     def _deliver_trials(self, groups: dict[str, list[Letter]]) -> int:
         """Write trials, confirmations last because they lie under the trials that they repeat."""
@@ -167,23 +163,28 @@ def _is_ripe(letters: list[Letter]) -> bool:
 
 
 def _ends_study(letter: Letter) -> bool:
-    return type(letter.event).__name__ == "StudyEnded"
+    return isinstance(letter.event, StudyEnded)
 
 
-def serve(outbox: Outbox, driver: Driver, uri: str) -> None:
+def serve(outbox: Outbox, driver: Driver, uri: str, best: BestBundle) -> None:
     """Deliver until the driver wants no more and nothing waits, or it has been gone for some time."""
     from aiq_search.tracking.recorder import Recorder
 
     recorder = Recorder(outbox, uri)
     delivery = Delivery(outbox, recorder, CONNECTIONS if is_server(uri) else 1)
-    failures = itertools.count()
+    failures, closed = itertools.count(), False
     while True:
         wish = driver.wish
         try:
             arrived = delivery.run_pass(everything=wish is not Wish.RUN)
-            empty = not outbox.undelivered().waiting
-            if empty and wish is not Wish.RUN and not _study_is_over(outbox):
+            word = last_word(outbox)
+            # A study that is finished brings its champion itself, whole.
+            finished = word is None or (isinstance(word, StudyEnded) and word.reason == "finished")
+            busy = not finished and best.look(recorder.best_trial(), hurry=wish is not Wish.RUN)
+            empty = not outbox.has_more(0)
+            if empty and not closed and wish is not Wish.RUN and isinstance(word, StudyStarted):
                 recorder.close_study("the search ended without a word; aiq resume continues it", time.time())
+                closed = True
         except Exception as error:
             recorder.doubt()
             pause = min(LONGEST_PAUSE, PAUSE * 2 ** min(next(failures), 10))
@@ -195,7 +196,7 @@ def serve(outbox: Outbox, driver: Driver, uri: str) -> None:
             failures = itertools.count()
             if arrived:
                 outbox.remember("error", None)
-            if empty and wish is not Wish.RUN:
+            if empty and not busy and wish is not Wish.RUN:
                 return
             pause = PAUSE if wish is Wish.RUN else 0.05
         if wish is Wish.ORPHANED and time.monotonic() - driver.since > AFTER_DRIVER:
@@ -204,10 +205,11 @@ def serve(outbox: Outbox, driver: Driver, uri: str) -> None:
         driver.wait(pause)
 
 
-def _study_is_over(outbox: Outbox) -> bool:
-    """Whether the last word on the study is that it ended."""
-    ours = [x for x in outbox.history() if type(x.event).__name__ in ("StudyStarted", "StudyEnded")]
-    return not ours or type(ours[-1].event).__name__ == "StudyEnded"
+def last_word(outbox: Outbox) -> StudyStarted | StudyEnded | None:
+    """The latest of the study's starts and ends."""
+    ours = [*outbox.history(StudyStarted), *outbox.history(StudyEnded)]
+    word = max(ours, key=lambda letter: letter.row, default=None)
+    return word.event if word and isinstance(word.event, StudyStarted | StudyEnded) else None
 
 
 @contextmanager
@@ -228,7 +230,10 @@ def only_one(directory: Path, driver: Driver) -> Iterator[bool]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the delivery process for the study in folder ``arguments[0]``."""
+    """Run the delivery process for the study in folder ``arguments[0]``.
+
+    The module ``arguments[1]``, if there is one, writes the bundle of the best network so far.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # Retrying is ours: MLflow's own would hold a request for minutes, past the driver's patience.
@@ -245,7 +250,8 @@ def main(arguments: list[str]) -> int:
         _log.setLevel(logging.INFO)
         outbox = Outbox(directory)
         _log.info("process %d delivers to %s", os.getpid(), redact(default_tracking_uri()))
-        serve(outbox, driver, default_tracking_uri())
+        with BestBundle(outbox, directory, arguments[1] if len(arguments) > 1 else None) as best:
+            serve(outbox, driver, default_tracking_uri(), best)
         _log.info("process %d ends: %s", os.getpid(), outbox.undelivered())
         outbox.close()
     return 0

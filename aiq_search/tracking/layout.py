@@ -22,8 +22,8 @@ from aiq_search.tracking.uri import redact
 __all__ = [
     "STATUS",
     "VIEW",
+    "BestSoFar",
     "Point",
-    "best_so_far",
     "champion_points",
     "child_name",
     "child_tags",
@@ -217,24 +217,35 @@ def _list(value: object) -> list[str]:
     )
 
 
-def best_so_far(ends: Sequence[TrialEnded], document: Mapping[str, Any]) -> list[Point]:
-    """Numbers of the best network so far, a point an improvement; the step is how many trials had ended.
+class BestSoFar:
+    """The best network so far, trial by trial; only complete, feasible, exploring ones count.
 
-    Only complete, feasible trials of the exploring phase count.
+    Args:
+        document: study.json.
+
+    Attributes:
+        trial: Number of the best trial; None before there is one.
     """
-    name, sign = objective(document)
-    points: list[Point] = []
-    best = -math.inf
-    explored = [e for e in ends if e.key.phase is Phase.EXPLORE]
-    for step, event in enumerate(explored, start=1):
-        value = event.metrics.get(name) if event.value is None else event.value
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._name, self._sign = objective(document)
+        self._value = -math.inf
+        self._ended = 0
+        self.trial: int | None = None
+
+    def add(self, event: TrialEnded) -> list[Point]:
+        """Numbers of a trial if it is better than all before; the step is how many trials had ended."""
+        if event.key.phase is not Phase.EXPLORE:
+            return []
+        self._ended += 1
+        value = event.metrics.get(self._name) if event.value is None else event.value
         if event.state is not TrialState.COMPLETE or event.feasible is False or value is None:
-            continue
-        if sign * value > best:
-            best = sign * value
-            told = {k: v for k, v in event.metrics.items() if k in SHOWN or k in ONCE}
-            points += _points(told, milliseconds(event.time), step)
-    return points
+            return []
+        if event.collapsed or self._sign * value <= self._value:
+            return []
+        self._value, self.trial = self._sign * value, event.key.number
+        told = {k: v for k, v in event.metrics.items() if k in SHOWN or k in ONCE}
+        return _points(told, milliseconds(event.time), self._ended)
 
 
 def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list[Point]:

@@ -36,14 +36,16 @@ class MlflowListener:
     Args:
         directory: Folder of the study; the outbox is made in it.
         tracking_uri: MLflow's store, by default that of ``default_tracking_uri``.
+        bundler: Module that writes the best network so far as a bundle, see ``BestBundle``.
 
     Raises:
         InputError: MLflow cannot keep runs at ``tracking_uri``.
     """
 
-    def __init__(self, directory: Path, tracking_uri: str | None = None) -> None:
+    def __init__(self, directory: Path, tracking_uri: str | None = None, bundler: str | None = None) -> None:
         self.tracking_uri = check_tracking_uri(tracking_uri or default_tracking_uri())
         self.directory = directory
+        self._bundler = bundler
         self._outbox = Outbox(directory, busy_timeout=BUSY)
         self._unwritten: deque[Happening] = deque()
         self._process: subprocess.Popen[str] | None = None
@@ -138,10 +140,11 @@ class MlflowListener:
 
     def _start(self) -> subprocess.Popen[str]:
         log = self.directory / "delivery.err"
+        command = [sys.executable, "-m", "aiq_search.tracking.deliver", str(self.directory)]
         with log.open("w") as stderr:
             # A session of its own: Ctrl-C in the terminal is the driver's business.
             return subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "aiq_search.tracking.deliver", str(self.directory)],
+                [*command, *([self._bundler] if self._bundler else [])],
                 env=os.environ | {"MLFLOW_TRACKING_URI": self.tracking_uri, "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.PIPE,
                 stdout=stderr,

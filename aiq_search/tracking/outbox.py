@@ -57,8 +57,10 @@ CREATE TABLE IF NOT EXISTS events (
     error TEXT
 );
 CREATE INDEX IF NOT EXISTS waiting ON events (row) WHERE state = 0;
-CREATE INDEX IF NOT EXISTS by_owner ON events (owner, row);
-CREATE INDEX IF NOT EXISTS by_kind ON events (kind, row);
+CREATE INDEX IF NOT EXISTS were_refused ON events (row) WHERE state = 2;
+-- With the kind in it: for "this owner, this kind" SQLite would else read every event of the kind.
+CREATE INDEX IF NOT EXISTS by_owner ON events (owner, kind, row);
+CREATE INDEX IF NOT EXISTS by_kind ON events (kind, row, owner);
 CREATE TABLE IF NOT EXISTS runs (owner TEXT PRIMARY KEY, run_id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
@@ -240,16 +242,31 @@ class Outbox:
         )
         return [Letter(row, owner, decode(kind, payload)) for row, owner, kind, payload in rows]
 
-    def history(self, kind: type[Any] | None = None, owner: str | None = None) -> list[Letter]:
-        """All events ever put, delivered or not, in order; of one kind or of one owner if asked."""
-        wanted = {"owner": owner, "kind": kind.__name__ if kind else None}
-        given = {column: value for column, value in wanted.items() if value is not None}
-        where = " AND ".join(f"{column} = ?" for column in given) or "1"
+    def history(
+        self, kind: type[Any] | None = None, owner: str | None = None, after: int = 0
+    ) -> list[Letter]:
+        """All events ever put, delivered or not, in order.
+
+        Args:
+            kind: Only events of this kind.
+            owner: Only those of one run.
+            after: Only those behind this row.
+        """
+        wanted = {"owner = ?": owner, "kind = ?": kind.__name__ if kind else None, "row > ?": after}
+        given = {clause: value for clause, value in wanted.items() if value is not None}
         rows = self._ask(  # only what is asked for is named, so that the indices are used
-            f"SELECT row, owner, kind, payload FROM events WHERE {where} ORDER BY row",  # noqa: S608
+            f"SELECT row, owner, kind, payload FROM events WHERE {' AND '.join(given)} ORDER BY row",  # noqa: S608
             *given.values(),
         )
         return [Letter(row, who, decode(what, payload)) for row, who, what, payload in rows]
+
+    def owners(self, kind: type[Any]) -> set[str]:
+        """Whose runs have an event of a kind, delivered or not."""
+        return {row[0] for row in self._ask("SELECT owner FROM events WHERE kind = ?", kind.__name__)}
+
+    def has_more(self, row: int) -> bool:
+        """Whether an event behind ``row`` waits."""
+        return bool(self._ask("SELECT 1 FROM events WHERE state = 0 AND row > ? LIMIT 1", row))
 
     def delivered(self, letters: Iterable[Letter]) -> None:
         """Mark events as arrived."""
@@ -297,9 +314,12 @@ class Outbox:
     def undelivered(self) -> Undelivered:
         """What MLflow lacks now."""
         waiting, refused, trials = self._ask(
+            # Two parts, each with an index of its own: what was delivered is never read.
+            "WITH missing AS (SELECT state, kind, owner FROM events WHERE state = 0 "
+            "UNION ALL SELECT state, kind, owner FROM events WHERE state = 2) "
             "SELECT coalesce(sum(state = 0), 0), coalesce(sum(state = 2), 0), "
             "count(DISTINCT CASE WHEN kind IN ('TrialStarted', 'EpochEnded', 'TrialEnded') THEN owner END) "
-            "FROM events WHERE state <> 1"
+            "FROM missing"
         )[0]
         error = self.fact("error")
         if refused and error is None:

@@ -24,6 +24,7 @@ from mlflow.entities import (
     ViewType,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from aiq_search.search.events import (
@@ -47,6 +48,7 @@ _log = logging.getLogger(__name__)
 # What no second attempt can change. All else (no connection, 401, 429, 5xx, a locked file) is tried again.
 _FINAL = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "MALFORMED_REQUEST"}
 _GONE = "RESOURCE_DOES_NOT_EXIST"
+BUNDLE = "bundle"  # where a study's network lies among the artifacts
 
 
 class RefusedError(Exception):
@@ -69,6 +71,9 @@ class Recorder:
         self._experiment = ""
         self._runs: dict[str, str] = {}
         self._sure = False  # whether ``_runs`` is all that MLflow has
+        self._best: layout.BestSoFar | None = None
+        self._seen = 0  # row of the last trial's end that ``_best`` has seen
+        self._curve: list[layout.Point] = []  # of the study's run, not written yet
 
     @property
     def study(self) -> str:
@@ -101,7 +106,9 @@ class Recorder:
         started = self._study_started()
         events = [x.event for x in letters]
         run_id, new = self._run_of(owner, lambda: self._create_parent(started))
-        if not new and any(isinstance(e, StudyStarted) for e in events):
+        if new:
+            self._draw_again()
+        elif any(isinstance(e, StudyStarted) for e in events):
             self._refresh(started)
         if any(isinstance(e, StudyStarted) for e in events):
             self._log_dataset(run_id, started.document)
@@ -124,13 +131,15 @@ class Recorder:
         events = [x.event for x in letters]
         started = next((e for e in events if isinstance(e, TrialStarted)), None)
         ended = next((e for e in events if isinstance(e, TrialEnded)), None)
-        run_id, new = self._run_of(owner, lambda: self._create_child(self._start_of(owner, started)))
+        outcome = layout.ended_tags(ended) if ended else {}
+        # A run that is made with its last tags needs no second look at them by the server.
+        run_id, new = self._run_of(owner, lambda: self._create_child(self._start_of(owner, started), outcome))
         points = [p for e in events if isinstance(e, EpochEnded) for p in layout.epoch_points(e)]
         tags: dict[str, str] = {}
         if ended:
             epochs = [x.event for x in self._outbox.history(EpochEnded, owner)]
             points += layout.ended_points(ended, [e for e in epochs if isinstance(e, EpochEnded)])
-            tags = ({} if new else {"aiq.reason": ""}) | layout.ended_tags(ended)
+            tags = {} if new else {"aiq.reason": ""} | outcome
         elif not new and any(isinstance(e, TrialStarted) for e in events):
             tags = {"aiq.state": str(TrialState.RUNNING), "aiq.reason": ""}
             self._close(run_id, "RUNNING", None)
@@ -138,18 +147,36 @@ class Recorder:
         if ended:
             self._close(run_id, layout.STATUS[ended.state], ended.time)
 
+    def best_trial(self) -> int | None:
+        """Number of the best exploring trial of which the outbox knows; None before there is one.
+
+        Each trial's end is read once, so that a trial costs the same however many went before.
+        """
+        if self._started is None:
+            return None
+        if self._best is None:
+            self._best = layout.BestSoFar(self._started.document)
+        for letter in self._outbox.history(TrialEnded, after=self._seen):
+            self._seen = letter.row
+            if isinstance(letter.event, TrialEnded):
+                self._curve += self._best.add(letter.event)
+        return self._best.trial
+
     def write_best(self) -> None:
         """Add to the study's run how its best network improved since the last time."""
+        self.best_trial()
         written = int(self._outbox.fact("best") or 0)
-        ends = [x.event for x in self._outbox.history(TrialEnded)]
-        points = layout.best_so_far(
-            [e for e in ends if isinstance(e, TrialEnded)], self._study_started().document
-        )
-        points = [p for p in points if p.step > written]
-        if points and self.study in self._runs:
+        self._curve = [p for p in self._curve if p.step > written]
+        if self._curve and self.study in self._runs:
             with suppress(RefusedError):  # the user deleted the study's run: its trials go on
-                self._log(self._runs[self.study], points, {}, {})
-            self._outbox.remember("best", str(points[-1].step))
+                self._log(self._runs[self.study], self._curve, {}, {})
+            self._outbox.remember("best", str(self._curve[-1].step))
+            self._curve = []
+
+    def _draw_again(self) -> None:
+        """Draw the curve of the best from its beginning: the study's run is a new one."""
+        self._outbox.remember("best", None)
+        self._best, self._seen, self._curve = None, 0, []
 
     def write_parent(self, ended: StudyEnded) -> None:
         """Close the study's run, with the champion's numbers as its last ones."""
@@ -164,7 +191,7 @@ class Recorder:
             note = layout.outcome(document, ended.champion)
             note += layout.study_description(document, self._study_started().space)
             tags["mlflow.note.content"] = layout.text(note)
-        step = len(self._outbox.history(TrialEnded))
+        step = len(self._outbox.owners(TrialEnded))
         points = layout.champion_points(ended.champion, ended.time, step) if ended.champion else []
         self._log(run_id, points, {}, tags)
         self._close(run_id, status, ended.time)
@@ -173,7 +200,7 @@ class Recorder:
 
     def close_running(self, reason: str, time: float) -> int:
         """Close trials that have not ended; returns how many. Their next start opens them again."""
-        over = {x.owner for x in self._outbox.history(TrialEnded)}
+        over = self._outbox.owners(TrialEnded)
         open_ = [k for k in self._runs if k != self.study and k not in over]
         for owner in open_:
             self._log(self._runs[owner], [], {}, {"aiq.state": "INTERRUPTED", "aiq.reason": reason})
@@ -213,10 +240,10 @@ class Recorder:
         tags = layout.parent_tags(started.document, started.space)
         return self._create(started.study, tags, started.time)
 
-    def _create_child(self, started: TrialStarted) -> Run:
+    def _create_child(self, started: TrialStarted, outcome: Mapping[str, str]) -> Run:
         document = self._study_started().document
         parent = self._runs.get(layout.parent_key(started)) or self._runs[self.study]
-        tags = layout.child_tags(document, started, parent)
+        tags = layout.child_tags(document, started, parent) | dict(outcome)
         return self._create(layout.child_name(document, started), tags, started.time)
 
     def _create(self, name: str, tags: Mapping[str, str], time: float) -> Run:
@@ -249,10 +276,22 @@ class Recorder:
             self._ask(lambda: self._client.set_terminated(run_id, status, end))
 
     def _log_files(self, run_id: str, folder: Path) -> None:
-        if folder.is_dir():
-            self._ask(lambda: self._client.log_artifacts(run_id, str(folder)))
-        else:
+        if not folder.is_dir():
             _log.warning("%s is gone: it cannot be kept in MLflow", folder)
+            return
+        if (folder / BUNDLE).is_dir():
+            self._remove_bundle(run_id)
+        self._ask(lambda: self._client.log_artifacts(run_id, str(folder)))
+
+    def _remove_bundle(self, run_id: str) -> None:
+        """Remove the bundle of an earlier best: files of two networks would make a bundle of neither."""
+        try:
+            if self._client.list_artifacts(run_id, BUNDLE):
+                place = self._client.get_run(run_id).info.artifact_uri
+                repository: Any = get_artifact_repository(place, tracking_uri=self._uri)
+                repository.delete_artifacts(BUNDLE)
+        except Exception as error:  # a store that deletes nothing: the new files replace those of their name
+            _log.warning("an earlier bundle stays beside the new one: %s", redact(str(error)))
 
     def _log_document(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Keep study.json with the run: who has only the tracking URI reads the study from there."""
