@@ -17,6 +17,7 @@ from typing import Any
 
 from aiq_search.app.home import aiq_home
 from aiq_search.cluster.package import DOCUMENT, SPACE_FILE
+from aiq_search.errors import AiqError, StudyError
 
 __all__ = ["Supervisor", "command", "main"]
 
@@ -61,11 +62,19 @@ class Supervisor:
 
 
 def command(document: dict[str, Any]) -> list[str]:
-    """Begin the study, or resume it if it has begun."""
+    """Begin the study, or resume it if it has begun.
+
+    Raises:
+        StudyError: It should be resumed, and is not here.
+    """
     study = document["study"]
     aiq = [sys.executable, "-m", "aiq_search"]
     if (aiq_home() / "studies" / study / "study.json").is_file():
         return [*aiq, "resume", study, *document["resume"]]
+    if document["search"] is None:
+        raise StudyError(
+            f"study {study} cannot go on: it is not in {aiq_home()} of this cluster; submit its file anew."
+        )
     return [*aiq, "search", SPACE_FILE, "--study", study, *document["search"]]
 
 
@@ -76,7 +85,11 @@ def main() -> int:
     supervisor = Supervisor(document)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, supervisor.stop)
-    return supervisor.run()
+    try:
+        return supervisor.run()
+    except AiqError as error:
+        _say(str(error))
+        return error.exit_code
 
 
 def _compare(theirs: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ from aiq_search.cli import (
     deploy,
     doctor,
     export,
+    jobs,
     look,
     measure,
     report,
@@ -53,6 +54,11 @@ app.command(rich_help_panel=_TAKE)(export.export)
 app.command(rich_help_panel=_TAKE)(export.verify)
 app.command(rich_help_panel=_TAKE)(export.predict)
 app.command(rich_help_panel=_TAKE)(measure.measure)
+app.command(rich_help_panel=_CLUSTER)(jobs.submit)
+app.command(rich_help_panel=_CLUSTER)(jobs.jobs)
+app.command(rich_help_panel=_CLUSTER)(jobs.status)
+app.command(rich_help_panel=_CLUSTER)(jobs.logs)
+app.command(rich_help_panel=_CLUSTER)(jobs.stop)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=_CLUSTER)
 app.add_typer(deploy.app, name="deploy", rich_help_panel=_CLUSTER)
 
@@ -73,6 +79,11 @@ def _options(
     ] = False,
 ) -> None:
     """Options before the command."""
+    from aiq_search.app.local_cluster import adopt_cluster
+
+    trouble = adopt_cluster()
+    if trouble is not None:
+        typer.echo(f"Note: {trouble}", err=True)
 
 
 def main() -> None:

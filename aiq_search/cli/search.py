@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiq_search.cli.options import Address, DataDir, Format, FormatOption, StudyArgument, TrackingUri, Trials
+from aiq_search.cli.options import (
+    Address,
+    DataDir,
+    Format,
+    FormatOption,
+    SharedStorage,
+    StudyArgument,
+    StudyStorage,
+    TrackingUri,
+    Trials,
+)
 
 if TYPE_CHECKING:
     from aiq_search.app.search import SearchResult
@@ -25,14 +35,8 @@ def search(
         typer.Option("--set", metavar="KEY=VALUE", help="Edit a field, such as search.seed=1; repeatable."),
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's id.", show_default=False)] = None,
-    study_storage: Annotated[
-        str | None,
-        typer.Option(
-            help="URL of a database for the trials; by default a journal in AIQ_HOME.",
-            envvar="AIQ_STUDY_STORAGE",
-            show_default=False,
-        ),
-    ] = None,
+    study_storage: StudyStorage = None,
+    storage: SharedStorage = None,
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
@@ -62,6 +66,7 @@ def search(
             trials=trials,
             study_id=study,
             study_storage=study_storage,
+            storage=storage,
             tracking_uri=tracking_uri,
             data_dir=data_dir,
             address=address,
@@ -78,19 +83,34 @@ def resume(
         Path | None, typer.Option(help="The file again; refused where it searches something else.")
     ] = None,
     trials: Trials = None,
+    study_storage: StudyStorage = None,
+    storage: SharedStorage = None,
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Continue STUDY where it stands: finished trials are kept, interrupted ones go on."""
+    """Continue STUDY where it stands: finished trials are kept, interrupted ones go on.
+
+    A study that was submitted to a cluster goes on there.
+    """
+    from aiq_search.app.jobs import is_submitted
     from aiq_search.app.search import resume_search
+
+    submitted = is_submitted(study)
+    if submitted is not None:
+        from aiq_search.cli.jobs import resume_on_cluster
+
+        resume_on_cluster(submitted, trials, data_dir)
+        return
 
     run_with_view(
         lambda listener: resume_search(
             study,
             source=file,
             trials=trials,
+            study_storage=study_storage,
+            storage=storage,
             tracking_uri=tracking_uri,
             data_dir=data_dir,
             address=address,

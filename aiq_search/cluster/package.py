@@ -72,5 +72,6 @@ def user_modules(names: Iterable[str], here: Path) -> dict[str, Path]:
             continue
         except SyntaxError as error:
             raise InputError(f"module {name}: {error}") from None
-    files = [Path(module.__file__) for module in finder.modules.values() if module.__file__]
+    found = [getattr(module, "__file__", None) for module in finder.modules.values()]
+    files = [Path(file) for file in found if file]
     return {path.relative_to(here).as_posix(): path for path in files if path.is_relative_to(here)}

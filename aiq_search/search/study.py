@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
@@ -38,6 +39,9 @@ __all__ = ["FINALISTS", "Study", "check_study_id", "list_studies", "new_study_id
 
 # Attribute of the confirming Optuna study: the exploring trials under confirmation.
 FINALISTS = "aiq.finalists"
+
+# Attribute of the exploring Optuna study in a database: study.json, for another machine to go on with.
+_DOCUMENT = "aiq.study"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 
@@ -98,14 +102,58 @@ class Study:
         study.checkpoints.mkdir(parents=True, exist_ok=True)
         if not document.get("storage"):
             study.journal.touch()
-        for name in (study.id, f"{study.id}.confirm"):
-            optuna.create_study(
-                study_name=name,
-                storage=study.storage,
-                directions=[StudyDirection[direction.upper()] for _, direction in space.objective.directions],
-            )
+        study._begin_in_storage()
+        study.share()
         study.save()  # last: a folder with study.json is a whole study
         return study
+
+    def _begin_in_storage(self) -> None:
+        directions = [StudyDirection[name.upper()] for _, name in self.space.objective.directions]
+        for phase in Phase:
+            try:
+                optuna.create_study(
+                    study_name=self.name_of(phase), storage=self.storage, directions=directions
+                )
+            except DuplicatedStudyError:
+                raise StudyError(
+                    f"study {self.id} exists already in the database; continue it with `aiq resume "
+                    f"{self.id}`, or choose another id."
+                ) from None
+
+    @classmethod
+    def fetch(cls, home: Path, study_id: str, url: str) -> Study:
+        """Take a study over from another machine: its folder is made anew from its database.
+
+        Args:
+            home: AIQ_HOME.
+            study_id: Its id.
+            url: The database.
+
+        Raises:
+            StudyError: The database does not have it, or cannot be reached.
+        """
+        storage = open_storage(url)
+        try:
+            number = storage.get_study_id_from_name(check_study_id(study_id))
+            document = storage.get_study_user_attrs(number)[_DOCUMENT]
+        except KeyError:
+            raise StudyError(
+                f"no study {study_id!r} in {home.absolute()}, nor in the database of --study-storage; a study "
+                "is taken over by its id."
+            ) from None
+        study = cls(home / "studies" / study_id, {**document, "storage": url})
+        study.directory.mkdir(parents=True, exist_ok=True)
+        study.save()
+        return study
+
+    def share(self) -> None:
+        """Keep study.json in the study's database, too, where it has one, for ``fetch``.
+
+        Not the database's address: it may hold a password.
+        """
+        if self.document.get("storage"):
+            document = {name: value for name, value in self.document.items() if name != "storage"}
+            self.storage.set_study_user_attr(self._number(Phase.EXPLORE), _DOCUMENT, document)
 
     @classmethod
     def open(cls, home: Path, study_id: str) -> Study:

@@ -1,0 +1,187 @@
+"""Studies as jobs of a cluster: from this machine, with nothing but Ray's Jobs API and MLflow."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiq_search.app.home import aiq_home
+from aiq_search.app.provenance import versions
+from aiq_search.app.remote import AnyStudy, find_any
+from aiq_search.cluster.jobs import Job, JobsClient
+from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
+from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
+from aiq_search.search import Study
+from aiq_search.search.study import check_study_id, new_study_id
+from aiq_search.space import SearchSpace
+from aiq_search.user_code import is_reference
+
+__all__ = [
+    "DRAIN_SECONDS",
+    "describe_job",
+    "failure_of_job",
+    "is_submitted",
+    "job_status",
+    "resubmit_study",
+    "submit_study",
+]
+
+# A driver that is asked to stop needs about half a minute: epochs end, then MLflow is told.
+DRAIN_SECONDS = 120
+
+
+def submit_study(
+    source: Path,
+    client: JobsClient,
+    *,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    study_id: str | None = None,
+    data_dir: Path | None = None,
+    warm_start: Sequence[str] = (),
+    drain_seconds: int = DRAIN_SECONDS,
+) -> str:
+    """Hand a search in and return its study's id.
+
+    Args:
+        source: A search-space file.
+        client: Of the cluster.
+        overrides: Edits of the form ``dotted.key=value``.
+        trials: Number of configurations, in place of the file's.
+        study_id: The study's id; by default ``<space>-<time>-<4 hex>``.
+        data_dir: Folder of the data files, on the cluster.
+        warm_start: Earlier studies, on the cluster, that the sampler learns from.
+        drain_seconds: How long the study may take to end when it is stopped.
+
+    Raises:
+        InputError: The file is wrong, what it needs is too large, or the id is taken.
+        AiqError: The cluster does not answer.
+    """
+    from aiq_search.app.search import prepare_space
+
+    edits = list(overrides) if trials is None else [*overrides, f"search.trials={trials}"]
+    space = prepare_space(source, edits)
+    study = check_study_id(study_id) if study_id is not None else new_study_id(space)
+    arguments = [part for edit in edits for part in ("--set", edit)]
+    arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
+    arguments += [part for name in warm_start for part in ("--warm-start", name)]
+    document = {"study": study, "search": arguments, "resume": [], "versions": versions()}
+    _hand_in(client, study, space, document, {SPACE_FILE: source}, drain_seconds)
+    return study
+
+
+def resubmit_study(
+    study: AnyStudy, client: JobsClient, *, trials: int | None = None, data_dir: Path | None = None
+) -> None:
+    """Hand a study in again, whose job or whose cluster has ended, to go on where it stands.
+
+    Args:
+        study: The study.
+        client: Of the cluster that has its folder.
+        trials: A new number of configurations in all.
+        data_dir: Folder of the data files, on the cluster.
+
+    Raises:
+        InputError: It is still running.
+        AiqError: The cluster does not answer.
+    """
+    job = client.known(study.id)
+    if job is not None:
+        if not job.over:
+            raise InputError(f"study {study.id} is {job.status} already; follow it: aiq logs -f {study.id}")
+        client.forget(study.id)
+    arguments = [] if trials is None else ["--trials", str(trials)]
+    arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
+    document = {"study": study.id, "search": None, "resume": arguments, "versions": versions()}
+    _hand_in(client, study.id, study.space, document, {}, DRAIN_SECONDS)
+
+
+def is_submitted(name: str, home: Path | None = None) -> AnyStudy | None:
+    """The study, if it is a cluster's to go on with; None if it is this machine's.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    if os.environ.get("AIQ_JOB"):
+        return None  # this is the cluster
+    try:
+        study: AnyStudy = Study.find(home or aiq_home(), name)
+    except StudyError:
+        if not os.environ.get("RAY_API_SERVER_ADDRESS"):
+            raise
+        study = find_any(name, home=home)
+    return study if study.document.get("job") else None
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """A job as a row."""
+    return {
+        "study": job.study,
+        "space": job.space,
+        "status": job.status,
+        "submitted": job.submitted,
+        "ended": job.ended,
+        "exit_code": job.exit_code,
+        "message": job.message,
+    }
+
+
+def job_status(client: JobsClient, name: str) -> dict[str, Any]:
+    """A job's row, with the counts of its study's trials once MLflow has them.
+
+    Raises:
+        InputError: There is no such job.
+    """
+    from aiq_search.app.look import describe_study
+
+    job = client.find(name)
+    row = describe_job(job)
+    try:
+        known = describe_study(find_any(job.study))
+    except StudyError:
+        return row  # it has only just begun
+    return {**known, **row}
+
+
+def failure_of_job(job: Job) -> AiqError | None:
+    """The error that an ended job amounts to, if it does: of the same exit code as its driver's."""
+    if job.status != "failed":
+        return None
+    kinds: Mapping[int, type[AiqError]] = {2: InputError, 3: NothingFeasibleError}
+    kind = kinds.get(job.exit_code or 1, AiqError)
+    return kind(f"study {job.study} failed on the cluster ({job.message}); aiq logs {job.study}")
+
+
+def _hand_in(
+    client: JobsClient,
+    study: str,
+    space: SearchSpace,
+    document: Mapping[str, Any],
+    files: Mapping[str, Path],
+    drain_seconds: int,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
+        write_package(Path(folder), document, {**files, **_own_files(space, Path.cwd())})
+        client.submit(study, space.name, Path(folder), drain_seconds)
+
+
+def _own_files(space: SearchSpace, here: Path) -> dict[str, Path]:
+    """The user's modules and data that a space names, as far as they lie in the current folder.
+
+    Raises:
+        InputError: Data outside of it are named by a relative path, which means nothing on the cluster.
+    """
+    names = [space.model.name, space.dataset.name]
+    files = user_modules([name.partition(":")[0] for name in names if is_reference(name)], here)
+    data = Path(space.dataset.name)
+    if data.suffix == ".npz" and not data.is_absolute():
+        if ".." in data.parts or not (here / data).is_file():
+            raise InputError(
+                f"dataset.name: {data}: expected a file in this folder, to go with the job, or an absolute "
+                "path that the cluster's nodes have."
+            )
+        files[data.as_posix()] = here / data
+    return files
