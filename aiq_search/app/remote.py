@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from aiq_search.app.home import aiq_home
-from aiq_search.errors import InputError, StudyError
+from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.search import Study, list_studies
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri, redact
+from aiq_search.tracking.uri import is_server
 
 if TYPE_CHECKING:
     from aiq_search.export import Verification
@@ -33,7 +34,7 @@ def find_any(name: str, tracking_uri: str | None = None, home: Path | None = Non
         AiqError: MLflow does not answer.
     """
     try:
-        return Study.find(home or aiq_home(), name)
+        return _newest(Study.find(home or aiq_home(), name), name, tracking_uri)
     except StudyError as error:
         uri = _store(tracking_uri)
         if uri is None or ((home or aiq_home()) / "studies" / name).exists():
@@ -112,6 +113,24 @@ def export_remote(
         return copy_bundle(
             bundle, output, force=force, data_dir=data_dir, with_data=with_data, allow_code=allow_code
         )
+
+
+def _newest(here: Study, name: str, tracking_uri: str | None) -> AnyStudy:
+    """The newer of a study that is here and what a server has by a space's name.
+
+    A search that was submitted to a cluster, and one that was run here, may be of the same space.
+    """
+    uri = tracking_uri or default_tracking_uri()
+    if here.id == name or not is_server(uri):
+        return here
+    from aiq_search.tracking.reading import find_study
+
+    try:
+        found = find_study(name, uri)
+        newer = found is not None and found.document["created"] > here.document["created"]
+    except AiqError:
+        return here  # what is here can be looked at without the server
+    return found if newer and found is not None and found.id != here.id else here
 
 
 def _store(tracking_uri: str | None) -> str | None:
