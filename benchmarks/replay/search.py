@@ -20,7 +20,7 @@ __all__ = ["SPACE", "Outcome", "outcome_of", "replay", "run_driver"]
 SPACE = Path(__file__).parent / "lenet_5_search.yaml"
 
 # As on the two-core machine for which it is asked how good a search is.
-CONCURRENCY = 2
+_CONCURRENCY = 2
 
 _DATASET = {
     "name": "mnist",
@@ -84,19 +84,20 @@ class Outcome:
         return self.exploring + self.confirming
 
 
-def replay(table: Table, seed: int, edits: Sequence[str] = ()) -> Outcome:
+def replay(table: Table, seed: int, edits: Sequence[str] = (), *, concurrency: int = _CONCURRENCY) -> Outcome:
     """Replay the search with a seed.
 
     Args:
         table: What answers.
         seed: ``search.seed``.
         edits: Further edits of the search's file; ``search.max_hours`` counts network-epochs.
+        concurrency: Trials at once.
     """
     space = load_space(SPACE, [*edits, f"search.seed={seed}"])
     with tempfile.TemporaryDirectory(prefix="aiq-replay-", dir=_fast_folder()) as home:
         study = Study.create(Path(home), space, {"dataset": _DATASET}, "replay")
         with study.held():
-            champion = run_driver(study, table, CONCURRENCY)
+            champion = run_driver(study, table, concurrency)
             return outcome_of(study, table, champion)
 
 

@@ -38,6 +38,11 @@ def made_up(noise=0.02, runs=3):
     return pd.DataFrame(rows)
 
 
+def of_best(rows):
+    """Which rows are the best cell's."""
+    return (rows[list(WIDTHS)] == list(BEST)).all(axis=1)
+
+
 @pytest.fixture(scope="module")
 def table():
     return Table(made_up())
@@ -52,7 +57,7 @@ def test_a_training_is_answered_by_the_run_that_its_seed_draws():
     rows = made_up()
     table = Table(rows)
     for seed in (4, 3002):
-        run = rows[(rows[list(WIDTHS)] == BEST).all(axis=1) & (rows.seed == seed % 3)]
+        run = rows[of_best(rows) & (rows.seed == seed % 3)]
         told = [table.report(assignment(BEST, seed), epoch) for epoch in range(1, EPOCHS + 1)]
         assert [metrics["aiq"] for report in told for _, metrics in report.epochs] == list(run.aiq)
         assert [report.done for report in told] == [False] * (EPOCHS - 1) + [True]
@@ -62,14 +67,14 @@ def test_a_test_is_answered_by_the_validation_numbers_of_the_chosen_epoch():
     rows = made_up()
     rows.loc[rows.epoch == 3, "loss"] = 0.0
     report = Table(rows).report(assignment(BEST, 0, test=True), EPOCHS)
-    third = rows[(rows[list(WIDTHS)] == BEST).all(axis=1) & (rows.seed == 0) & (rows.epoch == 3)]
+    third = rows[of_best(rows) & (rows.seed == 0) & (rows.epoch == 3)]
     assert report.chosen == 3
     assert report.test["test/aiq"] == third.aiq.item()
 
 
 def test_the_true_value_is_the_mean_at_the_chosen_epochs_and_the_best_has_no_regret():
     rows = made_up(noise=0)
-    rows.loc[(rows[list(WIDTHS)] == BEST).all(axis=1) & (rows.seed == 0), ["aiq", "efficiency"]] = 0.0
+    rows.loc[of_best(rows) & (rows.seed == 0), ["aiq", "efficiency"]] = 0.0
     table = Table(rows)
     whole = 0.9 * (1 - 0.5**EPOCHS)
     assert table.means[BEST] == pytest.approx(whole * 2 / 3)  # one of its runs collapsed
@@ -114,7 +119,7 @@ def test_a_peer_explores_for_as_many_network_epochs_and_hardly_more(table):
 
 def test_answers_that_were_known_cost_nothing(table):
     edits = ["search.trials=100", "search.sampler=random", "search.pruner=none", *SHORT[1:]]
-    outcome = replay(table, 1, edits)
+    outcome = replay(table, 1, edits, concurrency=1)
     assert outcome.exploring == outcome.cells * EPOCHS < 100 * EPOCHS
 
 
