@@ -13,6 +13,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ __all__ = [
     "Place",
     "StorageError",
     "StoredPath",
+    "discard",
     "patiently",
     "place_of",
     "remove_tree",
@@ -47,7 +50,7 @@ class StorageError(OSError):
 @cache
 def _filesystem(bucket: str, query: str) -> Any:  # noqa: ANN401 - pyarrow has no types
     """The store's client: one a process, for it keeps its connections."""
-    from pyarrow.fs import FileSystem  # only where there is a store: it takes half a second
+    from pyarrow.fs import FileSystem  # type: ignore[import-untyped]  # only where there is a store: it takes half a second
 
     # Delayed opening makes writing one request, not three.
     return FileSystem.from_uri(f"s3://{bucket}?allow_delayed_open=true&{query}".rstrip("&"))[0]
@@ -217,6 +220,24 @@ def patiently(use: Callable[[], _Result]) -> _Result:
                 raise StorageError(error.errno, str(error)) from error
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
+
+
+@cache
+def _deleters() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(4, "delete")
+
+
+def discard(place: Place) -> None:
+    """Delete a file that nobody needs, if it is there and can be deleted; in a store, before long."""
+    if isinstance(place, StoredPath):
+        _deleters().submit(_discard, place)  # a request takes as long as many a step of the driver
+    else:
+        _discard(place)
+
+
+def _discard(place: Place) -> None:
+    with suppress(OSError):
+        place.unlink(missing_ok=True)
 
 
 def size_of(place: Place) -> int:

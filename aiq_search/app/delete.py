@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiq_search.app.home import aiq_home
 from aiq_search.errors import AiqError
+from aiq_search.files import Place, remove_tree, size_of
 from aiq_search.search import Phase, Study
 from aiq_search.tracking import default_tracking_uri
 
@@ -22,7 +22,7 @@ class Removal:
         study: Its id.
         folder: Its folder.
         trials: How many it has.
-        bytes: Size of the folder.
+        bytes: Size of the folder, and of its files in the storage that nodes share.
         tracking_uri: Where its runs are; None where they are kept.
         runs: How many were removed.
     """
@@ -42,9 +42,11 @@ def what_goes(name: str, *, tracking_uri: str | None = None, home: Path | None =
         StudyError: There is no such study.
     """
     study = Study.find(home or aiq_home(), name)
-    files = [path.stat().st_size for path in study.directory.rglob("*") if path.is_file()]
+    places: list[Place] = [study.directory]
+    if study.document.get("files"):
+        places.append(study.files)
     uri = tracking_uri or tracking_uri_of(study)
-    return Removal(study.id, study.directory, len(study.records()), sum(files), uri)
+    return Removal(study.id, study.directory, len(study.records()), sum(map(size_of, places)), uri)
 
 
 def delete_study(
@@ -72,7 +74,9 @@ def delete_study(
         if study.document.get("storage"):
             for phase in Phase:
                 study.storage.delete_study(study.storage.get_study_id_from_name(study.name_of(phase)))
-        shutil.rmtree(study.directory)
+        remove_tree(study.files)
+        if study.directory.exists():
+            remove_tree(study.directory)
     uri = None if keep_runs else plan.tracking_uri
     return Removal(plan.study, plan.folder, plan.trials, plan.bytes, uri, removed)
 

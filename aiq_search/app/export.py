@@ -14,6 +14,7 @@ from aiq_search.export import FORMATS, BundleContents, SeedMetrics, SpreadDocume
 from aiq_search.export.files import check_output
 from aiq_search.export.onnx_file import onnx_available
 from aiq_search.export.writing import check_formats
+from aiq_search.files import Place
 from aiq_search.search import Champion, Phase, Spread, Study, TrialRecord, TrialState
 from aiq_search.training import load_weights
 
@@ -93,7 +94,7 @@ def export_study(
     return ExportResult(study.id, record, output, verification)
 
 
-def _weights_path(study: Study, record: TrialRecord) -> Path:
+def _weights_path(study: Study, record: TrialRecord) -> Place:
     if record.state is not TrialState.COMPLETE:
         raise StudyError(
             f"{record.name} of study {study.id} is {record.state}: only a complete trial can be exported; "
@@ -122,7 +123,7 @@ def _load_dataset(study: Study, data_dir: Path | None) -> Dataset:
     return dataset
 
 
-def _contents(study: Study, record: TrialRecord, weights: Path, dataset: Dataset) -> BundleContents:
+def _contents(study: Study, record: TrialRecord, weights: Place, dataset: Dataset) -> BundleContents:
     on_gpu = study.space.resources.gpu > 0
     return BundleContents(
         architecture=study.architecture(record.params),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -15,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.errors import AiqError
+from aiq_search.app.shared_storage import StorageProbe, answer_probe, free_space, remedy
+from aiq_search.errors import AiqError, InputError
+from aiq_search.files import Place, place_of
 
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
@@ -86,40 +86,48 @@ class NodeFacts:
     Attributes:
         name: Its host name.
         memory: Bytes available.
-        disk: Bytes free where the study is.
-        trouble: Why the study's folder cannot be used there.
+        disk: Bytes free where checkpoints go; None where that is a store without a limit.
+        trouble: Why checkpoints cannot be kept from there.
         versions: Of Python and of the packages that a trial needs.
+        digest: Of the data set as the node holds it; None where the driver's own copy is used.
     """
 
     name: str
     memory: int
-    disk: int
+    disk: int | None
     trouble: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    digest: str | None = None
 
 
-def look_at_node(directory: str, study: str) -> dict[str, Any]:
-    """Try the study's folder, and measure; runs on each node. The fields of ``NodeFacts``."""
-    folder = Path(directory)
-    trouble = None
-    probe = folder / "checkpoints" / f".probe-{platform.node()}-{os.getpid()}"
-    try:
-        if json.loads((folder / "study.json").read_text(encoding="utf-8"))["study"] != study:
-            trouble = "another study lies there"
-        probe.write_bytes(b"aiq")
-    except (OSError, ValueError, KeyError) as error:
-        trouble = str(error)
-    finally:
-        if probe.exists():
-            probe.unlink()
+def look_at_node(place: str, probe: str, node: str, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Try the storage, and measure; runs on each node.
+
+    Args:
+        place: Where checkpoints go.
+        probe: Name of the driver's ``StorageProbe`` there.
+        node: The node's id.
+        dataset: The data as trials on this node will have them.
+
+    Returns:
+        The fields of ``NodeFacts``.
+    """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    disk = shutil.disk_usage(folder).free if folder.is_dir() else 0
-    return asdict(NodeFacts(platform.node(), available_memory(), disk, trouble, versions))
+    return asdict(
+        NodeFacts(
+            platform.node(),
+            available_memory(),
+            free_space(place_of(place)),
+            answer_probe(place, probe, node),
+            versions,
+            None if dataset is None else dataset.digest_now(),
+        )
+    )
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
@@ -131,25 +139,30 @@ def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
     return 0
 
 
-def check_node(facts: NodeFacts, needs: TrialNeeds, here: Mapping[str, str], directory: Path) -> list[str]:
+def check_node(
+    facts: NodeFacts, needs: TrialNeeds, here: Mapping[str, str], place: Place, digest: str | None = None
+) -> list[str]:
     """What keeps a node from running a trial; empty if nothing does.
 
     Args:
         facts: What it says of itself.
         needs: What a trial takes.
         here: The driver's versions.
-        directory: The study's folder.
+        place: Where checkpoints go.
+        digest: The data set's.
     """
     found = []
     if facts.trouble is not None:
+        found.append(f"node {facts.name} cannot use {place} ({facts.trouble}): {remedy(place)}.")
+    elif facts.disk is not None and facts.disk < needs.disk:
         found.append(
-            f"node {facts.name} cannot write to {directory} ({facts.trouble}): set AIQ_HOME to a folder that "
-            "every node reaches under this path."
-        )
-    elif facts.disk < needs.disk:
-        found.append(
-            f"node {facts.name} has {_size(facts.disk)} of disk left in {directory}, and a trial takes up to "
+            f"node {facts.name} has {_size(facts.disk)} of disk left in {place}, and a trial takes up to "
             f"{_size(needs.disk)}: free some, or set AIQ_HOME to a larger disk."
+        )
+    if facts.digest not in (None, digest):
+        found.append(
+            f"node {facts.name} holds other data (digest {str(facts.digest)[:12]}…, the driver's is "
+            f"{str(digest)[:12]}…): its memory or its numpy is at fault; take it out of the cluster."
         )
     if 0 < facts.memory < needs.memory:
         found.append(
@@ -165,28 +178,57 @@ def check_node(facts: NodeFacts, needs: TrialNeeds, here: Mapping[str, str], dir
     return found
 
 
-def check_cluster(study: Study, dataset: Dataset) -> None:
+def check_cluster(study: Study, dataset: Dataset, data: Any = None) -> None:  # noqa: ANN401
     """Check every node of the cluster that is connected.
 
+    Args:
+        study: The study.
+        dataset: Its data.
+        data: Reference to them in Ray's object store; each node of several fetches and checks its copy.
+
     Raises:
+        InputError: There are several nodes, and no storage that they share was named.
         PreflightError: A trial could not be run.
     """
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    directory = study.directory.resolve()
+    if len(nodes) > 1 and not study.document.get("files"):
+        raise InputError(
+            f"the cluster has {len(nodes)} nodes, and checkpoints would lie on the driver's alone: give "
+            "--storage (or AIQ_STORAGE) a path that every node reaches, or s3://bucket/prefix."
+        )
+    place = study.checkpoints
     found = _too_small(study.space.resources, [node["Resources"] for node in nodes])
-    here = look_at_node(str(directory), study.id)
-    facts = [here] if len(nodes) == 1 else _ask_nodes(nodes, str(directory), study.id)
+    try:
+        with StorageProbe(place) as probe:
+            here = look_at_node(str(place), probe.name, "driver")
+            facts = {"driver": here}
+            if len(nodes) > 1:
+                facts |= _ask_nodes(nodes, (str(place), probe.name), data)
+            unseen = [
+                each["name"] for node, each in facts.items() if not (each["trouble"] or probe.sees(node))
+            ]
+    except OSError as error:
+        raise PreflightError(
+            f"checkpoints cannot be kept in {place} ({error.strerror or error}): {remedy(place)}."
+        ) from None
     needs = TrialNeeds.of(study, dataset)
-    for each in facts:
-        found += check_node(NodeFacts(**each), needs, here["versions"], directory)
+    for each in facts.values():
+        found += check_node(NodeFacts(**each), needs, here["versions"], place, dataset.digest)
+    found += [
+        f"the driver does not see what node {name} writes to {place}: {remedy(place)}." for name in unseen
+    ]
     if found:
-        raise PreflightError("\n".join(found))
+        raise PreflightError("\n".join(dict.fromkeys(found)))
 
 
-def _ask_nodes(nodes: list[dict[str, Any]], directory: str, study: str) -> list[dict[str, Any]]:
-    """Every node that trials may run on looks at itself."""
+def _ask_nodes(
+    nodes: list[dict[str, Any]],
+    probe: tuple[str, str],
+    data: Any,  # noqa: ANN401
+) -> dict[str, dict[str, Any]]:
+    """Every node that trials may run on looks at itself: its facts by its id."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -194,14 +236,14 @@ def _ask_nodes(nodes: list[dict[str, Any]], directory: str, study: str) -> list[
     asked = {
         node["NodeID"]: look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(directory, study)
+        ).remote(*probe, node["NodeID"], data)
         for node in nodes
         if node["Resources"].get("CPU", 0) > 0
     }
-    facts, deadline = [], time.monotonic() + _NODE_SECONDS
+    facts, deadline = {}, time.monotonic() + _NODE_SECONDS
     for node_id, answer in asked.items():
         try:
-            facts.append(ray.get(answer, timeout=max(1.0, deadline - time.monotonic())))
+            facts[node_id] = ray.get(answer, timeout=max(1.0, deadline - time.monotonic()))
         except ray.exceptions.RayError as error:
             if not any(node["Alive"] and node["NodeID"] == node_id for node in ray.nodes()):
                 continue  # it has left meanwhile: trials go elsewhere

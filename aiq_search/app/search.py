@@ -13,14 +13,16 @@ from aiq_search.app.home import aiq_home
 from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
 from aiq_search.app.registry import publish_end, registered
+from aiq_search.app.shared_storage import chosen_storage, move_files
 from aiq_search.cluster import check_address, connected
-from aiq_search.errors import AiqError, StudyError
+from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.search import Champion, ParetoFront, Study, StudyListener, TrialRecord
 from aiq_search.search.warm_start import check_same_question, learn_from
 from aiq_search.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
     import pandas as pd
+    import ray
     from ray import tune
 
     from aiq_search.datasets import Dataset
@@ -87,7 +89,8 @@ class _Run:
     listeners: Sequence[StudyListener]
     notes: list[str] = field(default_factory=list)
     data_dir: Path | None = None
-    trainable: Callable[[Dataset, int], type[tune.Trainable]] | None = None
+    trainable: Callable[[ray.ObjectRef[Dataset], int], type[tune.Trainable]] | None = None
+    storage: str | None = None  # where checkpoints are to lie from now on
     more: bool = False  # the budget was raised: there will be more trials to choose finalists from
 
 
@@ -127,13 +130,14 @@ def run_search(
     trials: int | None = None,
     study_id: str | None = None,
     study_storage: str | None = None,
+    storage: str | None = None,
     tracking_uri: str | None = None,
     data_dir: Path | None = None,
     address: str | None = None,
     home: Path | None = None,
     warm_start: Sequence[str] = (),
     listeners: Iterable[StudyListener] = (),
-    trainable: Callable[[Dataset, int], type[tune.Trainable]] | None = None,
+    trainable: Callable[[ray.ObjectRef[Dataset], int], type[tune.Trainable]] | None = None,
 ) -> SearchResult:
     """Run a new study to its end.
 
@@ -143,6 +147,8 @@ def run_search(
         trials: Number of configurations, in place of the file's.
         study_id: The study's id; by default ``<space>-<time>-<4 hex>``.
         study_storage: URL of a database for the trials; by default a journal in the study's folder.
+        storage: Where checkpoints and weights lie: a path that every node reaches, or
+            ``s3://bucket/prefix``; by default the study's folder, for a cluster of one node.
         tracking_uri: MLflow's store; by default ``MLFLOW_TRACKING_URI``, or ``./mlflow.db``.
         data_dir: Folder of the data files.
         address: A Ray cluster that this machine is a node of; by default one is started here.
@@ -176,6 +182,7 @@ def run_search(
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
         "tracking_uri": None if tracking_uri is None else redact(tracking_uri),
         "storage": study_storage,
+        "files": chosen_storage(storage),
     }
     home = home or aiq_home()
     earlier = [Study.find(home, name) for name in warm_start]
@@ -195,6 +202,8 @@ def resume_search(
     *,
     source: Path | None = None,
     trials: int | None = None,
+    study_storage: str | None = None,
+    storage: str | None = None,
     tracking_uri: str | None = None,
     data_dir: Path | None = None,
     address: str | None = None,
@@ -207,6 +216,9 @@ def resume_search(
         name: Its id, or its space's name for the newest.
         source: The search-space file again; refused where it searches something else.
         trials: A new number of configurations in all.
+        study_storage: URL of the database of a study that was begun on another machine: its folder is
+            made anew here where it is missing.
+        storage: Another place for checkpoints and weights; what there is moves with the study.
         tracking_uri: MLflow's store; by default the study's.
         data_dir: Folder of the data files; by default the study's.
         address: A Ray cluster that this machine is a node of.
@@ -223,7 +235,8 @@ def resume_search(
     from aiq_search.datasets import load_dataset
 
     check_address(address)
-    study = Study.find(home or aiq_home(), name)
+    storage = chosen_storage(storage)
+    study = _find_or_fetch(home or aiq_home(), name, study_storage)
     if source is not None:
         _check_same_space(study, prepare_space(source))
     more = trials is not None and trials > study.space.search.trials
@@ -241,7 +254,19 @@ def resume_search(
         )
     known_uri = study.document.get("tracking_uri")
     uri = tracking_uri or (known_uri if known_uri and "***" not in known_uri else None)
-    return _run(_Run(study, dataset, uri, address, list(listeners), data_dir=data_dir, more=more))
+    return _run(
+        _Run(study, dataset, uri, address, list(listeners), data_dir=data_dir, storage=storage, more=more)
+    )
+
+
+def _find_or_fetch(home: Path, name: str, study_storage: str | None) -> Study:
+    """The study of this machine, or else of the database."""
+    try:
+        return Study.find(home, name)
+    except StudyError:
+        if study_storage is None or (home / "studies" / name / "study.json").exists():
+            raise
+    return Study.fetch(home, name, study_storage)
 
 
 def _check_same_space(study: Study, space: SearchSpace) -> None:
@@ -288,8 +313,11 @@ def _run(run: _Run) -> SearchResult:
         if run.more and study.finalists:
             study.choose_finalists_anew()
         study.document["ended"] = None
+        if run.storage is not None:
+            _move(study, run.storage)
         _save(study)
-        tracker = MlflowListener(study.directory, run.tracking_uri)
+        study.share()
+        tracker = MlflowListener(study.directory, run.tracking_uri, bundler="aiq_search.app.best_bundle")
         driver = StudyDriver(study, [*run.listeners, tracker])
         champion, reason, signals, patience = None, None, [], _DELIVERY_SECONDS
         try:
@@ -351,13 +379,16 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
     if trouble is not None:
         _log.warning(trouble)
     with connected(run.study.directory.parent.parent, run.address):
+        import ray
+
         from aiq_search.search.ray_tune import run_on_ray
         from aiq_search.search.trainable import training_trainable
 
-        check_cluster(run.study, run.dataset)
+        data = ray.put(run.dataset)
+        check_cluster(run.study, run.dataset, data)
         make = run.trainable or training_trainable
-        trainable = make(run.dataset, run.study.space.resources.cpu)
-        run_on_ray(driver, trainable, run.study.directory / "tune")
+        trainable = make(data, run.study.space.resources.cpu)
+        run_on_ray(driver, trainable, run.study.files / "tune")
 
 
 def repaired(study: Study) -> list[str]:
@@ -393,6 +424,16 @@ def storage_trouble(error: BaseException, study: str) -> AiqError | None:
             )
         step = step.__cause__ or step.__context__
     return None
+
+
+def _move(study: Study, storage: str) -> None:
+    try:
+        move_files(study, storage)
+    except OSError as error:
+        raise InputError(
+            f"--storage {storage}: the study's checkpoints cannot be moved there "
+            f"({error.strerror or error}); nothing was changed."
+        ) from None
 
 
 def _save(study: Study) -> None:

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Address", "DataDir", "Format", "FormatOption", "StudyArgument", "TrackingUri", "Trials"]
+__all__ = [
+    "Address",
+    "DataDir",
+    "Format",
+    "FormatOption",
+    "SharedStorage",
+    "StudyArgument",
+    "StudyStorage",
+    "TrackingUri",
+    "Trials",
+]
 
 
 class Format(StrEnum):
@@ -23,6 +33,22 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print it.
 StudyArgument = Annotated[str, typer.Argument(help="A study's id, or a space's name for its newest study.")]
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow's server or store; by default ./mlflow.db.", show_default=False)
+]
+SharedStorage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where checkpoints lie, if the cluster has several nodes: a path that each reaches, or s3://….",
+        envvar="AIQ_STORAGE",
+        show_default=False,
+    ),
+]
+StudyStorage = Annotated[
+    str | None,
+    typer.Option(
+        help="URL of a database for the trials; by default a journal in AIQ_HOME.",
+        envvar="AIQ_STUDY_STORAGE",
+        show_default=False,
+    ),
 ]
 DataDir = Annotated[
     Path | None,

@@ -93,6 +93,10 @@ class Dataset:
         """The split called train, validation or test."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
+    def digest_now(self) -> str:
+        """``digest``, computed again from the arrays as they are here."""
+        return digest_of({"train": self.train, "validation": self.validation, "test": self.test})
+
     def description(self) -> dict[str, Any]:
         """Name, digest, sizes and classes as a JSON document."""
         return {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from aiq_search.files import Place
 from aiq_search.search.study import Study
 
 __all__ = ["half_written"]
 
 
-def half_written(study: Study) -> list[Path]:
+def half_written(study: Study) -> list[Place]:
     """Files that nobody will finish writing. Hold the study: else their writer may be alive."""
-    places = [study.directory.glob("*.part")]
-    places += [study.checkpoints.glob(pattern) for pattern in ("*.part", ".probe-*")]
-    return [path for place in places for path in place]
+    places: list[Place] = list(study.directory.glob("*.part"))
+    for pattern in ("*.part", ".probe-*"):
+        places += study.checkpoints.glob(pattern)
+    return places

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -18,7 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from aiq_search.files import StorageError
+from aiq_search.files import Place, StorageError, StoredPath, remove_tree
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.report import Assignment, Report
@@ -120,7 +119,7 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
             )
             return
         error = str(trial.get_error() or "")
-        if os.strerror(errno.ENOSPC) in error:
+        if _says_full(error):
             self._driver.halt(key, "the disk is full where the study is: free some space")
         elif StorageError.__name__ in error:
             self._driver.halt(key, f"the storage cannot be used ({_last_line(error)}): bring it back")
@@ -151,6 +150,15 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
         """Whether no trial trains or is being put aside."""
         trials = () if self._controller is None else self._controller.get_live_trials()
         return all(t.status != Trial.RUNNING and not t.is_saving for t in trials)
+
+
+def _says_full(error: str) -> bool:
+    """Whether Ray's page about an error says that the disk or a quota is used up.
+
+    >>> _says_full("OSError: [Errno 28] No space left on device"), _says_full("[Errno 2] No such file")
+    (True, False)
+    """
+    return any(os.strerror(number) in error for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def reason_of(error: str) -> str:
@@ -212,7 +220,7 @@ def concurrency_of(driver: StudyDriver) -> int:
     return max(1, slots if limit is None else min(limit, slots))
 
 
-def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Path) -> None:
+def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Place) -> None:
     """Run a study to its end, or until it is drained, on the Ray cluster that is connected.
 
     Args:
@@ -240,11 +248,13 @@ def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Pa
             ),
             run_config=tune.RunConfig(
                 name=f"part-{part}",
-                storage_path=str(scratch.resolve()),
+                storage_path=scratch.path if isinstance(scratch, StoredPath) else str(scratch),
+                storage_filesystem=scratch.filesystem if isinstance(scratch, StoredPath) else None,
                 stop=_DrainStopper(driver, scheduler),
                 failure_config=tune.FailureConfig(max_failures=0),
                 verbose=0,
             ),
         ).fit()
         part += 1
-    shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):
+        remove_tree(scratch)

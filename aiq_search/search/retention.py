@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
+from contextlib import suppress
 
+from aiq_search.files import discard
 from aiq_search.search.champion import rank_key
 from aiq_search.search.events import Phase, TrialKey, TrialState
 from aiq_search.search.record import TrialRecord
@@ -49,10 +51,10 @@ class Retention:
 
     def tidy(self, ended: TrialRecord) -> None:
         """Take note of a trial that has just ended, and delete the files that it makes superfluous."""
-        self._study.checkpoint_path(ended.key).unlink(missing_ok=True)
+        discard(self._study.checkpoint_path(ended.key))
         superfluous = self.add(ended)
         if superfluous is not None:
-            self._study.weights_path(superfluous.key).unlink(missing_ok=True)
+            discard(self._study.weights_path(superfluous.key))
 
     def sweep(self, unfinished: Iterable[TrialKey]) -> None:
         """Delete every file of weights but those that are kept and those of unfinished trials."""
@@ -60,6 +62,7 @@ class Retention:
         names = {self._study.weights_path(record.key) for record in kept}
         for key in unfinished:
             names |= {self._study.weights_path(key), self._study.checkpoint_path(key)}
-        for path in self._study.checkpoints.glob("*.safetensors"):
-            if path not in names:
-                path.unlink(missing_ok=True)
+        with suppress(OSError):  # a store that is away is swept another time
+            for path in self._study.checkpoints.glob("*.safetensors"):
+                if path not in names:
+                    discard(path)

@@ -138,8 +138,8 @@ class Study:
             document = storage.get_study_user_attrs(number)[_DOCUMENT]
         except KeyError:
             raise StudyError(
-                f"no study {study_id!r} in {home.absolute()}, nor in the database of --study-storage; a study "
-                "is taken over by its id."
+                f"no study {study_id!r} in {home.absolute()}, nor in the database of --study-storage; a "
+                "study is taken over by its id."
             ) from None
         study = cls(home / "studies" / study_id, {**document, "storage": url})
         study.directory.mkdir(parents=True, exist_ok=True)

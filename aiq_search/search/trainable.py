@@ -8,6 +8,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+import ray
 from ray import tune
 
 from aiq_search.datasets import Dataset
@@ -176,11 +177,11 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
         return Report(epochs=told, size=self._size, done=True, reason=reason, traceback=trace)
 
 
-def training_trainable(dataset: Dataset, threads: int) -> type[tune.Trainable]:
+def training_trainable(dataset: ray.ObjectRef[Dataset], threads: int) -> type[tune.Trainable]:
     """What trains; Ray must be connected.
 
     Args:
-        dataset: Put once into Ray's object store, which the trials of a node share.
+        dataset: Reference to the ``Dataset`` in Ray's object store, which the trials of a node share.
         threads: torch threads of a trial.
     """
     trainable: type[tune.Trainable] = tune.with_parameters(

@@ -21,6 +21,8 @@ from aiq_search.app.preflight import (
     look_at_node,
     mlflow_trouble,
 )
+from aiq_search.app.shared_storage import StorageProbe, answer_probe
+from aiq_search.errors import InputError
 from aiq_search.search.watch import why_pending
 from aiq_search.space.schema import ResourceOptions
 from tests.search.simulation import new_study
@@ -45,14 +47,18 @@ def test_a_node_that_has_everything_passes():
         ),
         (
             {"trouble": "Permission denied"},
-            "node ada cannot write to studies/a (Permission denied): set AIQ_HOME",
+            "node ada cannot use studies/a (Permission denied): mount the file system",
+        ),
+        (
+            {"digest": "b" * 64},
+            "node ada holds other data (digest bbbbbbbbbbbb…, the driver's is aaaaaaaaaaaa…",
         ),
         ({"versions": {**HERE, "torch": "2.14.0"}}, "node ada has torch 2.14.0, the driver has 2.15.0"),
         ({"versions": {"python": "3.11.7"}}, "node ada has torch none"),
     ],
 )
 def test_each_failure_is_one_sentence_with_what_to_do(wrong, expected):
-    [found] = check_node(dataclasses.replace(GOOD, **wrong), NEEDS, HERE, FOLDER)
+    [found] = check_node(dataclasses.replace(GOOD, **wrong), NEEDS, HERE, FOLDER, "a" * 64)
     assert found.startswith(expected)
     assert ": " in found
     assert found.endswith(".")
@@ -61,7 +67,10 @@ def test_each_failure_is_one_sentence_with_what_to_do(wrong, expected):
 
 def test_a_node_tries_the_studys_folder_and_leaves_nothing_there(tmp_path):
     study = new_study(tmp_path)
-    facts = NodeFacts(**look_at_node(str(study.directory), study.id))
+    with StorageProbe(study.checkpoints) as probe:
+        facts = NodeFacts(**look_at_node(str(study.checkpoints), probe.name, "ada"))
+        assert probe.sees("ada")
+        assert not probe.sees("grace")
     assert facts.trouble is None
     assert facts.disk > 0
     assert facts.memory > 0
@@ -71,8 +80,23 @@ def test_a_node_tries_the_studys_folder_and_leaves_nothing_there(tmp_path):
 
 def test_a_node_that_sees_another_folder_says_so(tmp_path):
     study = new_study(tmp_path)
-    assert look_at_node(str(study.directory), "another")["trouble"] == "another study lies there"
-    assert "No such file" in look_at_node(str(tmp_path / "nowhere"), study.id)["trouble"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with StorageProbe(study.checkpoints) as probe:
+        assert "the driver's file is not there" in answer_probe(str(elsewhere), probe.name, "ada")
+        assert "the driver's file is not there" in answer_probe(str(tmp_path / "no"), probe.name, "ada")
+        assert not probe.sees("ada")
+
+
+def test_several_nodes_need_storage_that_they_share(tmp_path, monkeypatch):
+    import ray
+
+    nodes = [{"Alive": True, "Resources": {"CPU": 2}, "NodeID": name} for name in "ab"]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with pytest.raises(InputError) as refused:
+        check_cluster(new_study(tmp_path), dataset())
+    assert str(refused.value).startswith("the cluster has 2 nodes, and checkpoints would lie on the driver's")
+    assert "\n" not in str(refused.value)
 
 
 def cluster(monkeypatch, **resources):
@@ -87,7 +111,7 @@ def dataset():
     from aiq_search.datasets.dataset import Split
 
     split = Split(np.zeros((4, 1, 8, 8), np.uint8), np.zeros(4, np.int64))
-    return SimpleNamespace(train=split, validation=split, test=split)
+    return SimpleNamespace(train=split, validation=split, test=split, digest="a" * 64)
 
 
 def test_a_cluster_that_can_run_a_trial_passes(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from aiq_search.app.delete import tracking_uri_of
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.app.retry import failed_trials
 from aiq_search.errors import AiqError
+from aiq_search.files import Place, size_of
 from aiq_search.search import Study, TrialRecord, TrialState
 from aiq_search.search.leftovers import half_written
 from aiq_search.tracking.outbox import FILE as OUTBOX
@@ -61,7 +62,7 @@ def check_files(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
         )
     left = [] if study.is_running else leftovers(study, records)
     if left:
-        size = sum(path.stat().st_size for path in left)
+        size = sum(size_of(path) for path in left)
         yield _finding(
             Level.NOTE,
             f"{len(left)} files ({size / 1e6:.1f} MB) in {study.checkpoints} belong to no trial.",
@@ -70,11 +71,12 @@ def check_files(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
         )
 
 
-def leftovers(study: Study, records: list[TrialRecord]) -> list[Path]:
+def leftovers(study: Study, records: list[TrialRecord]) -> list[Place]:
     """Half-written files and checkpoints of trials that have ended."""
     running = {study.checkpoint_path(r.key) for r in records if r.state is TrialState.RUNNING}
-    unfinished = set(study.checkpoints.glob("*.unfinished.safetensors")) - running
-    return sorted({*unfinished, *half_written(study)})
+    left = set(half_written(study))
+    left.update(study.checkpoints.glob("*.unfinished.safetensors"))
+    return sorted(left - running, key=str)
 
 
 def check_runs(
