@@ -71,6 +71,8 @@ def command(document: dict[str, Any]) -> list[str]:
     aiq = [sys.executable, "-m", "aiq_search"]
     if (aiq_home() / "studies" / study / "study.json").is_file():
         return [*aiq, "resume", study, *document["resume"]]
+    if document["search"] is None and os.environ.get("AIQ_STUDY_STORAGE"):
+        return [*aiq, "resume", study, *document["resume"]]  # begun on another head
     if document["search"] is None:
         raise StudyError(
             f"study {study} cannot go on: it is not in {aiq_home()} of this cluster; submit its file anew."

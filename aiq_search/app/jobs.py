@@ -103,7 +103,7 @@ def is_submitted(name: str, home: Path | None = None) -> AnyStudy | None:
     """The study, if it is a cluster's to go on with; None if it is this machine's.
 
     Raises:
-        StudyError: There is no such study.
+        StudyError: The cluster has no such study.
     """
     if os.environ.get("AIQ_JOB"):
         return None  # this is the cluster
@@ -111,7 +111,7 @@ def is_submitted(name: str, home: Path | None = None) -> AnyStudy | None:
         study: AnyStudy = Study.find(home or aiq_home(), name)
     except StudyError:
         if not os.environ.get("RAY_API_SERVER_ADDRESS"):
-            raise
+            return None  # perhaps one to take over from the database of --study-storage
         study = find_any(name, home=home)
     return study if study.document.get("job") else None
 
