@@ -2,11 +2,11 @@
 
     python -m benchmarks.control_plane [--trials 1000] [--rounds 3] [--long 5000] [--tpe 100 1000 5000]
 
-Trials that do nothing but report once go through the whole product: run_search with the random sampler, real
-Ray on this machine, MLflow on SQLite; only the Trainable is replaced. The floor is bare Ray Tune with the same
-empty Trainable: reused actors, no loggers, no searcher but random numbers. Each measurement is a process of its
-own, the two in turn. The clock runs from the first trial's start to the last one's end. TPE's ask is timed with
-so many trials told, through our sampler and journal and through Optuna's own sampler in memory, in turn.
+Trials that do nothing but report once go through the whole product: ``run_search`` with the random sampler,
+real Ray on this machine, MLflow on SQLite; only the Trainable is replaced. The floor is bare Ray Tune with the
+same empty Trainable: reused actors, no loggers, no searcher but random numbers. Each measurement is a process
+of its own, the two in turn. The clock runs from the first trial's start to the last one's end. TPE's ask is
+timed with so many trials told, through our sampler and journal and through Optuna's own sampler in memory.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Ray reads these once, when it is imported.
+# Ray reads this once, when it is imported.
 os.environ["RAY_AUTH_MODE"] = "token"
 
-import optuna  # noqa: E402
-from ray import tune  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+import optuna
+from ray import tune
+from rich.console import Console
+from rich.table import Table
 
-from aiq_search import run_search  # noqa: E402
-from aiq_search.search import Phase, Study, TrialEnded, TrialStarted  # noqa: E402
-from aiq_search.search.record import BEGIN  # noqa: E402
-from aiq_search.search.report import Report  # noqa: E402
-from aiq_search.search.samplers import create_sampler  # noqa: E402
-from aiq_search.space import load_space  # noqa: E402
+from aiq_search import run_search
+from aiq_search.search import Phase, Study, TrialEnded, TrialStarted
+from aiq_search.search.record import BEGIN
+from aiq_search.search.report import Report
+from aiq_search.search.samplers import create_sampler
+from aiq_search.space import load_space
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MARK = 250  # trials between looks at clock and memory
@@ -72,7 +72,15 @@ class EmptyTrainable(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Report one epoch."""
         value = random.random()  # noqa: S311
-        names = ("aiq", "accuracy", "efficiency", "loss", "train_loss", "efficiency/hidden1", "efficiency/hidden2")
+        names = (
+            "aiq",
+            "accuracy",
+            "efficiency",
+            "loss",
+            "train_loss",
+            "efficiency/hidden1",
+            "efficiency/hidden2",
+        )
         size = {"parameters": 1, "parameters_weights": 1, "macs": 1}
         report = Report(epochs=((1, dict.fromkeys(names, value)),), chosen=1, size=size, done=True)
         return {"report": report.to_json(), "done": True}
@@ -163,7 +171,9 @@ def measured(what: str, trials: int) -> list[tuple[int, float, float]]:
     """The marks of a process of its own."""
     with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
         command = [sys.executable, "-m", "benchmarks.control_plane", "--only", what, "--trials", str(trials)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": folder})
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": folder}
+        )
     return [tuple(row) for row in json.loads(done.stdout.splitlines()[-1])]
 
 
@@ -248,7 +258,9 @@ def memory_table(ours: list[tuple[int, float, float]], floor: list[tuple[int, fl
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=1000, help=f"in a round; a multiple of {MARK}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--long", type=int, default=5000, help="trials for the memory; 0 leaves it out")
