@@ -434,6 +434,8 @@ class StudyDriver:
             self._phase = phase
             done = len(self._ledger.of(phase))
             total = total or (len(self._finalists) + 1) * self.space.confirm.seeds
+            trials = self._optuna[phase].get_trials(deepcopy=False)
+            total += sum("retry_of" in trial.user_attrs.get(BEGIN, {}) for trial in trials)
             self._emit(PhaseStarted(self.study.id, phase, total, done, self._clock()))
 
     def _emit(self, event: Event) -> None:

@@ -93,7 +93,8 @@ class TrialStarted:
     """A configuration is trained from now on (again, after an interruption, if ``resumed``).
 
     A confirmation names the exploring trial whose configuration it repeats (``origin``) and which of
-    the fresh seeds it is (``replicate``, from 0).
+    the fresh seeds it is (``replicate``, from 0). A trial that runs a failed one of its phase again names
+    that one (``retry_of``).
     """
 
     key: TrialKey
@@ -104,6 +105,7 @@ class TrialStarted:
     origin: int | None = None
     replicate: int | None = None
     resumed: bool = False
+    retry_of: int | None = None
 
     @property
     def name(self) -> str:

@@ -104,7 +104,15 @@ class TrialRecord:
     def begun(self, time: float, *, resumed: bool = False) -> TrialStarted:
         """The event of its beginning, or of its being taken up again."""
         return TrialStarted(
-            self.key, self.params, self.seed, self.config_hash, time, self.origin, self.replicate, resumed
+            self.key,
+            self.params,
+            self.seed,
+            self.config_hash,
+            time,
+            origin=self.origin,
+            replicate=self.replicate,
+            resumed=resumed,
+            retry_of=self.retry_of,
         )
 
     def told(self, time: float) -> TrialEnded:

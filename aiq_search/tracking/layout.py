@@ -160,6 +160,7 @@ def child_tags(document: Mapping[str, Any], started: TrialStarted, parent: str) 
         "aiq.state": str(TrialState.RUNNING),
         "aiq.seed": str(started.seed),
         "aiq.config_hash": started.config_hash,
+        **({} if started.retry_of is None else {"aiq.retry_of": str(started.retry_of)}),
     }
 
 

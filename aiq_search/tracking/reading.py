@@ -151,6 +151,7 @@ class RemoteStudy:
             config_hash=tags.get("aiq.config_hash", ""),
             origin=int(tags["aiq.trial"]) if phase is Phase.CONFIRM else None,
             replicate=int(seed[1]) if phase is Phase.CONFIRM and seed else None,
+            retry_of=int(tags["aiq.retry_of"]) if "aiq.retry_of" in tags else None,
             value=0.0 if collapsed else metrics.get(name),
             epoch=int(tags["aiq.epoch"]) if "aiq.epoch" in tags else None,
             epochs=epochs,

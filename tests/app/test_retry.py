@@ -6,7 +6,7 @@ import pytest
 
 from aiq_search.app.retry import failed_trials, queue_again, retry_failed
 from aiq_search.errors import InputError
-from aiq_search.search import Phase, Study, TrialState
+from aiq_search.search import Phase, PhaseStarted, Study, TrialStarted, TrialState
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.report import Report
 from tests.search.simulation import Recorder, finish, new_study, run
@@ -109,6 +109,10 @@ def test_retries_are_trained_although_the_budget_is_used_up(tmp_path):
     driver.begin()
     assignment = driver.next_assignment()
     assert assignment.key.endswith("/explore/12")
+    [phase] = heard.of(PhaseStarted)
+    assert (phase.done, phase.total) == (12, 12 + 2)  # a view counts up to the trials that there will be
+    [started] = heard.of(TrialStarted)
+    assert started.retry_of == 1
 
 
 def test_without_a_failed_trial_there_is_nothing_to_retry(tmp_path):

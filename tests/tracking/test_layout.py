@@ -80,6 +80,13 @@ def test_a_confirmation_lies_under_the_trial_that_it_repeats() -> None:
     assert layout.child_tags(document(), again.started(), "run")["aiq.trial"] == "42"
 
 
+def test_a_trial_that_is_run_again_names_the_failed_one() -> None:
+    started = SimulatedTrial(7).started()
+    again = dataclasses.replace(started, retry_of=0)
+    assert layout.child_tags(document(), again, "run")["aiq.retry_of"] == "0"
+    assert "aiq.retry_of" not in layout.child_tags(document(), started, "run")
+
+
 def test_a_child_has_every_tag_of_the_contract() -> None:
     trial = SimulatedTrial(9, state=TrialState.PRUNED)
     tags = layout.child_tags(document(), trial.started(), "run") | layout.ended_tags(trial.ended())
