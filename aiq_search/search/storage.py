@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,19 @@ class _JournalFile(JournalFileBackend):
         self._path = path
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
-        with self._path.open("ab") as file:
-            file.write("".join(lines).encode())
-            file.flush()
-            if not all(map(_awaits_another, logs)):
-                os.fsync(file.fileno())
+        rest = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with self._path.open("ab", buffering=0) as file:
+            begin = file.seek(0, os.SEEK_END)
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+                if not all(map(_awaits_another, logs)):
+                    os.fsync(file.fileno())
+            except OSError:
+                # The next line would be glued to half a one, and both be lost.
+                with suppress(OSError):
+                    file.truncate(begin)
+                raise
 
 
 def _awaits_another(log: dict[str, Any]) -> bool:

@@ -252,6 +252,11 @@ class SearchSpace(_Section):
                 "search.pruner: several objectives cannot be pruned (no single number ranks the trials); "
                 "set search.pruner to none, or maximise one number"
             )
+        if len(self.objective.directions) > 1 and self.search.target is not None:
+            raise ValueError(
+                "search.target: with several objectives it is not clear which one has to reach it; leave it "
+                "out (search.no_improvement and search.max_hours also end a search), or name one objective"
+            )
         return self
 
     def _check_point(self, where: str, point: Mapping[str, Scalar]) -> None:

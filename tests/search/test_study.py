@@ -1,12 +1,15 @@
+import fcntl
 import json
 import os
+import resource
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from aiq_search.errors import StudyError
-from aiq_search.search import Study, StudyLock, list_studies
+from aiq_search.errors import AiqError, StudyError
+from aiq_search.search import Phase, Study, StudyLock, list_studies
 from aiq_search.search.storage import cut_torn_tail
 from tests.search.simulation import finish, new_study
 
@@ -96,6 +99,38 @@ def test_one_driver_holds_a_study_and_is_named(tmp_path):
         with pytest.raises(StudyError, match=f"another driver \\(process {os.getpid()} on"), StudyLock(path):
             pass
     assert not study.is_running
+
+
+def test_whoever_looks_at_a_lock_does_not_keep_a_driver_out(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.06, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with StudyLock(path):
+            assert StudyLock.is_held(path)
+
+
+def test_a_lock_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(AiqError, match="the study's lock cannot be written"), StudyLock(tmp_path / "lock"):
+        pass
+
+
+def test_a_full_disk_leaves_no_half_line_in_the_journal(tmp_path):
+    study = new_study(tmp_path, "one")
+    whole = study.journal.read_bytes()
+    trials = study.load(Phase.EXPLORE)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 9, old[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            trials.ask()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert study.journal.read_bytes() == whole
+    trials.ask()
+    assert len(Study.open(tmp_path, "one").load(Phase.EXPLORE).trials) == 1
 
 
 def test_the_death_of_the_holder_frees_the_lock(tmp_path):

@@ -118,3 +118,12 @@ def test_what_is_drawn_belongs_to_the_range_and_survives_encoding(low, size, ste
     assert params["model.hidden1"] in kind.values()
     study.enqueue_trial(space.encode(params))
     assert space.suggest(study.ask()) == params
+
+
+def test_a_target_is_for_one_objective():
+    with pytest.raises(SpaceError, match=r"search\.target: with several objectives"):
+        space_of(
+            {"model.hidden1": INT},
+            objective={"maximize": ["accuracy", "efficiency"]},
+            search={"target": 0.9, "pruner": "none"},
+        )
