@@ -3,7 +3,7 @@
 from aiq_search.export.bundle import Bundle, load_bundle
 from aiq_search.export.contents import FORMATS, BundleContents
 from aiq_search.export.documents import SeedMetrics, SpreadDocument
-from aiq_search.export.errors import BundleError
+from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.prediction import Prediction, Predictions, predict
 from aiq_search.export.verification import Check, Verification, verify_bundle
 from aiq_search.export.writing import copy_bundle, write_bundle
@@ -13,6 +13,7 @@ __all__ = [
     "Bundle",
     "BundleContents",
     "BundleError",
+    "BundleMismatchError",
     "Check",
     "Prediction",
     "Predictions",

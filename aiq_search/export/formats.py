@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aiq_search.export.bundle import Bundle
 from aiq_search.export.documents import PreprocessingDocument
-from aiq_search.export.errors import BundleError
+from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.network import StandaloneNetwork
 from aiq_search.export.onnx_file import load_onnx, onnx_available
 from aiq_search.export.pt2 import load_pt2
@@ -122,11 +122,11 @@ def compare(names: tuple[str, str], one: Outputs, other: Outputs) -> Difference:
         Their difference.
 
     Raises:
-        BundleError: They differ by more than rounding; the message names the first sample.
+        BundleMismatchError: They differ by more than rounding; the message names the first sample.
     """
     first, second = one["logits"].astype(np.float64), other["logits"].astype(np.float64)
     if first.shape != second.shape:
-        raise BundleError(
+        raise BundleMismatchError(
             f"{names[0]} and {names[1]} give logits of shapes {first.shape} and {second.shape}."
         )
     apart = np.abs(first - second)
@@ -136,7 +136,7 @@ def compare(names: tuple[str, str], one: Outputs, other: Outputs) -> Difference:
         wrong = np.argwhere(~(scaled <= TOLERANCE))  # a NaN is wrong too
         if len(wrong):
             row, column = wrong[0]
-            raise BundleError(
+            raise BundleMismatchError(
                 f"{names[0]} and {names[1]} differ: {what} of sample {row}, class {column}: "
                 f"{one[what][row, column]} and {other[what][row, column]}."
             )
@@ -145,7 +145,7 @@ def compare(names: tuple[str, str], one: Outputs, other: Outputs) -> Difference:
     wrong = np.argwhere(clear & (first.argmax(1) != second.argmax(1)))
     if len(wrong):
         row = int(wrong[0, 0])
-        raise BundleError(
+        raise BundleMismatchError(
             f"{names[0]} and {names[1]} differ: sample {row} is class {first[row].argmax()} for one and "
             f"{second[row].argmax()} for the other."
         )

@@ -15,7 +15,7 @@ from aiq_search.errors import InputError
 from aiq_search.export.bundle import Bundle, load_bundle
 from aiq_search.export.card import numbers_table
 from aiq_search.export.documents import SplitMetrics
-from aiq_search.export.errors import BundleError
+from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.example import read_example
 from aiq_search.export.formats import Outputs, Runner, compare, load_formats, run_in_batches
 from aiq_search.export.measurement import environment, measure_split, one_thread
@@ -164,7 +164,7 @@ def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:
     for name, (old, new) in _numbers(recorded, measured).items():
         worst = max(worst, abs(old - new))
         if not abs(old - new) <= tolerance:
-            raise BundleError(
+            raise BundleMismatchError(
                 f"{split}: {name} is {new!r}, but metrics.json says {old!r}"
                 f"{'' if here else f' (a difference of {ELSEWHERE:g} is allowed on another machine)'}."
             )
@@ -182,7 +182,7 @@ def _numbers(recorded: SplitMetrics, measured: SplitMetrics) -> dict[str, tuple[
         for name in ("samples", "accuracy", "efficiency", "aiq", "loss")
     }
     if recorded.layers.keys() != measured.layers.keys():
-        raise BundleError(
+        raise BundleMismatchError(
             f"layers are {sorted(measured.layers)}, but metrics.json has {sorted(recorded.layers)}."
         )
     for name, value in recorded.layers.items():
@@ -193,5 +193,7 @@ def _numbers(recorded: SplitMetrics, measured: SplitMetrics) -> dict[str, tuple[
 def _check_card(bundle: Bundle) -> Check:
     """The card shows the numbers of metrics.json, and metrics.json those of the seed that was exported."""
     if numbers_table(bundle.metrics).encode() not in bundle.files.get("MODEL_CARD.md", b""):
-        raise BundleError("MODEL_CARD.md: its table of numbers is not that of metrics.json; export again.")
+        raise BundleMismatchError(
+            "MODEL_CARD.md: its table of numbers is not that of metrics.json; export again."
+        )
     return Check("card", "its numbers are those of metrics.json")

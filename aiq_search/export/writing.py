@@ -20,7 +20,7 @@ from aiq_search.export.documents import (
     PreprocessingDocument,
     SizeDocument,
 )
-from aiq_search.export.errors import BundleError
+from aiq_search.export.errors import BundleMismatchError
 from aiq_search.export.example import example_bytes
 from aiq_search.export.files import CHECKSUMS, checksums, new_directory, read_files
 from aiq_search.export.formats import run_in_batches, standalone_runner
@@ -205,7 +205,7 @@ def _check_expected(contents: BundleContents, metrics: MetricsDocument) -> Check
         for name, expected in numbers.items():
             worst = max(worst, abs(measured[name] - expected))
             if not abs(measured[name] - expected) <= contents.tolerance:
-                raise BundleError(
+                raise BundleMismatchError(
                     f"the exported network has {name} {measured[name]:.6f} on the {split} split, but the "
                     f"search reported {expected:.6f}: the weights or the data are not those of the search."
                 )

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from aiq_search.errors import AiqError
+from aiq_search.errors import InputError
 from aiq_search.files import Place, write_whole
 from aiq_search.training.evaluation import Evaluation
 from aiq_search.training.run import EpochResult, TrainingRun
@@ -24,7 +24,7 @@ from aiq_search.training.run import EpochResult, TrainingRun
 __all__ = ["CheckpointError", "load_checkpoint", "load_weights", "save_checkpoint", "save_weights"]
 
 
-class CheckpointError(AiqError):
+class CheckpointError(InputError):
     """A checkpoint is damaged or belongs to another network."""
 
 
