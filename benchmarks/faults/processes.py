@@ -17,10 +17,9 @@ import psutil
 
 from aiq_search.errors import StudyError
 from aiq_search.search import Study, TrialRecord
+from benchmarks.faults.launching import REPOSITORY, Forked, Process, start
 
 __all__ = ["Driver", "MlflowServer", "Scene", "free_port", "wait_for"]
-
-REPOSITORY = Path(__file__).parents[2]
 
 # A start under load imports torch, and may make MLflow's tables.
 PATIENCE = 240.0
@@ -109,30 +108,30 @@ class Scene:
     def run(self, arguments: list[str], environment: Mapping[str, str] | None = None) -> Driver:
         """Start ``aiq``."""
         module = "aiq_search" if self.real else "benchmarks.faults.simulated"
-        self.drivers.append(Driver([sys.executable, "-m", module, *arguments], self, environment or {}))
+        self.drivers.append(Driver(module, arguments, self, environment or {}))
         return self.drivers[-1]
 
 
 class Driver:
     """A running ``aiq``."""
 
-    def __init__(self, command: list[str], scene: Scene, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: str, arguments: list[str], scene: Scene, environment: Mapping[str, str]
+    ) -> None:
         self._scene = scene
         self._before = _steps(scene)
         self._log = scene.folder / f"driver-{time.time():.3f}.log"
         given = {
-            **os.environ,
             "AIQ_HOME": str(scene.home),
             "MLFLOW_TRACKING_URI": scene.tracking_uri,
             "PYTHONPATH": str(REPOSITORY),
             "OMP_NUM_THREADS": "1",
             **environment,
         }
-        given.pop("RAY_ADDRESS", None)
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, cwd=scene.folder, env=given, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+        if scene.real or "LD_PRELOAD" in given:
+            self.process: Process = start(module, arguments, given, scene.folder, self._log)
+        else:
+            self.process = Forked(module, arguments, given, scene.folder, self._log)
 
     @property
     def said(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -286,7 +285,7 @@ def clock(conditions: Conditions) -> Verdict:
 
 def two_drivers(conditions: Conditions) -> Verdict:
     """A second driver takes up a study that has one: it is refused, and told by whom."""
-    scene = conditions.scene(conditions.place("two"), space(30 * conditions.times), real=False)
+    scene = conditions.scene(conditions.place("two"), space(12 * conditions.times), real=False)
     chance, finished, refused, tried = conditions.chance("two"), Finished(), 0, 0
     running = scene.start()
     running.get_going(chance, 0.5)
@@ -328,11 +327,12 @@ def node(conditions: Conditions) -> Verdict:
 
 @contextmanager
 def _ray_cluster(home: Path) -> Iterator[tuple[str, dict[str, str], Callable[[], None]]]:
-    """A head without CPUs for trials and one node, as processes; and how to lose the node for a new one."""
+    """A head and one more node with a CPU each, as processes; and how to lose the node for a new one."""
     from aiq_search.cluster import ensure_token
 
     ensure_token(home)
     given = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
+    given["AIQ_STORAGE"] = str(home.resolve() / "storage")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -359,8 +359,3 @@ ROWS: dict[str, Callable[[Conditions], Verdict]] = {
     "clock": clock,
     "two": two_drivers,
 }
-
-
-def as_json(verdict: Verdict) -> str:
-    """A verdict as one line, for a log."""
-    return json.dumps(vars(verdict))

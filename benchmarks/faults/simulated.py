@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from aiq_search.app import search as app
-from aiq_search.cli import main
+from aiq_search.cli.main import main as aiq
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.report import Assignment, Report
@@ -103,6 +102,12 @@ def train(run: Any, driver: StudyDriver, tracking_uri: str) -> None:  # noqa: AN
                 running.remove(each)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Be ``aiq``; what a finished study publishes is for real networks, and no fault's matter."""
     app.train = train
-    sys.exit(main())
+    app.publish_end = lambda study, tracker, data_dir: []
+    aiq()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,14 @@
-"""The fault table in the documentation."""
+"""The fault table: its rows as they come, and as they stand in the documentation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.faults.verdict import Verdict
 
-__all__ = ["table", "write_table"]
+__all__ = ["Known", "table", "write_table"]
 
 _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 
@@ -17,28 +18,57 @@ _HEAD = (
 )
 
 
-def table(verdicts: Sequence[Verdict], skipped: Mapping[str, str], known: str = "") -> str:
+class Known:
+    """Rows that are finished, by name: a verdict, or why the row was not run.
+
+    Args:
+        path: Keeps them for a second call; None to keep nothing.
+        conditions: What they were run under; rows of other conditions are not taken up.
+    """
+
+    def __init__(self, path: Path | None, conditions: str) -> None:
+        self._path = path
+        self._conditions = conditions
+        self.rows: dict[str, Verdict | str] = {}
+        if path is None or not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8").splitlines():
+            kept = json.loads(line)
+            if kept["conditions"] == conditions:
+                row = kept["row"]
+                self.rows[kept["name"]] = row if isinstance(row, str) else Verdict(**row)
+
+    def add(self, name: str, row: Verdict | str) -> None:
+        """Keep a row that has just finished."""
+        self.rows[name] = row
+        if self._path is not None:
+            kept = row if isinstance(row, str) else vars(row)
+            document = {"conditions": self._conditions, "name": name, "row": kept}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(document) + "\n")
+
+
+def table(title: str, rows: Sequence[Verdict | str]) -> str:
     """The table in Markdown, a row a fault.
 
     Args:
-        verdicts: The rows that were run.
-        skipped: Rows that were not, and why.
-        known: A table of before; its other rows are kept.
+        title: A line above it.
+        rows: A verdict each, or why there is none.
     """
-    rows = {line.split("|")[1].strip(): line for line in known.splitlines()[2:] if line.startswith("|")}
-    for v in verdicts:
+    lines = []
+    for v in rows:
+        if isinstance(v, str):
+            lines.append(f"| {v} | 0 | | | | | | | |\n")
+            continue
         state = "right" if v.sampler else "wrong"
         numbers = " | ".join(str(n) for n in (v.times, v.before, v.lost, v.twice, v.doubled, v.running))
-        rows[v.fault] = f"| {v.fault} | {numbers} | {state} | {v.note} |"
-    for name, reason in skipped.items():
-        rows[name] = f"| {name} | 0 | | | | | | | not run: {reason} |"
-    return _HEAD + "\n".join(rows.values()) + "\n"
+        lines.append(f"| {v.fault} | {numbers} | {state} | {v.note} |\n")
+    return f"{title}\n\n{_HEAD}{''.join(lines)}"
 
 
-def write_table(path: Path, verdicts: Sequence[Verdict], skipped: Mapping[str, str]) -> None:
-    """Renew rows of the table between its marks in a file, and leave the rest of the file as it is."""
+def write_table(path: Path, title: str, rows: Sequence[Verdict | str]) -> None:
+    """Put the table between its marks in a file, and leave the rest of the file as it is."""
     text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition(_BEGIN)
-    known, _, after = rest.partition(_END)
-    drawn = table(verdicts, skipped, known.strip())
-    path.write_text(f"{before}{_BEGIN}\n{drawn}{_END}{after}", encoding="utf-8")
+    _, _, after = rest.partition(_END)
+    path.write_text(f"{before}{_BEGIN}\n{table(title, rows)}{_END}{after}", encoding="utf-8")

@@ -76,6 +76,51 @@ def test_each_failure_ends_its_own_trial_and_says_why(tmp_path: Path) -> None:
     assert "the user's model has a bug" in said
 
 
+SWELLING = """
+schema_version: 1
+name: faults
+model: {name: "benchmarks.faults.networks:network", width: 4, pause: 0.05}
+dataset: {name: digits, validation: 360, test: 360}
+parameters:
+  model.fault: {type: categorical, choices: [none, swell]}
+enqueue: [{model.fault: swell}, {model.fault: none}]
+search: {trials: 2, pruner: none, max_failed: 1.0, max_retries: 0, concurrency: 1}
+training: {epochs: 2, batch_size: 200}
+confirm: {finalists: 0}
+"""
+
+# What a search takes before its trial swells, and what the trial takes then, in bytes.
+SEARCH, SWELL = 1.5e9, 3e9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_trial_that_uses_up_the_memory_is_ended_alone(tmp_path: Path) -> None:
+    from ray._common.utils import get_system_memory
+    from ray._private.utils import get_used_memory
+
+    total, used = get_system_memory(), get_used_memory()
+    limit = used + SEARCH + SWELL / 2
+    if limit + SWELL > 0.95 * total:
+        pytest.skip("too little memory is free")
+    begun = aiq(
+        tmp_path,
+        "search",
+        space(tmp_path, SWELLING),
+        "--study",
+        "faults",
+        RAY_memory_usage_threshold=f"{limit / total:.4f}",
+        RAY_memory_monitor_refresh_ms="100",
+    )
+    said, _ = begun.communicate(timeout=280)
+    swollen, good = Study.open(tmp_path / "home", "faults").records()
+    assert swollen.state is TrialState.FAIL, said
+    assert "out of memory: Ray ended the worker before the machine ran out" in swollen.reason
+    assert good.state is TrialState.COMPLETE
+    assert begun.returncode == 0
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -452,6 +452,16 @@ def test_a_seed_that_failed_was_good_at_nothing(tmp_path):
         study.champion()
 
 
+def test_a_seed_that_failed_is_as_bad_as_the_worst_where_less_is_better(tmp_path):
+    def change(assignment, epoch, report):
+        return Report(done=True, reason="diverged") if assignment.key.endswith("confirm/0") else report
+
+    study = new_study(tmp_path, objective={"minimize": "loss"}, confirm={"finalists": 2, "seeds": 2})
+    champion = finish(study, change=change)
+    _, second = study.finalists
+    assert champion.trial == second
+
+
 def test_more_trials_choose_the_finalists_anew(tmp_path):
     study = new_study(tmp_path, search={"trials": 4})
     finish(study)
