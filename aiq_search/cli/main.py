@@ -73,6 +73,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
@@ -81,9 +82,10 @@ def _options(
     """Options before the command."""
     from aiq_search.app.local_cluster import adopt_cluster
 
-    trouble = adopt_cluster()
-    if trouble is not None:
-        typer.echo(f"Note: {trouble}", err=True)
+    if context.invoked_subcommand != "cluster":  # which says itself what runs
+        trouble = adopt_cluster()
+        if trouble is not None:
+            typer.echo(f"Note: {trouble}", err=True)
 
 
 def main() -> None:

