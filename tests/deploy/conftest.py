@@ -15,6 +15,12 @@ def load_all(path):
     return list(YAML(typ="safe").load_all(path.read_text(encoding="utf-8")))
 
 
+def values(path):
+    """The variables of an environment file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
 @pytest.fixture(scope="session")
 def root():
     return ROOT

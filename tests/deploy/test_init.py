@@ -2,20 +2,14 @@ import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from aiq_search.app.deploy import init_environment
 from aiq_search.errors import InputError
+from tests.deploy.conftest import ROOT, values
 
-ROOT = Path(__file__).parents[2]
 TEMPLATES = [ROOT, ROOT / "deploy" / "kubernetes"]
-
-
-def values(path):
-    lines = path.read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 @pytest.fixture(params=TEMPLATES, ids=["compose", "kubernetes"])
