@@ -3,10 +3,10 @@
     python -m benchmarks.control_plane [--trials 1000] [--rounds 3] [--long 5000] [--tpe 100 1000 5000]
 
 Trials that do nothing but report once go through the whole product: ``run_search`` with the random sampler,
-real Ray on this machine, MLflow on SQLite; only the Trainable is replaced. The floor is bare Ray Tune with the
-same empty Trainable: reused actors, no loggers, no searcher but random numbers. Each measurement is a process
-of its own, the two in turn. The clock runs from the first trial's start to the last one's end. TPE's ask is
-timed with so many trials told, through our sampler and journal and through Optuna's own sampler in memory.
+real Ray on this machine, MLflow on SQLite; only the Trainable is replaced. The floor is bare Ray Tune with
+the same empty Trainable: reused actors, no loggers, no searcher but random numbers. Each measurement is a
+process of its own, the two in turn. The clock runs from the first trial's start to the last one's end. TPE's
+ask is timed with so many trials told, through our sampler and journal and through Optuna's own in memory.
 """
 
 from __future__ import annotations

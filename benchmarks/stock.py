@@ -7,13 +7,14 @@ two epochs each, no pruning, one torch thread a trial, on two cores. Three ways 
 of its own:
 
 * ours: ``run_search`` with the list as ``enqueue``, Ray on this machine, MLflow on SQLite;
-* stock: what the documentation of PyTorch, Ray, Optuna and MLflow leads to: a function trainable, a DataLoader
-  over torchvision's MNIST, OptunaSearch, MLflowLoggerCallback. It measures aIQ with our engine, as often as we;
+* stock: what the documentation of PyTorch, Ray, Optuna and MLflow leads to: a function trainable, a
+  DataLoader over torchvision's MNIST, OptunaSearch, MLflowLoggerCallback. It measures aIQ with our engine, as
+  often as ours does;
 * bare: two processes that do nothing but train the list with our ``TrainingRun``. This is the floor.
 
-The clock of each runs from the first trial's start, before its worker process exists, to the last trial's end.
-Ours and bare take turns; stock, which takes long, runs once, with that number of DataLoader workers which is
-the faster on the first four configurations.
+The clock of each runs from the first trial's start, before its worker process exists, to the last trial's
+end. Ours and bare take turns; stock, which takes long, runs once, with that number of DataLoader workers that
+is the faster on the first four configurations.
 """
 
 from __future__ import annotations
