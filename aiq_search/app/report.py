@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aiq_search.app.remote import AnyStudy, find_any
-from aiq_search.errors import AiqError, NothingFeasibleError
+from aiq_search.app.remote import find_any
+from aiq_search.errors import AiqError
 from aiq_search.search import Champion, Study
 
 if TYPE_CHECKING:
     from aiq_search.tracking import MlflowListener
-    from aiq_search.tracking.figures import ChampionView
+    from aiq_search.tracking.figures import NetworkView
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["publish_report", "report_study", "view_champion"]
+__all__ = ["publish_report", "report_study", "view_networks"]
 
 STATES = 12  # most frequent states that are told of a layer
 
@@ -44,35 +45,30 @@ def report_study(
         InputError: There is no such study.
     """
     from aiq_search.tracking import MlflowListener, reconcile
-    from aiq_search.tracking.report import write_report
+    from aiq_search.tracking.report import publish, write_report
 
     study = find_any(name, tracking_uri, home)
-    champion = _champion(study)
     if not isinstance(study, Study):
-        return _report_remote(study, champion, output), None
-    document = champion.document() if champion else None
-    view = view_champion(study, champion, data_dir)
-    if output is not None:
-        path = write_report(study, output, document, view)
+        return _report_remote(study, output), None
+    view, findings = view_networks(study, data_dir), _findings(study)
+    if output is not None or study.is_running:
+        path = output or study.directory / "artifacts" / "report.html"
+        write_report(study, path, view, findings)
         if study.is_running:
-            return path, "the study is running"
-    if study.is_running:
-        return write_report(study, study.directory / "artifacts" / "report.html", document, view), (
-            "the study is running; it is kept there at the end"
-        )
+            return path, "the study is running; it is kept there at the end"
     known = study.document.get("tracking_uri")
     listener = MlflowListener(
         study.directory, tracking_uri or (known if known and "***" not in known else None)
     )
     try:
         reconcile(study, listener)
-        kept = _publish(study, listener, document, view)
+        kept = publish(study, listener, view, findings)
     finally:
         left = listener.close(60)
     return output or kept, str(left) if left else None
 
 
-def _report_remote(study: RemoteStudy, champion: Champion | None, output: Path | None) -> Path:
+def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
     """The report that lies with a study's run in MLflow; drawn from the runs where there is none yet."""
     from mlflow.exceptions import MlflowException
 
@@ -85,7 +81,7 @@ def _report_remote(study: RemoteStudy, champion: Champion | None, output: Path |
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             return path
-    return write_report(study, path, champion.document() if champion else None)
+    return write_report(study, path)
 
 
 def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None = None) -> Path:
@@ -93,44 +89,57 @@ def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None
 
     For the end of a search, before the listener is closed.
     """
-    champion = _champion(study)
-    return _publish(
-        study, listener, champion.document() if champion else None, view_champion(study, champion, data_dir)
-    )
-
-
-def view_champion(
-    study: Study, champion: Champion | None, data_dir: Path | None = None
-) -> ChampionView | None:
-    """Measure the champion's network on the validation split; None where its weights or data are gone."""
-    if champion is None:
-        return None
-    with suppress(AiqError, OSError):
-        return _view(study, champion, data_dir)
-    return None
-
-
-def _publish(
-    study: Study, listener: MlflowListener, document: dict[str, Any] | None, view: ChampionView | None
-) -> Path:
     from aiq_search.tracking.report import publish
 
-    return publish(study, listener, document, view)
+    return publish(study, listener, view_networks(study, data_dir), _findings(study))
 
 
-def _champion(study: AnyStudy) -> Champion | None:
-    with suppress(NothingFeasibleError):
-        return study.champion()
-    return None
+def view_networks(study: Study, data_dir: Path | None = None) -> NetworkView:
+    """What only the networks can tell.
+
+    The champion's is measured on the validation split, if its weights and the data are there still.
+    """
+    from aiq_search.tracking.figures import NetworkView
+
+    view = NetworkView()
+    with suppress(AiqError, OSError):
+        view = _view(study, study.champion(), data_dir)
+    with suppress(AiqError, ImportError):  # the network's code may be elsewhere
+        return replace(view, ceilings=_ceilings(study))
+    return view
 
 
-def _view(study: Study, champion: Champion, data_dir: Path | None) -> ChampionView:
+def _ceilings(study: Study) -> dict[int, dict[str, float]]:
+    """The ceilings of the layers of the trials that the picture of layers shows."""
+    from aiq_search.app.ceilings import layer_ceilings
+    from aiq_search.tracking.figures import StudyFacts
+    from aiq_search.tracking.figures.layers import SHOWN
+
+    best = StudyFacts(study).ranked[:SHOWN]
+    return {
+        record.key.number: {name: each.efficiency for name, each in layer_ceilings(study, record).items()}
+        for record in best
+    }
+
+
+def _findings(study: Study) -> list[str]:
+    """What the doctor says of the search, for who reads the report."""
+    from aiq_search.app.doctor import Level
+    from aiq_search.app.doctor.search import check_search
+
+    with suppress(AiqError, ImportError):
+        found = list(check_search(study, study.records()))
+        return [f"{each.what} {each.remedy}".strip() for each in found if each.level is not Level.OK]
+    return []
+
+
+def _view(study: Study, champion: Champion, data_dir: Path | None) -> NetworkView:
     import numpy as np
     import torch
 
     from aiq_search.datasets import load_dataset
     from aiq_search.statespace import StateCapture
-    from aiq_search.tracking.figures import ChampionView
+    from aiq_search.tracking.figures import NetworkView
     from aiq_search.training import load_weights
     from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
 
@@ -158,4 +167,4 @@ def _view(study: Study, champion: Champion, data_dir: Path | None) -> ChampionVi
             )
             for row, n in zip(rows, layer.counts[order].tolist(), strict=True)
         ]
-    return ChampionView(confusion.tolist(), states)
+    return NetworkView(confusion.tolist(), states)

@@ -3,7 +3,7 @@
 from aiq_search.models.lenet import lenet_5, lenet_300_100
 from aiq_search.models.mlp import mlp
 from aiq_search.models.registry import MODELS, Architecture, build_model, check_argument_names
-from aiq_search.models.size import ModelSize, model_size
+from aiq_search.models.size import ModelSize, layer_outputs, model_size
 
 __all__ = [
     "MODELS",
@@ -11,6 +11,7 @@ __all__ = [
     "ModelSize",
     "build_model",
     "check_argument_names",
+    "layer_outputs",
     "lenet_5",
     "lenet_300_100",
     "mlp",

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["ModelSize", "model_size"]
+__all__ = ["ModelSize", "layer_outputs", "model_size"]
+
+_Result = TypeVar("_Result")
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -45,17 +52,60 @@ def model_size(model: nn.Module, input_shape: tuple[int, ...]) -> ModelSize:
         >>> model_size(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,))
         ModelSize(parameters=23, parameters_weights=18, macs=18)
     """
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    weights = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, layers)}
-    try:
-        macs = _macs(copy.deepcopy(model).to("meta"), input_shape, "meta")
-    except Exception:  # a user's forward that needs numbers, such as one with .item()
-        macs = _macs(copy.deepcopy(model).to("cpu"), input_shape, "cpu")
+    weights = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, _LAYERS)}
     return ModelSize(
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters_weights=sum(weights.values()),
-        macs=macs,
+        macs=_on_a_ghost(model, input_shape, _macs),
     )
+
+
+def layer_outputs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, int]]:
+    """Neurons of each linear layer and convolution, and at how many places a sample shows their state.
+
+    A linear layer behind a flattening has one place, a convolution one a position, a linear layer of a
+    sequence one a token. A layer that runs several times is told as in its last run.
+
+    Args:
+        model: The network; it is left as it was.
+        input_shape: Shape of one sample.
+
+    Returns:
+        By name: neurons, places.
+
+    Example:
+        >>> layer_outputs(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 2)), (1, 4, 4))
+        {'0': (4, 4), '2': (2, 1)}
+    """
+
+    def run(ghost: nn.Module, input_shape: tuple[int, ...], device: str) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = {}
+        for name, module in ghost.named_modules():
+            if isinstance(module, _LAYERS):
+                module.register_forward_hook(partial(_note_output, found, name))
+        ghost.eval()
+        with torch.no_grad():
+            ghost(torch.zeros(1, *input_shape, device=device))
+        return found
+
+    return _on_a_ghost(model, input_shape, run)
+
+
+def _note_output(
+    found: dict[str, tuple[int, int]], name: str, module: nn.Module, inputs: object, output: torch.Tensor
+) -> None:
+    neurons = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
+    found[name] = (neurons, output.numel() // neurons)
+
+
+def _on_a_ghost(
+    model: nn.Module, input_shape: tuple[int, ...], run: Callable[[nn.Module, tuple[int, ...], str], _Result]
+) -> _Result:
+    """Run a copy of a model where nothing is computed, or on the CPU if it cannot be run there."""
+    try:
+        return run(copy.deepcopy(model).to("meta"), input_shape, "meta")
+    except Exception:  # a user's forward that needs numbers, such as one with .item()
+        return run(copy.deepcopy(model).to("cpu"), input_shape, "cpu")
 
 
 def _macs(ghost: nn.Module, input_shape: tuple[int, ...], device: str) -> int:

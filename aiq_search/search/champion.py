@@ -13,7 +13,16 @@ from aiq_search.search.events import Phase, TrialState
 from aiq_search.search.record import TrialRecord, without_retried
 from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
 
-__all__ = ["Champion", "Spread", "choose_champion", "choose_finalists", "most_accurate", "rank_key", "score"]
+__all__ = [
+    "Champion",
+    "Spread",
+    "choose_champion",
+    "choose_finalists",
+    "judge_finalists",
+    "most_accurate",
+    "rank_key",
+    "score",
+]
 
 SHOWN = ("aiq", "accuracy", "efficiency")
 
@@ -53,6 +62,8 @@ class Champion:
         test: Spread over the fresh seeds that had no part in the choice; empty without confirmation.
         collapse_rate: Fraction of its confirmations that collapsed or failed.
         feasible: Whether the means meet every constraint.
+        judges: The confirmations that ``validation`` is of.
+        further: Those that ``test`` is of.
     """
 
     explored: TrialRecord
@@ -61,6 +72,8 @@ class Champion:
     test: Mapping[str, Spread] = field(default_factory=dict)
     collapse_rate: float = 0.0
     feasible: bool = True
+    judges: Sequence[TrialRecord] = ()
+    further: Sequence[TrialRecord] = ()
 
     @property
     def trial(self) -> int:
@@ -157,24 +170,44 @@ def choose_champion(
         NothingFeasibleError: There is no such trial; the message says how near the search came.
     """
     seeds = space.confirm.seeds
-    by_origin: dict[int, list[TrialRecord]] = defaultdict(list)
-    for record in without_retried(confirmed):
-        if record.finished and record.origin is not None:
-            by_origin[record.origin].append(record)
-    chosen_by = {origin: [r for r in by_origin[origin] if (r.replicate or 0) < seeds] for origin in finalists}
-    if not finalists or any(len(records) < seeds for records in chosen_by.values()):
+    judges = [r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds]
+    if not finalists or any(judges.count(number) < seeds for number in finalists):
         return _best_explored(space, explored)
-    candidates = []
-    for record in explored:
-        if record.key.number in chosen_by:
-            candidates.append(_confirmed(space, record, by_origin[record.key.number], seeds))
-    usable = [c for c in candidates if c is not None and c.feasible]
+    usable = [c for c in judge_finalists(space, explored, confirmed, finalists) if c.feasible]
     if not usable:
         raise NothingFeasibleError(
             f"none of the {len(finalists)} finalists meets {_all(space.objective.number_constraints)} on "
             "average over its fresh seeds; relax the constraint, or search longer."
         )
     return max(usable, key=lambda c: (c.validation["objective"].mean, -c.trial))
+
+
+def judge_finalists(
+    space: SearchSpace,
+    explored: Sequence[TrialRecord],
+    confirmed: Sequence[TrialRecord],
+    finalists: Iterable[int],
+) -> list[Champion]:
+    """Each finalist as its fresh seeds show it so far, in the order in which they were found.
+
+    Arguments are those of ``choose_champion``. Finalists of whom no judging seed worked are left out.
+    """
+    by_origin: dict[int | None, list[TrialRecord]] = defaultdict(list)
+    for record in _over(confirmed):
+        by_origin[record.origin].append(record)
+    worst = _worst_score(space.objective, [*explored, *confirmed])
+    chosen = set(finalists)
+    judged = [
+        _confirmed(space, record, by_origin[record.key.number], space.confirm.seeds, worst)
+        for record in explored
+        if record.key.number in chosen
+    ]
+    return [champion for champion in judged if champion is not None]
+
+
+def _over(confirmed: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The confirmations that count: they have ended, and were not run again."""
+    return [record for record in without_retried(confirmed) if record.finished]
 
 
 def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champion:
@@ -188,21 +221,19 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
 
 
 def _confirmed(
-    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], seeds: int
+    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], seeds: int, worst: float
 ) -> Champion | None:
-    """One finalist, judged by its first seeds and reported on the others; None if none worked."""
+    """One finalist, judged by its first seeds and reported on the others; None if none worked.
+
+    A seed that failed has the score ``worst``.
+    """
     complete = _complete(records)
-    if not complete:
-        return None
     judges = [r for r in records if (r.replicate or 0) < seeds]
+    if not complete or not judges:
+        return None
     means = _means(judges)
     validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in SHOWN}
-    worst = (
-        0.0
-        if space.objective.directions[0][1] == "maximize"
-        else max((-score(space.objective, r) for r in complete), default=0.0)
-    )
-    scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else -worst for r in judges]
+    scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
     fresh = [r for r in records if (r.replicate or 0) >= seeds]
     test = {
@@ -217,7 +248,17 @@ def _confirmed(
         test=test,
         collapse_rate=sum(r.collapsed or r.state is TrialState.FAIL for r in records) / len(records),
         feasible=all(c.violation(means) <= 0 for c in space.objective.number_constraints),
+        judges=judges,
+        further=fresh,
     )
+
+
+def _worst_score(objective: ObjectiveOptions, records: Iterable[TrialRecord]) -> float:
+    """The score of a training that failed: that of a collapse, or the worst seen where less is better."""
+    directions = [direction for _, direction in objective.directions]
+    if directions != ["minimize"]:
+        return 0.0
+    return min((score(objective, record) for record in _complete(records)), default=0.0)
 
 
 def _scored(record: TrialRecord, name: str) -> float:

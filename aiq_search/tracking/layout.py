@@ -20,6 +20,7 @@ from aiq_search.search.events import EpochEnded, Phase, TrialEnded, TrialKey, Tr
 from aiq_search.tracking.uri import redact
 
 __all__ = [
+    "ENDS",
     "STATUS",
     "VIEW",
     "BestSoFar",
@@ -49,6 +50,7 @@ STATUS = {
     TrialState.PRUNED: "KILLED",
     TrialState.FAIL: "FAILED",
 }
+ENDS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}  # of the study's run
 VIEW = "aiq"  # name of the view of the experiment's table
 LONGEST_TAG = 4000  # characters; MLflow takes 8000, older servers 5000
 SHOWN = ("aiq", "accuracy", "efficiency")

@@ -182,7 +182,7 @@ class Recorder:
         """Close the study's run, with the champion's numbers as its last ones."""
         self.write_best()
         run_id = self._runs[ended.study]
-        status = {"finished": "FINISHED", "interrupted": "KILLED"}.get(ended.reason, "FAILED")
+        status = layout.ENDS.get(ended.reason, "FAILED")
         tags = {"aiq.state": ended.reason, "aiq.counts": _counts(ended.counts)}
         if ended.message:
             tags["aiq.reason"] = layout.text(ended.message)

@@ -7,13 +7,13 @@ import functools
 import gzip
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiq_search.tracking import story
-from aiq_search.tracking.figures import ChampionView, Picture, StudyFacts, build_figures
+from aiq_search.tracking.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.tracking.layout import question
 from aiq_search.tracking.uri import redact
 
@@ -21,16 +21,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from aiq_search.tracking.listener import MlflowListener
-    from aiq_search.tracking.reconcile import RecordedStudy
 
 __all__ = ["publish", "write_pictures", "write_report"]
 
 
 def write_report(
-    study: RecordedStudy,
+    study: ChosenStudy,
     path: Path,
-    champion: Mapping[str, Any] | None = None,
-    view: ChampionView | None = None,
+    view: NetworkView | None = None,
     findings: Sequence[str] = (),
 ) -> Path:
     """Write the report of a study.
@@ -38,33 +36,35 @@ def write_report(
     Args:
         study: The study.
         path: File to write; its folder is made.
-        champion: The document of ``aiq best --format json``, absent where nothing is feasible.
-        view: What only the champion's network can tell.
+        view: What only the networks can tell.
         findings: The doctor's sentences; those that the numbers themselves tell are added.
 
     Returns:
         ``path``.
     """
-    facts = StudyFacts(study, champion["trial"] if champion else None)
-    pictures = build_figures(facts, view=view)
-    document = facts.document
+    facts = StudyFacts(study)
+    _write_page(facts, build_figures(facts, view), path, findings)
+    return path
+
+
+def _write_page(facts: StudyFacts, pictures: Sequence[Picture], path: Path, findings: Sequence[str]) -> None:
+    headline = story.headline(facts)
     page = _render(
         "report.html",
-        title=f"{facts.space}: {story.headline(facts, champion)}",
+        title=f"{facts.space}: {headline}",
         facts=facts,
         pictures=pictures,
-        date=time.strftime("%Y-%m-%d %H:%M", time.localtime(document.get("created"))),
-        question=question(document).replace("`", ""),
-        story={"headline": story.headline(facts, champion), "sentences": story.sentences(facts, champion)},
-        tiles=story.tiles(facts, champion),
-        rows=story.comparison(facts, champion),
+        date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.get("created"))),
+        question=question(facts.document).replace("`", ""),
+        story={"headline": headline, "sentences": story.sentences(facts)},
+        tiles=story.tiles(facts),
+        rows=story.comparison(facts),
         findings=[redact(f) for f in (*findings, *story.findings(facts))] or ["Nothing stands out."],
         commands=redact(story.commands(facts)),
         footer=redact(story.footer(facts)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-    return path
 
 
 def write_pictures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
@@ -79,10 +79,9 @@ def write_pictures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
 
 
 def publish(
-    study: RecordedStudy,
+    study: ChosenStudy,
     listener: MlflowListener,
-    champion: Mapping[str, Any] | None = None,
-    view: ChampionView | None = None,
+    view: NetworkView | None = None,
     findings: Sequence[str] = (),
 ) -> Path:
     """Write report, pictures and study.json, and have them kept with the study's run in MLflow.
@@ -90,7 +89,6 @@ def publish(
     Args:
         study: The study.
         listener: Delivers to MLflow.
-        champion: See ``write_report``.
         view: See ``write_report``.
         findings: See ``write_report``.
 
@@ -98,8 +96,11 @@ def publish(
         The report's path.
     """
     folder = listener.directory / "artifacts"
-    path = write_report(study, folder / "report.html", champion, view, findings)
-    write_pictures(build_figures(study, champion["trial"] if champion else None, view), folder / "pictures")
+    path = folder / "report.html"
+    facts = StudyFacts(study)
+    pictures = build_figures(facts, view)
+    _write_page(facts, pictures, path, findings)
+    write_pictures(pictures, folder / "pictures")
     document = redact(json.dumps(study.document, indent=2, default=str))
     (folder / "study.json").write_text(document + "\n", encoding="utf-8")
     listener.attach(study.id, folder)

@@ -96,7 +96,7 @@ class TestSearch:
             reporting(**{"efficiency/hidden1": on_the_ceiling}),
             parameters={"model.hidden1": widths, "model.hidden2": {"type": "int", "low": 2, "high": 4}},
         )
-        found = told(findings, "cannot show more than")
+        found = told(findings, "cannot give more than")
         assert "raise dataset.validation" in found.remedy
 
     def test_a_constraint_that_was_never_met_is_told_with_the_nearest(self, tmp_path):
@@ -175,12 +175,18 @@ class TestStudy:
             StudyRun("c", keys[0], "FINISHED"),
             StudyRun("d", keys[1], "RUNNING"),
         ]
-        assert mismatches(records, runs, alive=False) == {
+        study.document["ended"] = None
+        assert mismatches(study, records, runs, alive=False) == {
             "have no run in MLflow": [keys[2]],
             "have more than one run in MLflow": [keys[0]],
             "have a run in MLflow that says something else": [keys[1]],
             "are RUNNING in MLflow, but no driver runs them": [study.id],
         }
+        study.document["ended"] = "finished"
+        found = mismatches(study, records, runs[1:], alive=False)
+        assert found["have no run in MLflow"] == [study.id, keys[2]]
+        found = mismatches(study, records, runs, alive=False)
+        assert found["have a run in MLflow that says something else"] == [keys[1], study.id]
 
     @pytest.mark.slow
     def test_fix_tells_mlflow_what_it_lacks_and_leaves_no_run_running(self, tmp_path):
@@ -201,8 +207,8 @@ class TestStudy:
         client.set_tag(_run_of(client, "study/explore/0"), "aiq.trial_key", "lost")
         assert told(check_runs(again(study), study.records(), uri), "have no run").fixable
         fix_study(again(study), uri)
-        findings = list(check_runs(again(study), again(study).records(), uri))
-        assert [f.level for f in findings] == [Level.OK]
+        [found] = check_runs(again(study), again(study).records(), uri)
+        assert "no trial of the study has: lost" in found.what
 
 
 def _run_of(client, key):

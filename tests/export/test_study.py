@@ -7,6 +7,7 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
+from aiq_search.app.best_bundle import write_best
 from aiq_search.app.export import export_study
 from aiq_search.app.registered import export_registered
 from aiq_search.cli.main import app
@@ -84,6 +85,14 @@ def test_any_trial_whose_weights_were_kept_can_be_exported(trained, tmp_path):
     home, study = trained
     result = export_study(study.id, tmp_path / "champion", trial=0, home=home, formats=["safetensors"])
     assert result.record.name == "trial-0000"
+
+
+def test_the_best_so_far_is_bundled_without_graphs_and_again_in_its_place(trained):
+    _, study = trained
+    assert [write_best(study.directory) for _ in range(2)] == [study.directory / "best" / "bundle"] * 2
+    bundle = load_bundle(study.directory / "best" / "bundle")
+    assert bundle.metrics.source["trial"] == study.champion().record.name
+    assert {path.suffix for path in bundle.directory.iterdir()}.isdisjoint({".pt2", ".onnx"})
 
 
 def test_a_trial_that_is_not_there_is_said(trained, tmp_path):

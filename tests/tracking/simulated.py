@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiq_search.search.events import (
@@ -288,20 +287,28 @@ def whole_study(count: int = 6, study: str = STUDY) -> Iterator[Event]:
     yield study_ended([*explored, *confirmed])
 
 
-@dataclass
-class SimulatedStudy:
-    """What a study's storage tells of simulated trials."""
+class RecordedTrials:
+    """A study that has these records, and study.json with these changes."""
 
-    trials: list[SimulatedTrial]
-    id: str = STUDY
-    directory: Path = Path("nowhere")
+    def __init__(self, records: Sequence[TrialRecord], **changes: Any) -> None:
+        self.id = STUDY
+        self.document = document() | changes
+        self._records = list(records)
 
     @property
-    def document(self) -> dict[str, Any]:
-        return document(self.id)
+    def finalists(self) -> list[int]:
+        return sorted({r.origin for r in self._records if r.origin is not None})
 
     def records(self, phase: Phase | None = None) -> list[TrialRecord]:
-        return [t.record() for t in self.trials if phase in (None, t.phase)]
+        return [r for r in self._records if phase in (None, r.key.phase)]
+
+
+class SimulatedStudy(RecordedTrials):
+    """What a study's storage tells of simulated trials."""
+
+    def __init__(self, trials: Sequence[SimulatedTrial]) -> None:
+        self.trials = list(trials)
+        super().__init__([t.record() for t in self.trials])
 
 
 def simulated_study(count: int = 60) -> SimulatedStudy:

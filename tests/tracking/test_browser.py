@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aiq_search.tracking import MlflowListener, Outbox
-from aiq_search.tracking.figures import ChampionView
+from aiq_search.tracking.figures import NetworkView
 from aiq_search.tracking.report import publish, write_report
 from aiq_search.tracking.server import page_of, serving
 from tests.tracking.conftest import runs_of
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs Debian's chromium and chromium-driver"),
 ]
 
-VIEW = ChampionView(
+VIEW = NetworkView(
     confusion=[[30 if i == j else (i + j) % 3 for j in range(10)] for i in range(10)],
     states={"conv1": [([True, False, True], 0.5), ([False, False, True], 0.25)]},
 )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from aiq_search.search.events import TrialState
+from aiq_search.search.events import Phase, TrialState
+from aiq_search.search.pareto import pareto_front
 from aiq_search.tracking import story
-from aiq_search.tracking.figures import ChampionView, Picture, StudyFacts, build_figures
-from aiq_search.tracking.figures.tradeoff import pareto_front
-from tests.tracking.simulated import SimulatedStudy, SimulatedTrial, simulated_study, trials
+from aiq_search.tracking.figures import NetworkView, Picture, StudyFacts, build_figures
+from tests.tracking.simulated import (
+    RecordedTrials,
+    SimulatedStudy,
+    SimulatedTrial,
+    simulated_study,
+    trials,
+)
 
-VIEW = ChampionView(
+VIEW = NetworkView(
     confusion=[[30 if i == j else (i + j) % 3 for j in range(10)] for i in range(10)],
     states={"conv1": [([True, False, True], 0.5), ([False, False, True], 0.25)]},
 )
@@ -26,19 +29,17 @@ def by_name(pictures: list[Picture]) -> dict[str, Picture]:
     return {p.name: p for p in pictures}
 
 
-class EditedStudy(SimulatedStudy):
-    """A simulated study whose records are changed on the way out."""
+def drawn(study: RecordedTrials, view: NetworkView | None = None) -> list[Picture]:
+    return build_figures(StudyFacts(study), view)
 
-    def __init__(self, study: SimulatedStudy, **changes: Any) -> None:
-        super().__init__(study.trials)
-        self.changes = changes
 
-    def records(self, phase: Any = None) -> list[Any]:
-        return [dataclasses.replace(r, **self.changes) for r in super().records(phase)]
+def changed(study: RecordedTrials, **changes: Any) -> RecordedTrials:
+    """The study with every record changed."""
+    return RecordedTrials([dataclasses.replace(r, **changes) for r in study.records()])
 
 
 def test_a_whole_study_has_every_picture() -> None:
-    pictures = build_figures(simulated_study(30), view=VIEW)
+    pictures = drawn(simulated_study(30), VIEW)
     assert [p.name for p in pictures] == [
         *("tradeoff", "size", "finalists", "layers", "importances", "slices", "parallel"),
         *("progress", "rungs", "learning", "confusion", "states"),
@@ -47,23 +48,23 @@ def test_a_whole_study_has_every_picture() -> None:
 
 
 def test_a_study_without_trials_has_none() -> None:
-    assert build_figures(SimulatedStudy([]), view=ChampionView()) == []
+    assert drawn(SimulatedStudy([]), NetworkView()) == []
 
 
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING])
 def test_a_study_without_a_complete_trial_draws_what_it_can(state: TrialState) -> None:
-    study = EditedStudy(SimulatedStudy(trials(5)), state=state)
-    assert {p.name for p in build_figures(study)} <= {"rungs"}
+    study = changed(SimulatedStudy(trials(5)), state=state)
+    assert {p.name for p in drawn(study)} <= {"rungs"}
 
 
 def test_one_complete_trial_is_drawn() -> None:
-    names = {p.name for p in build_figures(SimulatedStudy([SimulatedTrial(0)]))}
+    names = {p.name for p in drawn(SimulatedStudy([SimulatedTrial(0, widths=(16, 16, 16))]))}
     assert {"tradeoff", "size", "layers", "learning", "progress", "slices"} <= names
 
 
 def test_trials_that_all_have_the_same_value_have_no_importances() -> None:
-    study = EditedStudy(SimulatedStudy(trials(30)), value=0.5)
-    assert "importances" not in by_name(build_figures(study))
+    study = changed(SimulatedStudy(trials(30)), metrics=SimulatedTrial(0).record().metrics)
+    assert "importances" not in by_name(drawn(study))
 
 
 def test_conditional_parameters_are_drawn() -> None:
@@ -71,58 +72,46 @@ def test_conditional_parameters_are_drawn() -> None:
     records = study.records()
     for record in records[::2]:
         del record.params["model.dropout"]  # type: ignore[attr-defined]
-    fake = SimpleNamespace(id=study.id, document=study.document, records=lambda: records)
-    names = by_name(build_figures(fake))
+    names = by_name(drawn(RecordedTrials(records)))
     assert "slices" in names
     assert "importances" in names
 
 
 def test_parameters_outside_the_space_s_rules_are_no_reason_to_fail() -> None:
     study = simulated_study(20)
-    document = study.document | {"space": {"name": "mine"}, "dataset": {}}
-    fake = SimpleNamespace(id=study.id, document=document, records=study.records)
-    assert "tradeoff" in by_name(build_figures(fake))
+    space = study.document["space"] | {"parameters": {"model.conv1": {"type": "int", "low": 2, "high": 9}}}
+    assert "tradeoff" in by_name(drawn(RecordedTrials(study.records(), space=space, dataset={})))
 
 
-def test_the_champion_is_the_one_that_is_said_else_the_best_finalist() -> None:
-    study = simulated_study(30)
-    said = StudyFacts(study, champion=4).champion
-    assert said is not None
-    assert said.key.number == 4
-    facts = StudyFacts(study)
+def test_the_champion_is_the_best_finalist_as_search_judges_it() -> None:
+    facts = StudyFacts(simulated_study(30))
+    assert facts.winner is not None
     assert facts.champion is facts.finalists[0].explored
-    means = [f.mean("aiq") for f in facts.finalists]
+    means = [f.validation["objective"].mean for f in facts.finalists if f.feasible]
     assert means == sorted(means, reverse=True)
-    assert facts.champion_run is not None
-    assert facts.champion_run.metrics["aiq"] == max(
-        r.metrics["aiq"]
-        for r in facts.confirmed
-        if r.origin == facts.champion.key.number  # type: ignore[union-attr]
-    )
+    assert facts.winner.record.metrics["aiq"] == max(r.metrics["aiq"] for r in facts.winner.judges)
 
 
-def test_a_collapsed_or_failed_seed_counts_as_nothing() -> None:
-    study = simulated_study(30)
-    records = study.records()
+def test_a_collapsed_or_failed_seed_is_drawn_at_nothing() -> None:
+    records = simulated_study(30).records()
     first = next(i for i, r in enumerate(records) if r.origin is not None)
     records[first] = dataclasses.replace(records[first], collapsed=True, value=0.0)
     records[first + 1] = dataclasses.replace(records[first + 1], state=TrialState.FAIL)
-    fake = SimpleNamespace(id=study.id, document=study.document, records=lambda: records)
-    final = next(f for f in StudyFacts(fake).finalists if f.explored.key.number == records[first].origin)
-    assert final.values("aiq")[:2] == [0.0, 0.0]
-    assert final.values("aiq")[2] > 0
+    facts = StudyFacts(RecordedTrials(records))
+    seeds = next(t for t in by_name(build_figures(facts))["finalists"].figure.data if t.name == "fresh seed")
+    label = facts.label(records[first])
+    assert [x for x, y in zip(seeds.x, seeds.y, strict=True) if y == label][:2] == [0.0, 0.0]
 
 
 def test_seeds_beyond_the_judging_ones_have_no_part_in_the_mean_but_give_the_test_numbers() -> None:
     study = simulated_study(30)  # each finalist has 4 seeds
-    document = study.document
-    document["space"] = document["space"] | {"confirm": {"finalists": 3, "seeds": 3}}
-    facts = StudyFacts(SimpleNamespace(id=study.id, document=document, records=study.records))
+    space = study.document["space"] | {"confirm": {"finalists": 3, "seeds": 3}}
+    facts = StudyFacts(RecordedTrials(study.records(), space=space))
     final = facts.finalists[0]
-    assert [r.replicate for r in final.confirmed] == [0, 1, 2]
     assert [r.replicate for r in final.further] == [3]
-    assert final.mean("aiq") == pytest.approx(sum(r.metrics["aiq"] for r in final.confirmed) / 3)
-    assert story.numbers(facts, None, "test")["aiq"] == (final.further[0].metrics["test/aiq"], 0.0, 1)
+    assert final.validation["aiq"].mean == pytest.approx(sum(r.metrics["aiq"] for r in final.judges) / 3)
+    rows = {row[0]: row[1] for row in story.comparison(facts)}
+    assert rows["aiq, test"] == f"{final.further[0].metrics['test/aiq']:.4f}"
     assert "further seed, no part in the choice" in {
         t.name for t in by_name(build_figures(facts))["finalists"].figure.data
     }
@@ -131,9 +120,8 @@ def test_seeds_beyond_the_judging_ones_have_no_part_in_the_mean_but_give_the_tes
 def test_less_is_better_where_the_objective_is_minimized() -> None:
     study = simulated_study(30)
     records = [dataclasses.replace(r, value=r.metrics["loss"]) for r in study.records() if r.origin is None]
-    document = study.document | {"space": study.document["space"] | {"objective": {"minimize": "loss"}}}
-    fake = SimpleNamespace(id=study.id, document=document, records=lambda: records)
-    facts = StudyFacts(fake)
+    space = study.document["space"] | {"objective": {"minimize": "loss"}}
+    facts = StudyFacts(RecordedTrials(records, space=space))
     feasible = [r for r in facts.complete if r.feasible]
     assert facts.champion is not None
     assert facts.champion.value == min(r.value or 0 for r in feasible)
@@ -152,22 +140,31 @@ def test_the_most_accurate_of_equals_is_the_smaller() -> None:
     small = dataclasses.replace(
         one, key=SimulatedTrial(1).key, metrics=dict(one.metrics) | {"parameters": 1.0}
     )
-    fake = SimpleNamespace(id="s", document={}, records=lambda: [one, small])
-    assert StudyFacts(fake).most_accurate == small
+    assert StudyFacts(RecordedTrials([one, small])).most_accurate == small
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
-def test_the_front_is_what_no_other_beats(points: list[tuple[float, float]]) -> None:
-    records: list[Any] = [SimpleNamespace(metrics={"efficiency": e, "accuracy": a}) for e, a in points]
-    front = {(r.metrics["efficiency"], r.metrics["accuracy"]) for r in pareto_front(records)}
-    expected = {
-        (e, a) for e, a in points if not any((f >= e and b > a) or (f > e and b >= a) for f, b in points)
-    }
-    assert front == expected
+def test_the_front_is_that_of_aiq_pareto() -> None:
+    study = simulated_study(60)
+    front = pareto_front(study.records(Phase.EXPLORE)).records
+    picture = by_name(drawn(study))["tradeoff"]
+    line = next(t for t in picture.figure.data if t.name == "Pareto front")
+    assert sorted(line.x) == sorted(r.metrics["efficiency"] for r in front)
+    complete = [r for r in study.records(Phase.EXPLORE) if r.state is TrialState.COMPLETE]
+    met = sum(bool(r.feasible) for r in complete)
+    assert picture.caption.startswith(
+        f"Of {len(complete)} complete trials {met} meet accuracy >= 0.9; of these {len(front)} lie on"
+    )
+
+
+def test_the_largest_network_is_the_largest_that_was_tried_not_that_was_completed() -> None:
+    small = SimulatedTrial(0, widths=(16, 16, 16))
+    large = SimulatedTrial(1, widths=(128, 128, 128), state=TrialState.PRUNED)
+    caption = by_name(drawn(SimulatedStudy([small, large])))["size"].caption
+    assert "128-128-128 (#1)" in caption
 
 
 def test_lines_of_equal_aiq_have_that_aiq() -> None:
-    figure = by_name(build_figures(simulated_study(30)))["tradeoff"].figure
+    figure = by_name(drawn(simulated_study(30)))["tradeoff"].figure
     lines = [t for t in figure.data if t.legendgroup == "equal"]
     assert lines
     for line in lines:
@@ -177,17 +174,10 @@ def test_lines_of_equal_aiq_have_that_aiq() -> None:
 
 
 def test_a_layer_at_its_ceiling_is_told() -> None:
-    wide = SimulatedTrial(0, widths=(4, 4, 100))
-    record = wide.record()
+    record = SimulatedTrial(0, widths=(4, 4, 100)).record()
     metrics = dict(record.metrics) | {"efficiency/fc": 0.0849}
-    fake = SimpleNamespace(
-        id="s", document=wide_document(), records=lambda: [dataclasses.replace(record, metrics=metrics)]
-    )
-    picture = by_name(build_figures(fake))["layers"]
-    ceiling = next(t for t in picture.figure.data if t.name == "ceiling of fc")
-    assert ceiling.x[0] == pytest.approx(8.4919 / 100, abs=1e-4)  # log2 of 360 observations
-    assert "1 dot sits at the ceiling" in picture.caption
-
-
-def wide_document() -> dict[str, Any]:
-    return SimulatedStudy([]).document
+    view = NetworkView(ceilings={0: {"conv1": 1.0, "fc": 0.0849}})
+    picture = by_name(drawn(RecordedTrials([dataclasses.replace(record, metrics=metrics)]), view))["layers"]
+    ceilings = {t.name: t.x[0] for t in picture.figure.data if t.name.startswith("ceiling")}
+    assert ceilings == {"ceiling of fc": 0.0849}
+    assert "1 dot sits near the ceiling" in picture.caption

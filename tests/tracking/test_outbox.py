@@ -106,6 +106,23 @@ def test_what_is_missing_is_counted_in_events_and_trials(outbox: Outbox) -> None
     assert str(outbox.undelivered()) == "MLflow has everything."
 
 
+def test_what_is_asked_for_each_trial_is_found_by_an_index(outbox: Outbox) -> None:
+    questions = []
+    outbox._connection.set_trace_callback(questions.append)
+    outbox.history(EpochEnded, "a trial")
+    outbox.history(TrialEnded, after=7)
+    outbox.waiting()
+    outbox.has_more(7)
+    outbox.undelivered()
+    outbox._connection.set_trace_callback(None)
+    plans = {q: outbox._connection.execute(f"EXPLAIN QUERY PLAN {q}").fetchall() for q in questions}
+    for question, plan in plans.items():
+        read = [step for *_, step in plan if "events" in step]
+        assert all("USING" in step for step in read), f"{question} reads every event: {plan}"
+    [epochs] = [plan for question, plan in plans.items() if "owner = 'a trial'" in question]
+    assert "owner=? AND kind=?" in str(epochs)
+
+
 def _put_trials(directory: str, first: int) -> None:
     box = Outbox(Path(directory))
     for number in range(first, first + 20):

@@ -48,7 +48,7 @@ def _tell_again(study: Study, tracking_uri: str) -> str:
 
     records = study.records()
     try:
-        wrong = mismatches(records, runs_of(study.id, study.space.name, tracking_uri), alive=False)
+        wrong = mismatches(study, records, runs_of(study.id, study.space.name, tracking_uri), alive=False)
     except AiqError as error:
         return f"MLflow cannot be told: {error}"
     listener = MlflowListener(study.directory, tracking_uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from aiq_search.app.ceilings import layer_ceilings
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.search import Phase, Study, TrialRecord, TrialState
 from aiq_search.space import SearchSpace
@@ -115,28 +116,17 @@ def _saturation(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findi
     best = _best(study, explored)
     if not best:
         return
-    observations = study.document["dataset"]["validation"]
-    bits = math.log2(observations)
-    for layer, width in _linear_widths(study, best[0]).items():
-        reached = best[0].metrics.get(f"efficiency/{layer}", 0.0)
-        ceiling = min(1.0, bits / width)
-        if ceiling < 1 and reached >= _SATURATED * ceiling:
+    for layer, ceiling in layer_ceilings(study, best[0]).items():
+        reached = best[0].metrics[f"efficiency/{layer}"]
+        if ceiling.efficiency < 1 and reached >= _SATURATED * ceiling.efficiency:
             yield _finding(
                 Level.WARNING,
-                f"Layer {layer} of {best[0].name} has {width} neurons and efficiency {reached:.3f}; "
-                f"{observations:,} validation samples cannot show more than {ceiling:.3f}.",
+                f"Layer {layer} of {best[0].name} has {ceiling.neurons} neurons and efficiency "
+                f"{reached:.3f}; the {ceiling.observations:,} states that the validation split shows of it "
+                f"cannot give more than {ceiling.efficiency:.3f}.",
                 "Its number says how many samples there were, not how well it works: raise "
                 "dataset.validation, or compare networks of like width only.",
             )
-
-
-def _linear_widths(study: Study, record: TrialRecord) -> dict[str, int]:
-    """Neurons by name of the layers that give one state a sample."""
-    import torch
-
-    with torch.device("meta"):
-        model = study.architecture(record.params).build()
-    return {n: m.out_features for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
 
 
 def _never_met(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from aiq_search.errors import AiqError
 from aiq_search.files import Place, size_of
 from aiq_search.search import Study, TrialRecord, TrialState
 from aiq_search.search.leftovers import half_written
+from aiq_search.tracking.layout import ENDS
 from aiq_search.tracking.outbox import FILE as OUTBOX
 
 if TYPE_CHECKING:
@@ -94,24 +95,33 @@ def check_runs(
         )
         return
     alive = study.is_running
-    found = mismatches(records, runs, alive=alive)
+    found = mismatches(study, records, runs, alive=alive)
     for what, keys in found.items():
         if keys:
             shown = ", ".join(key.removeprefix(f"{study.id}/") for key in keys[:5])
             more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
             remedy = "Look again in a moment." if alive else "--fix tells MLflow again what the study knows."
             yield _finding(Level.WARNING, f"{len(keys)} {what}: {shown}{more}.", remedy, fixable=not alive)
-    if not any(found.values()):
+    strange = {run.owner for run in runs} - {study.id, *(str(record.key) for record in records)}
+    if strange and not alive:
+        yield _finding(
+            Level.WARNING,
+            f"MLflow has runs that no trial of the study has: {', '.join(sorted(strange)[:5])}.",
+            "The study's storage lost trials, or someone changed tags: look at these runs, and delete them "
+            "in MLflow if nobody needs them.",
+        )
+    elif not any(found.values()):
         yield _finding(Level.OK, f"MLflow agrees: {len(runs)} runs.")
 
 
 def mismatches(
-    records: Sequence[TrialRecord], runs: Sequence[StudyRun], *, alive: bool
+    study: Study, records: Sequence[TrialRecord], runs: Sequence[StudyRun], *, alive: bool
 ) -> dict[str, list[str]]:
     """Where MLflow and a study differ: what is wrong, and the keys that it is wrong with.
 
     Args:
-        records: The study's trials.
+        study: The study.
+        records: Its trials.
         runs: Its runs in MLflow.
         alive: Whether a driver runs it, so that RUNNING is right.
     """
@@ -119,18 +129,20 @@ def mismatches(
     for run in runs:
         by_owner.setdefault(run.owner, []).append(run.status)
     states = {str(record.key): str(record.state) for record in records}
+    # The study's own run is one of those that must be there, and say how it ended.
+    expected = {key: _STATUS[state] for key, state in states.items() if state in _STATUS}
+    if study.document.get("ended") in ENDS and not alive:
+        expected[study.id] = ENDS[study.document["ended"]]
     return {
-        "have no run in MLflow": [key for key in states if key not in by_owner],
+        "have no run in MLflow": [key for key in (study.id, *states) if key not in by_owner],
         "have more than one run in MLflow": [key for key, statuses in by_owner.items() if len(statuses) > 1],
         "have a run in MLflow that says something else": [
-            key
-            for key, state in states.items()
-            if key in by_owner and state in _STATUS and _STATUS[state] not in by_owner[key]
+            key for key, status in expected.items() if key in by_owner and status not in by_owner[key]
         ],
         "are RUNNING in MLflow, but no driver runs them": [
             key
             for key, statuses in by_owner.items()
-            if "RUNNING" in statuses and states.get(key, "RUNNING") == "RUNNING" and not alive
+            if "RUNNING" in statuses and key not in expected and not alive
         ],
     }
 

@@ -11,8 +11,6 @@ from aiq_search.tracking.figures.facts import StudyFacts
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from aiq_search.tracking.reconcile import RecordedStudy
-
 __all__ = ["Picture", "build_figures"]
 
 
@@ -26,28 +24,22 @@ class Picture:
     figure: go.Figure
 
 
-def build_figures(
-    study: RecordedStudy | StudyFacts,
-    champion_trial: int | None = None,
-    view: champion.ChampionView | None = None,
-) -> list[Picture]:
+def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -> list[Picture]:
     """Draw a study.
 
     Args:
-        study: The study, or what was read of it.
-        champion_trial: Number of the exploring trial whose configuration won.
-        view: What only the champion's network can tell.
+        facts: What was read of it.
+        view: What only the networks can tell.
 
     Returns:
         Pictures for which the study has enough trials; others are left out.
     """
-    facts = study if isinstance(study, StudyFacts) else StudyFacts(study, champion_trial)
-    seen = view or champion.ChampionView()
+    seen = view or champion.NetworkView()
     drawn = [
         ("tradeoff", "Accuracy against efficiency", tradeoff.accuracy_and_efficiency(facts)),
         ("size", "aIQ against size", tradeoff.aiq_and_parameters(facts)),
         ("finalists", "Finalists on fresh seeds", champion.finalists(facts)),
-        ("layers", "Efficiency layer by layer", layers.layer_efficiencies(facts)),
+        ("layers", "Efficiency layer by layer", layers.layer_efficiencies(facts, seen.ceilings)),
         ("importances", "Which parameters mattered", parameters.importances(facts)),
         ("slices", "What each parameter does", parameters.slices(facts)),
         ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),

@@ -8,27 +8,33 @@ from dataclasses import dataclass, field
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from aiq_search.search.events import TrialState
+from aiq_search.search.record import TrialRecord
 from aiq_search.tracking.figures.facts import StudyFacts
 from aiq_search.tracking.figures.style import BEST, BLUE, GREY, ORANGE, figure, style
+from aiq_search.tracking.words import counted
 
-__all__ = ["ChampionView", "confusion", "finalists", "frequent_states", "learning_curves"]
+__all__ = ["NetworkView", "confusion", "finalists", "frequent_states", "learning_curves"]
 
 STATES = 12  # most frequent states that are shown of a layer
 NEURONS = 64  # neurons that are shown of a layer
 
 
 @dataclass(frozen=True)
-class ChampionView:
-    """What only the champion's network itself can tell, measured on the validation split.
+class NetworkView:
+    """What only the networks themselves can tell: the champion's, measured on the validation split, and more.
 
     Attributes:
         confusion: Counts, a row a true class, a column a predicted one.
         states: By layer, its most frequent states, the most frequent first: which neurons fire, and
             the share of observations in that state.
+        ceilings: By number of an exploring trial and name of a layer, the highest efficiency that the layer
+            can show; of the best trials.
     """
 
     confusion: Sequence[Sequence[int]] = ()
     states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
+    ceilings: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
@@ -39,7 +45,7 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     name = facts.objective
     labels = [facts.label(f.explored) for f in found]
     further = go.Scatter(
-        x=[r.scored.get(name, 0.0) for f in found for r in f.further],
+        x=[_reached(r, name) for f in found for r in f.further],
         y=[label for f, label in zip(found, labels, strict=True) for _ in f.further],
         text=[facts.hover(r) + f"<br>seed {r.seed}" for f in found for r in f.further],
         mode="markers",
@@ -48,16 +54,16 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         hovertemplate="%{text}<extra></extra>",
     )
     seeds = go.Scatter(
-        x=[v for f in found for v in f.values(name)],
-        y=[label for f, label in zip(found, labels, strict=True) for _ in f.confirmed],
-        text=[facts.hover(r) + f"<br>seed {r.seed}" for f in found for r in f.confirmed],
+        x=[_reached(r, name) for f in found for r in f.judges],
+        y=[label for f, label in zip(found, labels, strict=True) for _ in f.judges],
+        text=[facts.hover(r) + f"<br>seed {r.seed}" for f in found for r in f.judges],
         mode="markers",
         name="fresh seed",
         marker={"size": 8, "color": BLUE, "opacity": 0.6},
         hovertemplate="%{text}<extra></extra>",
     )
     first = go.Scatter(
-        x=[facts.sign * facts.score(f.explored) for f in found],
+        x=[facts.shown(facts.score(f.explored)) for f in found],
         y=labels,
         mode="markers",
         name="when exploring",
@@ -65,9 +71,14 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         hovertemplate="exploring: %{x:.4f}<extra>%{y}</extra>",
     )
     mean = go.Scatter(
-        x=[f.mean(name) for f in found],
+        x=[facts.shown(f.validation["objective"].mean) for f in found],
         y=labels,
-        error_x={"type": "data", "array": [f.deviation(name) for f in found], "thickness": 2, "width": 6},
+        error_x={
+            "type": "data",
+            "array": [f.validation["objective"].sd for f in found],
+            "thickness": 2,
+            "width": 6,
+        },
         mode="markers",
         name="mean ± standard deviation",
         marker={"size": 12, "symbol": "line-ns", "color": BEST, "line": {"width": 3, "color": BEST}},
@@ -83,19 +94,25 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     return drawn, _verdict(facts)
 
 
+def _reached(record: TrialRecord, name: str) -> float:
+    """A seed's number as it is judged: nothing for one that failed."""
+    return record.scored.get(name, 0.0) if record.state is TrialState.COMPLETE else 0.0
+
+
 def _verdict(facts: StudyFacts) -> str:
-    found, name = facts.finalists, facts.objective
-    drop = sum(facts.score(f.explored) - facts.sign * f.mean(name) for f in found) / len(found)
+    found = facts.finalists
+    spreads = [f.validation["objective"] for f in found]
+    drop = sum(facts.score(f.explored) - s.mean for f, s in zip(found, spreads, strict=True)) / len(found)
+    seeds = counted(max(s.n for s in spreads), "fresh seed")
     text = (
-        f"Finalists trained again on {max(len(f.confirmed) for f in found)} fresh seeds. On average they "
-        f"{'lost' if drop >= 0 else 'gained'} {abs(drop):.3f} against the run that elected them. "
+        f"{counted(len(found), 'finalist')}, trained again on {seeds}, "
+        f"{'lost' if drop >= 0 else 'gained'} {abs(drop):.3f} on average against the first run. "
     )
     if len(found) < 2:
         return text
-    one, two = found[:2]
-    gap = facts.sign * (one.mean(name) - two.mean(name))
-    count = min(len(one.confirmed), len(two.confirmed))
-    noise = ((one.deviation(name) ** 2 + two.deviation(name) ** 2) / max(count, 1)) ** 0.5
+    one, two = spreads[:2]
+    gap = one.mean - two.mean
+    noise = (one.sd**2 / one.n + two.sd**2 / two.n) ** 0.5
     clear = "more" if gap > 2 * noise else "less"
     return text + (
         f"The first leads the second by {gap:.3f}, {clear} than twice the standard error of that difference "
@@ -105,7 +122,7 @@ def _verdict(facts: StudyFacts) -> str:
 
 def learning_curves(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     """Losses, and aIQ with its parts, over the champion's epochs."""
-    record = facts.champion_run
+    record = facts.winner.record if facts.winner else None
     if record is None or not record.history:
         return None
     drawn = make_subplots(1, 2, horizontal_spacing=0.09)
@@ -130,7 +147,7 @@ def learning_curves(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     return drawn, text
 
 
-def confusion(facts: StudyFacts, view: ChampionView) -> tuple[go.Figure, str] | None:
+def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | None:
     """The champion's confusion matrix on the validation split."""
     if not view.confusion:
         return None
@@ -165,7 +182,7 @@ def confusion(facts: StudyFacts, view: ChampionView) -> tuple[go.Figure, str] | 
     return drawn, f"Counts on the validation split; the colour is the share of mistakes in a row.{worst}"
 
 
-def frequent_states(facts: StudyFacts, view: ChampionView) -> tuple[go.Figure, str] | None:
+def frequent_states(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | None:
     """The most frequent states of each hidden layer: which neurons fire together, and how often."""
     layers = {name: list(states)[:STATES] for name, states in view.states.items() if states}
     if not layers:

@@ -2,76 +2,54 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from aiq_search.errors import NothingFeasibleError
+from aiq_search.search.champion import (
+    Champion,
+    choose_champion,
+    judge_finalists,
+    most_accurate,
+    rank_key,
+    score,
+)
 from aiq_search.search.events import Phase, TrialState
+from aiq_search.space import SearchSpace
 from aiq_search.tracking.layout import objective, widths
 from aiq_search.tracking.reconcile import RecordedStudy
 
 if TYPE_CHECKING:
     from aiq_search.search.record import TrialRecord
 
-__all__ = ["Finalist", "StudyFacts"]
+__all__ = ["ChosenStudy", "StudyFacts"]
 
 
-@dataclass(frozen=True)
-class Finalist:
-    """A configuration that was trained again on fresh seeds.
-
-    Attributes:
-        explored: The trial that found it.
-        confirmed: The seeds by which it was judged.
-        further: Seeds that had no part in the choice; those of the champion give its test numbers.
-    """
-
-    explored: TrialRecord
-    confirmed: Sequence[TrialRecord]
-    further: Sequence[TrialRecord] = ()
-
-    def values(self, name: str) -> list[float]:
-        """A number of each judging seed; a training that collapsed or failed counts as 0."""
-        return [_scored(r, name) for r in self.confirmed]
+class ChosenStudy(RecordedStudy, Protocol):
+    """What is read of a study to draw it; ``aiq_search.search.Study`` has it."""
 
     @property
-    def tests(self) -> Sequence[TrialRecord]:
-        """The seeds whose test numbers are told."""
-        return self.further or self.confirmed
-
-    def mean(self, name: str) -> float:
-        """Mean over the seeds."""
-        return statistics.fmean(self.values(name))
-
-    def deviation(self, name: str) -> float:
-        """Standard deviation over the seeds, 0 for one."""
-        values = self.values(name)
-        return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _scored(record: TrialRecord, name: str) -> float:
-    return record.scored.get(name, 0.0) if record.state is TrialState.COMPLETE else 0.0
+    def finalists(self) -> Sequence[int]:
+        """Numbers of the exploring trials under confirmation."""
 
 
 class StudyFacts:
-    """A study as the pictures see it.
+    """A study as the pictures see it. Who leads and who won is search's business, and asked there.
 
     Args:
         study: Whose records are read, once.
-        champion: Number of the exploring trial whose configuration won; by default the best finalist,
-            else the best trial.
     """
 
-    def __init__(self, study: RecordedStudy, champion: int | None = None) -> None:
+    def __init__(self, study: ChosenStudy) -> None:
         self.id = study.id
         self.document: Mapping[str, Any] = study.document
+        self.options = SearchSpace.model_validate(self.document["space"])
         records = list(study.records())
         self.explored = [r for r in records if r.key.phase is Phase.EXPLORE]
-        self.confirmed = [r for r in records if r.key.phase is Phase.CONFIRM and r.finished]
-        self._champion = champion
+        self.confirmed = [r for r in records if r.key.phase is Phase.CONFIRM]
+        self._finalists = list(study.finalists)
 
     @cached_property
     def objective(self) -> str:
@@ -83,10 +61,10 @@ class StudyFacts:
         """1 if more of the objective is better, else -1."""
         return objective(self.document)[1]
 
-    @cached_property
+    @property
     def space(self) -> str:
         """Name of the space."""
-        return str((self.document.get("space") or {}).get("name") or self.id)
+        return self.options.name
 
     @cached_property
     def beta(self) -> float:
@@ -101,7 +79,7 @@ class StudyFacts:
     @cached_property
     def rules(self) -> Mapping[str, Mapping[str, Any]]:
         """The searched parameters of the space, in its order."""
-        rules = (self.document.get("space") or {}).get("parameters") or {}
+        rules = self.document["space"].get("parameters") or {}
         return {name: rule for name, rule in rules.items() if rule.get("type") != "derived"}
 
     @cached_property
@@ -112,55 +90,35 @@ class StudyFacts:
     @cached_property
     def ranked(self) -> list[TrialRecord]:
         """Complete trials, the best first: the feasible before the others."""
-        return sorted(self.complete, key=lambda r: (r.feasible is False, -self.score(r), r.key.number))
+        return sorted(self.complete, key=lambda r: rank_key(self.options.objective, r))
 
     @cached_property
-    def finalists(self) -> list[Finalist]:
-        """Configurations that were confirmed, the best mean first."""
-        by_number = {r.key.number: r for r in self.explored}
-        origins = sorted({r.origin for r in self.confirmed if r.origin in by_number and r.origin is not None})
-        seeds = ((self.document.get("space") or {}).get("confirm") or {}).get("seeds") or math.inf
-        found = []
-        for number in origins:
-            mine = [r for r in self.confirmed if r.origin == number]
-            judges = [r for r in mine if (r.replicate or 0) < seeds]
-            further = [r for r in mine if (r.replicate or 0) >= seeds]
-            found.append(Finalist(by_number[number], judges or mine, further))
-        return sorted(found, key=lambda f: -self.sign * f.mean(self.objective))
+    def winner(self) -> Champion | None:
+        """The champion as far as the study has come, with its numbers over the seeds."""
+        with suppress(NothingFeasibleError):
+            return choose_champion(self.options, self.explored, self.confirmed, self._finalists)
+        return None
+
+    @property
+    def champion(self) -> TrialRecord | None:
+        """The exploring trial that found the champion."""
+        return self.winner.explored if self.winner else None
+
+    @cached_property
+    def finalists(self) -> list[Champion]:
+        """Configurations that were confirmed, as their fresh seeds show them, the best mean first."""
+        judged = judge_finalists(self.options, self.explored, self.confirmed, self._finalists)
+        return sorted(judged, key=lambda f: (not f.feasible, -f.validation["objective"].mean, f.trial))
 
     @cached_property
     def confirmed_origins(self) -> frozenset[int]:
         """Numbers of the exploring trials that were confirmed."""
-        return frozenset(f.explored.key.number for f in self.finalists)
-
-    @cached_property
-    def champion(self) -> TrialRecord | None:
-        """The exploring trial that found the champion."""
-        if self._champion is not None:
-            return next((r for r in self.explored if r.key.number == self._champion), None)
-        confirmed = [f.explored for f in self.finalists if f.explored.feasible is not False]
-        if confirmed:
-            return confirmed[0]
-        return next((r for r in self.ranked if r.feasible is not False), None)
-
-    @cached_property
-    def champion_run(self) -> TrialRecord | None:
-        """The training of the champion whose network is exported: its best seed."""
-        if self.champion is None:
-            return None
-        final = next((f for f in self.finalists if f.explored is self.champion), None)
-        trained = [*final.confirmed, *final.further] if final else []
-        seeds = [r for r in trained if r.state is TrialState.COMPLETE]
-        return max(seeds, key=lambda r: r.scored.get("aiq", 0.0), default=self.champion)
+        return frozenset(f.trial for f in self.finalists)
 
     @cached_property
     def most_accurate(self) -> TrialRecord | None:
         """The complete trial with the highest accuracy; the smaller one if several."""
-        return max(
-            self.complete,
-            key=lambda r: (r.metrics.get("accuracy", 0.0), -r.metrics.get("parameters", 0.0)),
-            default=None,
-        )
+        return most_accurate(self.explored)
 
     @cached_property
     def layers(self) -> list[str]:
@@ -170,8 +128,11 @@ class StudyFacts:
 
     def score(self, record: TrialRecord) -> float:
         """What a trial is ranked by, larger is better."""
-        value = record.value if record.value is not None else record.scored.get(self.objective, 0.0)
-        return self.sign * value
+        return score(self.options.objective, record)
+
+    def shown(self, score: float) -> float:
+        """The objective itself, from a score."""
+        return self.sign * score
 
     def label(self, record: TrialRecord) -> str:
         """Widths and number: ``4-2-8 (#42)``."""

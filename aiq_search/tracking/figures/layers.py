@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
 from aiq_search.tracking.figures.facts import StudyFacts
 from aiq_search.tracking.figures.style import PALETTE, figure
+from aiq_search.tracking.words import counted
 
-if TYPE_CHECKING:
-    from aiq_search.search.record import TrialRecord
+__all__ = ["SHOWN", "layer_efficiencies"]
 
-__all__ = ["ceiling", "layer_efficiencies"]
-
-SHOWN = 10
+SHOWN = 10  # networks
 
 
-def ceiling(observations: int, neurons: int) -> float:
-    """Highest efficiency that a layer can show: entropy cannot exceed log2 of the observations.
+def layer_efficiencies(
+    facts: StudyFacts, ceilings: Mapping[int, Mapping[str, float]]
+) -> tuple[go.Figure, str] | None:
+    """Efficiency of each hidden layer of the best networks, with its ceiling where it is below 1.
 
-    >>> round(ceiling(10_000, 100), 3), ceiling(10_000, 8)
-    (0.133, 1.0)
+    Args:
+        facts: The study.
+        ceilings: By number of the trial and name of the layer: the highest efficiency that its observations
+            can show. What is not known is not drawn.
     """
-    return min(1.0, math.log2(observations) / neurons) if observations > 1 else 1.0
-
-
-def layer_efficiencies(facts: StudyFacts) -> tuple[go.Figure, str] | None:
-    """Efficiency of each hidden layer of the best networks, with its ceiling where it is below 1."""
     best = facts.ranked[:SHOWN]
     if not best or not facts.layers:
         return None
@@ -47,7 +43,8 @@ def layer_efficiencies(facts: StudyFacts) -> tuple[go.Figure, str] | None:
                 hovertemplate=f"{layer}: %{{x:.4f}}<extra>%{{y}}</extra>",
             )
         )
-        limits = [_limit(facts, layer, r) for r in best]
+        known = [ceilings.get(r.key.number, {}).get(layer) for r in best]
+        limits = [limit if limit is not None and limit < 1 else None for limit in known]
         near += sum(
             v is not None and c is not None and v > 0.9 * c for v, c in zip(values, limits, strict=True)
         )
@@ -76,16 +73,8 @@ def layer_efficiencies(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     )
     if near:
         text += (
-            f" {near} {'dot sits' if near == 1 else 'dots sit'} at the ceiling log2(N) / neurons: with "
-            f"{facts.observations:,} observations such a layer's efficiency tells its width and no more."
+            f" {counted(near, 'dot', 'sit')} near the ceiling log2(N) / neurons. N is the number of states "
+            f"counted: {facts.observations:,} samples, of a convolution times its positions. The efficiency "
+            "of such a layer tells how many were counted and no more."
         )
     return drawn, text
-
-
-def _limit(facts: StudyFacts, layer: str, record: TrialRecord) -> float | None:
-    """Ceiling of a layer if it is known and below 1. A convolution sees a state a position, many an image."""
-    neurons = record.params.get(f"model.{layer}")
-    if not isinstance(neurons, int) or layer.startswith("conv") or facts.observations < 2:
-        return None
-    limit = ceiling(facts.observations, neurons)
-    return limit if limit < 1 else None

@@ -120,7 +120,7 @@ def _slice(facts: StudyFacts, name: str, records: Sequence[TrialRecord]) -> go.S
     numeric = all(_is_number(r.params[name]) for r in records)
     return go.Scatter(
         x=[r.params[name] if numeric else str(r.params[name]) for r in records],
-        y=[facts.sign * facts.score(r) for r in records],
+        y=[facts.shown(facts.score(r)) for r in records],
         text=[facts.label(r) for r in records],  # the whole hover text would make the file six times larger
         hovertemplate="%{text}<br>%{x}: %{y:.4f}<extra></extra>",
         mode="markers",
@@ -140,7 +140,7 @@ def parallel_coordinates(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         dimensions.append(
             _logarithmic(name, values) if name == "parameters" else {"label": name, "values": values}
         )
-    line = {"color": [facts.sign * facts.score(r) for r in records], "colorscale": SCALE, "showscale": False}
+    line = {"color": [facts.shown(facts.score(r)) for r in records], "colorscale": SCALE, "showscale": False}
     drawn = go.Figure(go.Parcoords(dimensions=dimensions, line=line, unselected={"line": {"opacity": 0.08}}))
     style(drawn, 440)
     drawn.update_layout(margin={"l": 60, "r": 40, "t": 70, "b": 30})

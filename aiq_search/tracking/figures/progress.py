@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -10,6 +11,7 @@ from plotly.subplots import make_subplots
 from aiq_search.search.events import TrialState
 from aiq_search.tracking.figures.facts import StudyFacts
 from aiq_search.tracking.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
+from aiq_search.tracking.words import counted
 
 if TYPE_CHECKING:
     from aiq_search.search.record import TrialRecord
@@ -23,17 +25,19 @@ def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     if not ended:
         return None
     begin = min(r.started or r.ended or 0 for r in ended)
-    best: list[TrialRecord] = []
+    best: list[TrialRecord | None] = []
     for record in ended:
-        better = not best or facts.score(record) > facts.score(best[-1])
-        best.append(record if record.feasible is not False and better else (best[-1] if best else record))
+        leader = best[-1] if best else None
+        usable = record.feasible and not record.collapsed
+        better = usable and (leader is None or facts.score(record) > facts.score(leader))
+        best.append(record if better else leader)
     minutes = [((r.ended or 0) - begin) / 60 for r in ended]
     drawn = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     for column, x in ((1, list(range(1, len(ended) + 1))), (2, minutes)):
         points = trials(x, [_shown(facts, r) for r in ended], [facts.hover(r) for r in ended], "trial", BLUE)
         line = go.Scatter(
             x=x,
-            y=[_shown(facts, r) for r in best],
+            y=[None if r is None else _shown(facts, r) for r in best],
             mode="lines",
             line={"color": BEST, "width": 2.5, "shape": "hv"},
             name="best so far",
@@ -46,24 +50,28 @@ def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     drawn.update_xaxes(title="complete trials", col=1)
     drawn.update_xaxes(title="minutes", col=2)
     drawn.update_yaxes(title=f"validation {facts.objective}", col=1)
-    found = next(i for i, r in enumerate(ended) if r is best[-1])
+    return drawn, _when(ended, best[-1], minutes)
+
+
+def _when(ended: Sequence[TrialRecord], best: TrialRecord | None, minutes: Sequence[float]) -> str:
+    """When the best trial came, and what that says about the length of the search."""
+    if best is None:
+        return "No trial met every constraint."
+    found = next(i for i, r in enumerate(ended) if r is best)
     later = len(ended) - found - 1
     text = (
-        f"The best trial was number {found + 1} of {len(ended)} complete ones, after {minutes[found]:.1f} of "
-        f"{minutes[-1]:.1f} minutes. "
+        f"The best trial was number {found + 1} of {len(ended)} that were trained to the end, after "
+        f"{minutes[found]:.1f} of {minutes[-1]:.1f} minutes."
     )
     if later > len(ended) / 2:
-        return (
-            drawn,
-            text + "The second half of the search brought nothing better: a shorter one would have done.",
-        )
+        return text + " The second half of the search brought nothing better: a shorter one would have done."
     if later < len(ended) / 10:
-        return drawn, text + "The curve still rose near its end: more trials may find a better one."
-    return drawn, text
+        return text + " The curve still rose near its end: more trials may find a better one."
+    return text
 
 
 def _shown(facts: StudyFacts, record: TrialRecord) -> float:
-    return facts.sign * facts.score(record)
+    return facts.shown(facts.score(record))
 
 
 def rungs(facts: StudyFacts) -> tuple[go.Figure, str] | None:
@@ -108,7 +116,7 @@ def rungs(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     longest = max(r.epochs for r in with_history)
     pruned = sum(r.state is TrialState.PRUNED for r in with_history)
     return drawn, (
-        f"{pruned} of {len(with_history)} trials were stopped early, so that the search ran {run:,} epochs "
-        f"instead of up to {longest * len(with_history):,}. Lines that end early belong to trials that "
-        "did worse than others at the same epoch."
+        f"{counted(pruned, 'trial', 'were')} stopped early, of {len(with_history):,}, so that the search ran "
+        f"{run:,} epochs instead of up to {longest * len(with_history):,}. Lines that end early belong to "
+        "trials that did worse than others at the same epoch."
     )

@@ -8,26 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
+from aiq_search.search.pareto import pareto_front
 from aiq_search.tracking.figures.facts import StudyFacts
 from aiq_search.tracking.figures.style import BEST, BLUE, GREY, ORANGE, figure, trials
+from aiq_search.tracking.words import counted, ratio
 
 if TYPE_CHECKING:
     from aiq_search.search.record import TrialRecord
 
-__all__ = ["accuracy_and_efficiency", "aiq_and_parameters", "pareto_front"]
-
-
-def pareto_front(
-    records: Sequence[TrialRecord], x: str = "efficiency", y: str = "accuracy"
-) -> list[TrialRecord]:
-    """Records that no other beats in ``x`` and ``y`` at once, by growing ``x``."""
-    front: list[TrialRecord] = []
-    best = -np.inf
-    for record in sorted(records, key=lambda r: (-r.metrics[x], -r.metrics[y])):
-        if record.metrics[y] > best:
-            best = record.metrics[y]
-            front.append(record)
-    return front[::-1]
+__all__ = ["accuracy_and_efficiency", "aiq_and_parameters"]
 
 
 def accuracy_and_efficiency(facts: StudyFacts) -> tuple[go.Figure, str] | None:
@@ -45,7 +34,7 @@ def accuracy_and_efficiency(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     reach = max(float(accuracy.max()) - low, 0.02)
     x = _padded(float(efficiency.min()), float(efficiency.max()))
     y = (max(0.0, low - 0.15 * reach), min(1.0, float(accuracy.max()) + 0.08 * reach) + 0.005)
-    front = pareto_front(shown)
+    front = pareto_front(shown).records[::-1]  # by growing efficiency
     line = go.Scatter(
         x=[r.metrics["efficiency"] for r in front],
         y=[r.metrics["accuracy"] for r in front],
@@ -57,14 +46,22 @@ def accuracy_and_efficiency(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     traces = [*_equal_aiq(facts.beta, x, y), line, *_points(facts, shown, "efficiency", "accuracy")]
     drawn = figure(traces, "network efficiency", "validation accuracy", xaxis_range=x, yaxis_range=y)
     hidden = int((accuracy < y[0]).sum())
-    text = (
-        f"{len(front)} of {len(shown)} complete trials lie on the Pareto front: none is both more accurate "
-        "and more efficient. Along a grey line aIQ is the same; up and right is better."
-    )
-    more = (
-        f" {hidden} less accurate trials lie below the picture (double-click to see all)." if hidden else ""
-    )
-    return drawn, text + more
+    text = _front(facts, len(front)) + " Along a grey line aIQ is the same; up and right is better."
+    below = counted(hidden, "less accurate trial", "lie")
+    return drawn, text + (f" {below} below the picture (double-click to see all)." if hidden else "")
+
+
+def _front(facts: StudyFacts, front: int) -> str:
+    """How many trials none beats, in a sentence; the same count as ``aiq pareto``."""
+    limits = " and ".join(str(c) for c in facts.options.objective.number_constraints)
+    met = sum(bool(r.feasible) and not r.collapsed for r in facts.complete)
+    among = counted(len(facts.complete), "complete trial")
+    if not met:
+        return f"Of {among} none {'meets ' + limits if limits else 'kept all its layers from collapsing'}."
+    if limits:
+        among += f" {met:,} {'meets' if met == 1 else 'meet'} {limits}; of these"
+    lie = "lies" if front == 1 else "lie"
+    return f"Of {among} {front} {lie} on the Pareto front: none is both more accurate and more efficient."
 
 
 def _equal_aiq(beta: float, x: tuple[float, float], y: tuple[float, float]) -> list[go.Scatter]:
@@ -111,13 +108,14 @@ def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     ticks = _ticks([r.metrics["parameters"] for r in shown])
     drawn.update_xaxes(tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
     best = facts.champion
-    big = max(shown, key=lambda r: r.metrics["parameters"])
+    tried = [r for r in facts.explored if "parameters" in r.metrics]  # also those stopped early
+    big = max(tried, key=lambda r: r.metrics["parameters"])
     text = "Each point is a complete trial; further left is smaller, further up is better."
     if best is not None and big.metrics["parameters"] > best.metrics["parameters"]:
-        times = big.metrics["parameters"] / best.metrics["parameters"]
         text += (
-            f" The champion has {best.metrics['parameters']:,.0f} parameters, {times:,.0f} times fewer than "
-            "the largest network tried."
+            f" The champion has {best.metrics['parameters']:,.0f} parameters; the largest network tried, "
+            f"{facts.label(big)}, has {big.metrics['parameters']:,.0f}, "
+            f"{ratio(big.metrics['parameters'], best.metrics['parameters'])} times as many."
         )
     return drawn, text
 
@@ -138,8 +136,8 @@ def _points(facts: StudyFacts, shown: Sequence[TrialRecord], x: str, y: str) -> 
     winner = facts.champion
     final = facts.confirmed_origins
     kinds: list[tuple[str, str, list[TrialRecord], dict[str, Any]]] = [
-        ("misses a constraint", GREY, [r for r in shown if r.feasible is False], {"symbol": "circle-open"}),
-        ("trial", BLUE, [r for r in shown if r.feasible is not False and r.key.number not in final], {}),
+        ("misses a constraint", GREY, [r for r in shown if not r.feasible], {"symbol": "circle-open"}),
+        ("trial", BLUE, [r for r in shown if r.feasible and r.key.number not in final], {}),
         ("finalist", ORANGE, [r for r in shown if r.key.number in final], {"size": 11, "symbol": "diamond"}),
         ("champion", BEST, [r for r in shown if r is winner], {"size": 17, "symbol": "star", "opacity": 1}),
     ]

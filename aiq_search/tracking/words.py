@@ -1,0 +1,29 @@
+"""Numbers in sentences."""
+
+from __future__ import annotations
+
+__all__ = ["counted", "ratio"]
+
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """A number of things, and what they do.
+
+    >>> counted(1, "trial"), counted(1200, "trial", "lie")
+    ('1 trial', '1,200 trials lie')
+    >>> counted(1, "trial", "lie"), counted(1, "trial", "were")
+    ('1 trial lies', '1 trial was')
+    """
+    if number == 1:
+        one = {"": "", "were": " was"}.get(verb, f" {verb}s")
+        return f"1 {noun}{one}"
+    return f"{number:,} {noun}s {verb}".rstrip()
+
+
+def ratio(larger: float, smaller: float) -> str:
+    """How many times larger one is, with a decimal while that says something.
+
+    >>> ratio(43, 10), ratio(30_912, 1), ratio(5, 0)
+    ('4.3', '30,912', '5.0')
+    """
+    times = larger / max(1.0, smaller)
+    return f"{times:,.0f}" if times >= 20 else f"{times:.1f}"
