@@ -158,7 +158,7 @@ def _finished(home: Path, data_dir: Path | None, seed: int, edits: list[str]) ->
     try:
         Study.open(home, name)
     except StudyError:
-        run_search(
+        result = run_search(
             _SPACE,
             overrides=[f"search.seed={seed}", *edits],
             study_id=name,
@@ -167,8 +167,10 @@ def _finished(home: Path, data_dir: Path | None, seed: int, edits: list[str]) ->
             tracking_uri=tracking_uri,
         )
     else:
-        resume_search(name, home=home, data_dir=data_dir, tracking_uri=tracking_uri)
-    return Study.open(home, name)
+        result = resume_search(name, home=home, data_dir=data_dir, tracking_uri=tracking_uri)
+    if result.reason != "finished":
+        raise SystemExit(result.message or f"{name} was interrupted; the same command goes on from there.")
+    return result.study
 
 
 def _rows(study: Study) -> Iterator[dict[str, float]]:
