@@ -25,7 +25,7 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # a traceback or a log shows no secret
 class Credentials:
     """Passwords and keys.
 

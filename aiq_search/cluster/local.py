@@ -19,7 +19,7 @@ from typing import Any
 from aiq_search.cluster.credentials import ADMIN, Credentials, write_private
 from aiq_search.cluster.mlflow_server import start_mlflow
 from aiq_search.cluster.ports import free_port
-from aiq_search.cluster.postgres import data_folder, postgres_url, start_postgres
+from aiq_search.cluster.postgres import SHUTDOWN, data_folder, postgres_url, start_postgres
 from aiq_search.cluster.processes import Process
 from aiq_search.cluster.ray_node import start_head, start_worker
 from aiq_search.errors import AiqError, InputError
@@ -31,12 +31,8 @@ _POSTGRES, _MLFLOW, _HEAD, _WORKER = "postgres", "mlflow", "ray-head", "ray-work
 # Where each service is looked for; another port is taken where one of these is not free.
 _PREFERRED = {"postgres": 0, "mlflow": 5000, "ray": 6379, "dashboard": 8265}
 
-# PostgreSQL's fast shutdown; the others take the usual signal.
-_SIGNALS = {_POSTGRES: signal.SIGINT}
-
-# Share of the machine's memory that Ray's object stores may take together, as Ray itself reckons.
-_OBJECT_STORES = 0.3
-_LEAST_STORE = 100_000_000
+# The others take the usual signal.
+_SIGNALS = {_POSTGRES: SHUTDOWN}
 
 
 @dataclass(frozen=True)
@@ -143,8 +139,7 @@ class LocalCluster:
             for name in state.names:
                 if not state.is_alive(name):
                     tell(f"{name}: starting")
-                    process = self._start(name, state, credentials)
-                    state = self._save(replace(state, services={**state.services, name: process}))
+                    state = self._start(name, state, credentials)
             return state
 
     def down(self, delete_data: bool = False, tell: Callable[[str], object] = lambda _: None) -> list[str]:
@@ -232,7 +227,9 @@ class LocalCluster:
             name: free_port(wanted.get(name, preferred), host=_listening(name), strict=name in wanted)
             for name, preferred in _PREFERRED.items()
         }
-        scratch = Path(tempfile.mkdtemp(prefix="aiq-")) / "ray"  # Ray opens its folder to all: not the outer
+        scratch = (
+            Path(tempfile.mkdtemp(prefix="aiq-ray-")) / "ray"
+        )  # Ray opens its folder to all: not the outer
         if known is not None:
             shutil.rmtree(known.scratch.parent, ignore_errors=True)
         return ClusterState(
@@ -255,21 +252,28 @@ class LocalCluster:
             or (name == _HEAD and known.workers == 0 != state.workers)
         ]
 
-    def _start(self, name: str, state: ClusterState, credentials: Credentials) -> Process:
-        log = self.folder / f"{name}.log"
-        ports = state.ports
-        if name == _POSTGRES:
-            return start_postgres(state.data, ports["postgres"], credentials, log)
-        if name == _MLFLOW:
-            return start_mlflow(self.folder, ports["mlflow"], ports["postgres"], credentials, log)
-        memory = _store_size(state.workers + 1)
+    def _start(self, name: str, state: ClusterState, credentials: Credentials) -> ClusterState:
+        """Start a service and wait until it answers; it is written down before the waiting."""
+        noted = state
+
+        def note(process: Process) -> None:
+            nonlocal noted
+            noted = self._save(replace(state, services={**state.services, name: process}))
+
+        log, ports = self.folder / f"{name}.log", state.ports
         cpus = max(1, len(os.sched_getaffinity(0)) // max(1, state.workers))
-        if name == _HEAD:
+        if name == _POSTGRES:
+            start_postgres(state.data, ports["postgres"], credentials, log, note)
+        elif name == _MLFLOW:
+            start_mlflow(self.folder, ports["mlflow"], ports["postgres"], credentials, log, note)
+        elif name == _HEAD:
             environment = self._head_environment(state)
             trials = 0 if state.workers else cpus
-            return start_head(self.folder, ports, state.scratch, environment, trials, memory, log)
-        nodes = 1 + sum(state.is_alive(each) for each in state.services if each.startswith(_WORKER)) + 1
-        return start_worker(self.folder, ports, nodes, cpus, memory, log)
+            start_head(self.folder, ports, state.scratch, environment, trials, log, note)
+        else:
+            nodes = 2 + sum(state.is_alive(each) for each in state.services if each.startswith(_WORKER))
+            start_worker(self.folder, ports, nodes, cpus, log, note)
+        return noted
 
     def _without(self, state: ClusterState, name: str) -> ClusterState:
         state.services[name].end(_SIGNALS.get(name, signal.SIGTERM))
@@ -316,9 +320,3 @@ def _listening(service: str) -> str:
 
 def _order(name: str) -> int:
     return [_POSTGRES, _MLFLOW, _HEAD].index(name) if not name.startswith(_WORKER) else 3
-
-
-def _store_size(nodes: int) -> int:
-    """Bytes of each node's object store, so that all of this machine's fit."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(_LEAST_STORE, int(total * _OBJECT_STORES) // nodes)

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from aiq_search.cluster.credentials import ADMIN, Credentials, write_private
@@ -32,7 +33,14 @@ auth_cache_ttl_seconds = 60
 """
 
 
-def start_mlflow(folder: Path, port: int, database_port: int, credentials: Credentials, log: Path) -> Process:
+def start_mlflow(
+    folder: Path,
+    port: int,
+    database_port: int,
+    credentials: Credentials,
+    log: Path,
+    note: Callable[[Process], object],
+) -> Process:
     """Start the server, and wait until it answers.
 
     Args:
@@ -41,6 +49,7 @@ def start_mlflow(folder: Path, port: int, database_port: int, credentials: Crede
         database_port: Where PostgreSQL listens.
         credentials: Of the cluster.
         log: What it prints is appended there.
+        note: Told of the process before it is waited for.
 
     Raises:
         AiqError: It does not start; the message says why.
@@ -62,6 +71,7 @@ def start_mlflow(folder: Path, port: int, database_port: int, credentials: Crede
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "2", "--app-name", "basic-auth", "--allowed-hosts", _HOSTS]
     process = Process.start(command, environment, folder, log)
+    note(process)
     try:
         _wait(process, port, credentials, log)
     except BaseException:

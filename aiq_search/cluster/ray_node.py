@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,13 @@ _PATIENCE = {
     "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "600",
 }
 
+_ATTEMPTS = 3
+
 _HOST = "127.0.0.1"
+
+# Bytes of a node's object store. Data sets go through it, networks do not; Ray would take a third of the
+# memory for each node, and these nodes share one machine.
+_STORE = 1_000_000_000
 
 
 def start_head(
@@ -35,8 +41,8 @@ def start_head(
     scratch: Path,
     environment: Mapping[str, str],
     cpus: int,
-    memory: int,
     log: Path,
+    note: Callable[[Process], object],
 ) -> Process:
     """Start the head, and wait until its Jobs API answers.
 
@@ -44,35 +50,34 @@ def start_head(
         folder: The cluster's folder; holds ``ray.token``.
         ports: ``ray`` (the head's own) and ``dashboard``.
         scratch: Ray's folder for sockets and logs: a short path.
-        environment: Of the jobs that will run there.
+        environment: Of the jobs that will run there, beside this process's own.
         cpus: Logical CPUs for trials.
-        memory: Bytes of the object store.
         log: What it prints is appended there.
+        note: Told of the process before it is waited for.
 
     Raises:
-        AiqError: It does not start; the message says why.
+        AiqError: It does not start; the message says where to look.
     """
-    process = Process.start(
-        [
-            *_command(cpus, memory),
-            "--head",
-            f"--port={ports['ray']}",
-            f"--dashboard-host={_HOST}",
-            f"--dashboard-port={ports['dashboard']}",
-            f"--ray-client-server-port={free_port()}",
-            f"--temp-dir={scratch}",
-            "--disable-usage-stats",
-        ],
-        _environment(folder, environment),
-        folder,
-        log,
-    )
-    _wait(process, f"http://{_HOST}:{ports['dashboard']}", folder / "ray.token", 1, log, "Ray's head")
-    return process
+    command = [
+        *_command(cpus),
+        "--head",
+        f"--port={ports['ray']}",
+        f"--dashboard-host={_HOST}",
+        f"--dashboard-port={ports['dashboard']}",
+        f"--ray-client-server-port={free_port()}",
+        f"--temp-dir={scratch}",
+        "--disable-usage-stats",
+    ]
+    return _start(command, _environment(folder, environment), folder, ports["dashboard"], 1, log, note)
 
 
 def start_worker(
-    folder: Path, ports: Mapping[str, int], nodes: int, cpus: int, memory: int, log: Path
+    folder: Path,
+    ports: Mapping[str, int],
+    nodes: int,
+    cpus: int,
+    log: Path,
+    note: Callable[[Process], object],
 ) -> Process:
     """Start a worker, and wait until the head knows it.
 
@@ -81,20 +86,50 @@ def start_worker(
         ports: Of the head.
         nodes: How many nodes there will be with it.
         cpus: Logical CPUs for trials.
-        memory: Bytes of the object store.
         log: What it prints is appended there.
+        note: Told of the process before it is waited for.
 
     Raises:
-        AiqError: It does not start; the message says why.
+        AiqError: It does not start; the message says where to look.
     """
-    process = Process.start(
-        [*_command(cpus, memory), f"--address={_HOST}:{ports['ray']}"], _environment(folder, {}), folder, log
-    )
-    _wait(process, f"http://{_HOST}:{ports['dashboard']}", folder / "ray.token", nodes, log, "a Ray worker")
-    return process
+    command = [*_command(cpus), f"--address={_HOST}:{ports['ray']}"]
+    return _start(command, _environment(folder, {}), folder, ports["dashboard"], nodes, log, note)
 
 
-def _command(cpus: int, memory: int) -> list[str]:
+def _start(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    dashboard: int,
+    nodes: int,
+    log: Path,
+    note: Callable[[Process], object],
+) -> Process:
+    """Start a node; again where it gives up, because Ray allows its own parts only 30 s to come up."""
+    for _ in range(_ATTEMPTS):
+        process = Process.start(command, environment, folder, log)
+        note(process)
+        try:
+            if _is_known(process, f"http://{_HOST}:{dashboard}", folder / "ray.token", nodes):
+                return process
+        except BaseException:
+            process.end()
+            raise
+        process.end()
+    raise AiqError(f"a Ray node did not start; its log says why: {log}")
+
+
+def _is_known(process: Process, url: str, token: Path, nodes: int) -> bool:
+    """Wait until the head counts so many nodes; False where the process ends before."""
+    deadline = time.monotonic() + _READY
+    while process.alive and time.monotonic() < deadline:
+        if alive_nodes(url, token) >= nodes:
+            return True
+        time.sleep(0.3)
+    return False
+
+
+def _command(cpus: int) -> list[str]:
     """What every node is started with; without a port of their own, two nodes would ask for the same."""
     return [
         sys.executable,
@@ -104,7 +139,7 @@ def _command(cpus: int, memory: int) -> list[str]:
         "--block",
         f"--node-ip-address={_HOST}",
         f"--num-cpus={cpus}",
-        f"--object-store-memory={memory}",
+        f"--object-store-memory={_STORE}",
         f"--dashboard-agent-listen-port={free_port()}",
         "--min-worker-port=0",  # any: the default range may hold a port that is named above
         "--max-worker-port=0",
@@ -124,16 +159,6 @@ def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
         **_PATIENCE,
         **more,
     }
-
-
-def _wait(process: Process, url: str, token: Path, nodes: int, log: Path, who: str) -> None:
-    deadline = time.monotonic() + _READY
-    while process.alive and time.monotonic() < deadline:
-        if alive_nodes(url, token) >= nodes:
-            return
-        time.sleep(0.3)
-    process.end()
-    raise AiqError(f"{who} did not start; its log says why: {log}")
 
 
 def alive_nodes(url: str, token: Path) -> int:

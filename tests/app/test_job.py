@@ -1,0 +1,98 @@
+"""The entry point of a job: real processes stand in for drivers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from aiq_search.app import job
+from aiq_search.errors import StudyError
+
+# Notes that it was started, then dies as it was told to.
+DRIVER = """
+import os, pathlib, signal, sys, time
+runs = pathlib.Path("runs")
+runs.write_text(runs.read_text() + "." if runs.exists() else ".")
+{end}
+"""
+DOCUMENT = {"study": "a", "search": ["--trials", "3"], "resume": ["--trials", "4"], "versions": {}}
+
+
+@pytest.fixture
+def supervise(tmp_path, monkeypatch):
+    """Run the entry point over a driver: its exit code, and how often the driver was started."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(end):
+        monkeypatch.setattr(job, "command", lambda _: [sys.executable, "-c", DRIVER.format(end=end)])
+        code = job.Supervisor(DOCUMENT).run()
+        return code, len((tmp_path / "runs").read_text())
+
+    return run
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 143])
+def test_a_driver_that_ends_by_itself_is_not_started_again(supervise, code):
+    assert supervise(f"sys.exit({code})") == (code, 1)
+
+
+def test_a_killed_driver_is_started_again_and_may_succeed(supervise):
+    assert supervise("len(runs.read_text()) < 3 and os.kill(os.getpid(), signal.SIGKILL)") == (0, 3)
+
+
+def test_a_driver_that_is_always_killed_is_given_up(supervise, capsys):
+    assert supervise("os.kill(os.getpid(), signal.SIGKILL)") == (137, 1 + job.RESTARTS)
+    assert "the driver died by signal 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("handler", ["signal.SIG_DFL", "lambda *_: sys.exit(143)"])
+def test_sigterm_reaches_the_driver_which_is_not_started_again(tmp_path, handler):
+    end = f"signal.signal(signal.SIGTERM, {handler}); pathlib.Path('ready').touch(); time.sleep(600)"
+    code = (
+        "import signal, sys\nfrom aiq_search.app import job\n"
+        f"job.command = lambda _: [sys.executable, '-c', {DRIVER.format(end=end)!r}]\n"
+        f"supervisor = job.Supervisor({DOCUMENT!r})\nsignal.signal(signal.SIGTERM, supervisor.stop)\n"
+        "sys.exit(supervisor.run())"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) as entry:
+        while not (tmp_path / "ready").exists():
+            assert entry.poll() is None
+            time.sleep(0.05)
+        entry.send_signal(signal.SIGTERM)
+        assert entry.wait(60) == 143
+    assert (tmp_path / "runs").read_text() == "."
+
+
+def test_a_study_is_begun_and_then_resumed(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    begun = ["search", "space.yaml", "--study", "a", "--trials", "3"]
+    assert job.command(DOCUMENT)[3:] == begun
+    folder = tmp_path / "studies" / "a"
+    folder.mkdir(parents=True)
+    (folder / "study.json").touch()
+    assert job.command(DOCUMENT)[3:] == ["resume", "a", "--trials", "4"]
+
+
+def test_a_study_that_should_go_on_and_is_not_here_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    document = {**DOCUMENT, "search": None, "versions": {"python": "2.7.18"}}
+    with pytest.raises(StudyError):
+        job.command(document)
+    (tmp_path / "job.json").write_text(json.dumps(document))
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        assert job.main() == 2
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
+            signal.signal(number, handler)
+    said = capsys.readouterr().err
+    assert "submit its file anew" in said
+    assert "2.7.18 where the study was submitted" in said
+    assert "AIQ_JOB" not in os.environ

@@ -1,0 +1,84 @@
+"""Processes that are started by one command and ended by another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from aiq_search.cluster.processes import Process
+
+# Starts a child in a session of its own, as Ray's jobs do, and prints its number.
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a Python program; returns it and the first line that it prints."""
+    started = []
+
+    def run(code):
+        log = tmp_path / f"{len(started)}.log"
+        process = Process.start([sys.executable, "-c", code], os.environ, tmp_path, log)
+        started.append(process)
+        until(lambda: log.read_text().endswith("\n"))
+        return process, log
+
+    yield run
+    for process in started:
+        process.end(signal.SIGKILL)
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_process_ends_with_all_that_it_started(start):
+    process, log = start(PARENT)
+    child = int(log.read_text())
+    assert process.alive
+    assert runs(child)
+    process.end()
+    assert not process.alive
+    assert not runs(child)
+
+
+def test_one_that_does_not_listen_is_killed(start):
+    process, _ = start(DEAF)
+    process.end(patience=0.3)
+    assert not process.alive
+
+
+def test_another_process_of_the_same_number_is_left_alone(start):
+    process, _ = start(DEAF)
+    before = replace(process, birth=process.birth - 100)
+    assert not before.alive
+    before.end(signal.SIGKILL)
+    assert process.alive
+
+
+def test_its_log_is_for_its_owner_alone(start):
+    _, log = start(DEAF)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
