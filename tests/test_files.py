@@ -160,9 +160,11 @@ def test_a_study_keeps_its_weights_in_s3_and_deletes_them_with_itself(s3, tmp_pa
     finish(study)
     key = TrialKey(study.id, Phase.EXPLORE, 0)
     assert str(study.weights_path(key)) == f"s3://{BUCKET}/studies/there/checkpoints/explore-0000.safetensors"
-    assert not (study.directory / "checkpoints").exists() or not list(
-        (study.directory / "checkpoints").iterdir()
-    )
+    assert list((study.directory / "checkpoints").iterdir()) == []
+    write_whole(study.weights_path(key), b"weights")
+    with study.held():
+        remove_tree(study.files)
+    assert not study.weights_path(key).is_file()
 
 
 def test_files_move_with_a_study_that_goes_on_elsewhere(s3, tmp_path):
