@@ -162,11 +162,13 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
         made.head.environment["AIQ_STORAGE"] = str(made.shared)
         made.away.environment["RAY_API_SERVER_ADDRESS"] = made.dashboard
         start_ray(
-            *(made.head, folder, "--head", f"--port={GCS}", f"--temp-dir={scratch}"),
+            *(made.head, folder, "--head", f"--port={GCS}", f"--temp-dir={scratch}/head"),
             *("--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD}"),
         )
         wait_for(lambda: GCS in made.head.listening())
-        start_ray(made.node, folder, f"--address={made.head.address}:{GCS}", hiding=made.alone)
+        # A scratch folder of its own: hosts do not share theirs.
+        join = (f"--address={made.head.address}:{GCS}", f"--temp-dir={scratch}/node")
+        start_ray(made.node, folder, *join, hiding=made.alone)
         wait_for(lambda: made.alive() == 2)
         yield made
     subprocess.run(["rm", "-rf", str(scratch)], check=False)
@@ -236,10 +238,13 @@ def test_a_search_from_a_third_host_outlives_the_loss_of_one(cluster):
     following = cluster.away.start(
         *("sh", "-c", "exec aiq submit space.yaml --study cut --follow"), log=client / "submit.log"
     )
-    wait_for(lambda: {path.name for path in notes.iterdir()} == {cluster.head.address, cluster.node.address})
-    wait_for(lambda: finished(cluster.home) >= 3)
-    assert following.poll() is None, (client / "submit.log").read_text()
 
+    def under_way() -> bool:
+        assert following.poll() is None, (client / "submit.log").read_text()
+        trained_on = {path.name for path in notes.iterdir()}
+        return trained_on == {cluster.head.address, cluster.node.address} and finished(cluster.home) >= 3
+
+    wait_for(under_way)
     cluster.node.cut_off()
 
     assert following.wait(300) == 0, (client / "submit.log").read_text()
