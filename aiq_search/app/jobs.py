@@ -152,7 +152,8 @@ def failure_of_job(job: Job) -> AiqError | None:
         return None
     kinds: Mapping[int, type[AiqError]] = {2: InputError, 3: NothingFeasibleError}
     kind = kinds.get(job.exit_code or 1, AiqError)
-    return kind(f"study {job.study} failed on the cluster ({job.message}); aiq logs {job.study}")
+    why = job.message if job.exit_code is None else f"exit code {job.exit_code}"
+    return kind(f"study {job.study} failed on the cluster ({why}); what it printed: aiq logs {job.study}")
 
 
 def _hand_in(

@@ -32,6 +32,11 @@ ENTRY_POINT = "exec python -m aiq_search.app.job"
 # By this key of its metadata a job is known to be a study, and of which space.
 SPACE = "aiq_space"
 
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
 _GLANCE = 1.0  # seconds between looks at a job
 
@@ -180,7 +185,7 @@ class JobsClient:
             os.environ["RAY_AUTH_MODE"] = "token"
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+        for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
         with self._spoken():
             return JobSubmissionClient(self.address)

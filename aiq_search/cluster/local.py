@@ -138,6 +138,8 @@ class LocalCluster:
                 state = self._without(state, name)
             for name in state.names:
                 if not state.is_alive(name):
+                    if name in state.services:  # what a service leaves behind may still hold its port
+                        state = self._without(state, name)
                     tell(f"{name}: starting")
                     state = self._start(name, state, credentials)
             return state
@@ -271,8 +273,8 @@ class LocalCluster:
             trials = 0 if state.workers else cpus
             start_head(self.folder, ports, state.scratch, environment, trials, log, note)
         else:
-            nodes = 2 + sum(state.is_alive(each) for each in state.services if each.startswith(_WORKER))
-            start_worker(self.folder, ports, nodes, cpus, log, note)
+            scratch = state.scratch.with_name(name.removeprefix("ray-"))
+            start_worker(self.folder, ports, scratch, cpus, log, note)
         return noted
 
     def _without(self, state: ClusterState, name: str) -> ClusterState:

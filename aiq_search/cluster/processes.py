@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,27 +93,27 @@ class Process:
         return stat is not None and stat.birth == self.birth and stat.state != "Z"
 
     def end(self, number: signal.Signals = signal.SIGTERM, patience: float = 20.0) -> None:
-        """End it and everything that it started: kindly, then at once.
+        """End it and everything that it started, also what is left of that after its own death.
 
         Args:
             number: The signal that asks it kindly.
             patience: Seconds that it and its children may take.
         """
-        if not self.alive:
-            return
         family = self._family()
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        _send([self] if self.alive else family, number)
         if not _gone(family, patience):
-            for each in {*family, *(self._family() if self.alive else ())}:
-                if each.alive:
-                    with suppress(ProcessLookupError):
-                        os.kill(each.pid, signal.SIGKILL)
+            _send({*family, *self._family()}, signal.SIGKILL)
             _gone(family, 5.0)
 
     def _family(self) -> list[Process]:
-        """Itself, its descendants, and whoever else is in its session."""
+        """Itself, its descendants, and whoever else is in its session, also after its own death.
+
+        The kernel gives a session's number to no other process while someone is in the session.
+        """
         stats = {int(entry.name): _stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit()}
+        now = stats.get(self.pid)
+        if now is not None and now.birth != self.birth:
+            return []  # all of ours are gone, or the number would not be another's
         known = {self.pid}
         while True:
             more = {
@@ -144,6 +144,13 @@ def _stat(pid: int) -> _Stat | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before may hold anything, parentheses too
     return _Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def _send(processes: Iterable[Process], number: signal.Signals) -> None:
+    for process in processes:
+        if process.alive:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
 
 
 def _gone(processes: Sequence[Process], patience: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import time
 import urllib.error
@@ -17,7 +18,7 @@ from aiq_search.cluster.ports import free_port
 from aiq_search.cluster.processes import Process
 from aiq_search.errors import AiqError
 
-__all__ = ["alive_nodes", "start_head", "start_worker"]
+__all__ = ["start_head", "start_worker"]
 
 # Seconds that a node may take to start. Ray's own limits for its dashboard are too short for a busy machine.
 _READY = 900.0
@@ -68,13 +69,13 @@ def start_head(
         f"--temp-dir={scratch}",
         "--disable-usage-stats",
     ]
-    return _start(command, _environment(folder, environment), folder, ports["dashboard"], 1, log, note)
+    return _start(command, _environment(folder, environment), folder, ports["dashboard"], log, note)
 
 
 def start_worker(
     folder: Path,
     ports: Mapping[str, int],
-    nodes: int,
+    scratch: Path,
     cpus: int,
     log: Path,
     note: Callable[[Process], object],
@@ -84,7 +85,7 @@ def start_worker(
     Args:
         folder: The cluster's folder.
         ports: Of the head.
-        nodes: How many nodes there will be with it.
+        scratch: A folder of its own: in one of the head's it would replace the files of the head's jobs.
         cpus: Logical CPUs for trials.
         log: What it prints is appended there.
         note: Told of the process before it is waited for.
@@ -92,8 +93,8 @@ def start_worker(
     Raises:
         AiqError: It does not start; the message says where to look.
     """
-    command = [*_command(cpus), f"--address={_HOST}:{ports['ray']}"]
-    return _start(command, _environment(folder, {}), folder, ports["dashboard"], nodes, log, note)
+    command = [*_command(cpus), f"--address={_HOST}:{ports['ray']}", f"--temp-dir={scratch}"]
+    return _start(command, _environment(folder, {}), folder, ports["dashboard"], log, note)
 
 
 def _start(
@@ -101,16 +102,16 @@ def _start(
     environment: Mapping[str, str],
     folder: Path,
     dashboard: int,
-    nodes: int,
     log: Path,
     note: Callable[[Process], object],
 ) -> Process:
     """Start a node; again where it gives up, because Ray allows its own parts only 30 s to come up."""
     for _ in range(_ATTEMPTS):
-        process = Process.start(command, environment, folder, log)
+        name = f"aiq-{secrets.token_hex(4)}"  # the head may still count one that has just died
+        process = Process.start([*command, f"--node-name={name}"], environment, folder, log)
         note(process)
         try:
-            if _is_known(process, f"http://{_HOST}:{dashboard}", folder / "ray.token", nodes):
+            if _is_known(process, f"http://{_HOST}:{dashboard}", folder / "ray.token", name):
                 return process
         except BaseException:
             process.end()
@@ -119,11 +120,11 @@ def _start(
     raise AiqError(f"a Ray node did not start; its log says why: {log}")
 
 
-def _is_known(process: Process, url: str, token: Path, nodes: int) -> bool:
-    """Wait until the head counts so many nodes; False where the process ends before."""
+def _is_known(process: Process, url: str, token: Path, name: str) -> bool:
+    """Wait until the head knows a node; False where the process ends before."""
     deadline = time.monotonic() + _READY
     while process.alive and time.monotonic() < deadline:
-        if alive_nodes(url, token) >= nodes:
+        if name in _alive_nodes(url, token):
             return True
         time.sleep(0.3)
     return False
@@ -161,8 +162,8 @@ def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def alive_nodes(url: str, token: Path) -> int:
-    """How many nodes the head counts; 0 where it does not answer."""
+def _alive_nodes(url: str, token: Path) -> set[str]:
+    """Names of the nodes that the head knows; none where it does not answer."""
     request = urllib.request.Request(  # noqa: S310 - our own server
         f"{url}/nodes?view=summary",
         headers={"Authorization": f"Bearer {token.read_text(encoding='utf-8').strip()}"},
@@ -172,5 +173,5 @@ def alive_nodes(url: str, token: Path) -> int:
         urllib.request.urlopen(request, timeout=20) as reply,  # noqa: S310
     ):
         summary: list[dict[str, Any]] = json.load(reply)["data"]["summary"]
-        return sum(node["raylet"].get("state") == "ALIVE" for node in summary)
-    return 0
+        return {n["raylet"]["nodeName"] for n in summary if n["raylet"].get("state") == "ALIVE"}
+    return set()

@@ -70,6 +70,16 @@ def test_a_process_ends_with_all_that_it_started(start):
     assert not runs(child)
 
 
+def test_what_a_killed_process_leaves_behind_ends_too(start):
+    process, log = start(PARENT.replace(", start_new_session=True", ""))
+    child = int(log.read_text())
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not process.alive)
+    assert runs(child)
+    process.end()
+    assert not runs(child)
+
+
 def test_one_that_does_not_listen_is_killed(start):
     process, _ = start(DEAF)
     process.end(patience=0.3)
