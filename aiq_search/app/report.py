@@ -124,12 +124,10 @@ def _ceilings(study: Study) -> dict[int, dict[str, float]]:
 
 def _findings(study: Study) -> list[str]:
     """What the doctor says of the search, for who reads the report."""
-    from aiq_search.app.doctor import Level
     from aiq_search.app.doctor.search import check_search
 
     with suppress(AiqError, ImportError):
-        found = list(check_search(study, study.records()))
-        return [f"{each.what} {each.remedy}".strip() for each in found if each.level is not Level.OK]
+        return [f"{each.what} {each.remedy}".strip() for each in check_search(study, study.records())]
     return []
 
 

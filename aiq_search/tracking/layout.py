@@ -369,8 +369,8 @@ def question(document: Mapping[str, Any]) -> str:
     goals = [f"{verb} {name}" for verb in ("maximize", "minimize") for name in _list(rule.get(verb))]
     constraints = " and ".join(rule.get("constraints") or [])
     sizes = (
-        f" ({dataset['train']} examples to train, {dataset['validation']} to choose, "
-        f"{dataset['test']} to judge)"
+        f" ({dataset['train']:,} examples to train, {dataset['validation']:,} to choose, "
+        f"{dataset['test']:,} to judge)"
         if {"train", "validation", "test"} <= set(dataset)
         else ""
     )

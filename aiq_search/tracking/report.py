@@ -16,6 +16,7 @@ from aiq_search.tracking import story
 from aiq_search.tracking.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.tracking.layout import question
 from aiq_search.tracking.uri import redact
+from aiq_search.tracking.words import typeset
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -55,7 +56,7 @@ def _write_page(facts: StudyFacts, pictures: Sequence[Picture], path: Path, find
         facts=facts,
         pictures=pictures,
         date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.get("created"))),
-        question=question(facts.document).replace("`", ""),
+        question=typeset(question(facts.document)),
         story={"headline": headline, "sentences": story.sentences(facts)},
         tiles=story.tiles(facts),
         rows=story.comparison(facts),

@@ -78,7 +78,7 @@ def _lead(facts: StudyFacts) -> list[str]:
     first, second = facts.winner.validation["objective"], others[0].validation["objective"]
     return [
         f"It leads {facts.label(others[0].explored)} by {first.mean - second.mean:.3f} of mean "
-        f"{facts.objective}; over its own seeds it varies by ± {first.sd:.3f}."
+        f"{facts.goal}; over its own seeds it varies by ± {first.sd:.3f}."
     ]
 
 
@@ -117,10 +117,15 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
     for name in SHOWN:
         if name in validation:
             rows.append(
-                (f"{name}, validation", _spread(validation[name]), f"{accurate.metrics[name]:.4f}", "")
+                (
+                    f"{_words(name)}, validation",
+                    _spread(validation[name]),
+                    f"{accurate.metrics[name]:.4f}",
+                    "",
+                )
             )
     for name, value in test.items():
-        rows.append((f"{name}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
+        rows.append((f"{_words(name)}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
     for name in ONCE:
         if name in winner.metrics and name in accurate.metrics:
             note = f"{_times(accurate, winner, name)} times"
@@ -190,6 +195,7 @@ def _spread(value: Spread) -> str:
 
 def _words(name: str) -> str:
     return {
+        "aiq": "aIQ",
         "parameters_weights": "parameters, convolution and linear weights only",
         "macs": "multiply-accumulates",
     }.get(name, name)

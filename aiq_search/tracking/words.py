@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "ratio"]
+__all__ = ["counted", "ratio", "typeset"]
 
 
 def counted(number: int, noun: str, verb: str = "") -> str:
@@ -17,6 +17,18 @@ def counted(number: int, noun: str, verb: str = "") -> str:
         one = {"": "", "were": " was"}.get(verb, f" {verb}s")
         return f"1 {noun}{one}"
     return f"{number:,} {noun}s {verb}".rstrip()
+
+
+def typeset(text: str) -> str:
+    r"""Text of a space file as one prints it; a comparison stays on one line.
+
+    >>> typeset("`mlp`, where accuracy >= 0.9")
+    'mlp, where accuracy\xa0≥\xa00.9'
+    """
+    printed = text.replace("`", "")
+    for typed, sign in ((" >= ", "≥"), (" <= ", "≤")):
+        printed = printed.replace(typed, f"\u00a0{sign}\u00a0")
+    return printed
 
 
 def ratio(larger: float, smaller: float) -> str:

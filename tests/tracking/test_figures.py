@@ -11,6 +11,7 @@ from aiq_search.search.events import Phase, TrialState
 from aiq_search.search.pareto import pareto_front
 from aiq_search.tracking import story
 from aiq_search.tracking.figures import NetworkView, Picture, StudyFacts, build_figures
+from aiq_search.tracking.words import typeset
 from tests.tracking.simulated import (
     RecordedTrials,
     SimulatedStudy,
@@ -111,7 +112,7 @@ def test_seeds_beyond_the_judging_ones_have_no_part_in_the_mean_but_give_the_tes
     assert [r.replicate for r in final.further] == [3]
     assert final.validation["aiq"].mean == pytest.approx(sum(r.metrics["aiq"] for r in final.judges) / 3)
     rows = {row[0]: row[1] for row in story.comparison(facts)}
-    assert rows["aiq, test"] == f"{final.further[0].metrics['test/aiq']:.4f}"
+    assert rows["aIQ, test"] == f"{final.further[0].metrics['test/aiq']:.4f}"
     assert "further seed, no part in the choice" in {
         t.name for t in by_name(build_figures(facts))["finalists"].figure.data
     }
@@ -152,7 +153,8 @@ def test_the_front_is_that_of_aiq_pareto() -> None:
     complete = [r for r in study.records(Phase.EXPLORE) if r.state is TrialState.COMPLETE]
     met = sum(bool(r.feasible) for r in complete)
     assert picture.caption.startswith(
-        f"Of {len(complete)} complete trials {met} meet accuracy >= 0.9; of these {len(front)} lie on"
+        f"Of {len(complete)} complete trials {met} meet {typeset('accuracy >= 0.9')}; "
+        f"of these {len(front)} lie on the Pareto front"
     )
 
 

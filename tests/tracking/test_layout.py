@@ -168,4 +168,4 @@ def test_the_experiment_opens_in_the_view_for_model_training() -> None:
     tags = layout.experiment_tags("mine", document())
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert "metrics.`aiq`" in tags[f"mlflow.sharedViewState.{layout.VIEW}"]
-    assert "1077 examples to train" in tags["mlflow.note.content"]
+    assert "1,077 examples to train" in tags["mlflow.note.content"]

@@ -86,7 +86,7 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     )
     drawn = figure(
         [seeds, *([further] if further.x else []), first, mean],
-        f"validation {name}",
+        f"validation {facts.goal}",
         "",
         height=150 + 46 * len(found),
     )

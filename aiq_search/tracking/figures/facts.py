@@ -56,6 +56,11 @@ class StudyFacts:
         """Name of the number that trials are ranked by."""
         return objective(self.document)[0]
 
+    @property
+    def goal(self) -> str:
+        """The objective as one writes it."""
+        return "aIQ" if self.objective == "aiq" else self.objective
+
     @cached_property
     def sign(self) -> int:
         """1 if more of the objective is better, else -1."""

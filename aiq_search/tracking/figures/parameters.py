@@ -37,9 +37,9 @@ def importances(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         textangle=0,
         hovertemplate="%{y}: %{x:.1%}<extra></extra>",
     )
-    drawn = figure([bar], f"share of the variance of {facts.objective}", "", height=110 + 34 * len(ordered))
+    drawn = figure([bar], f"share of the variance of {facts.goal}", "", height=110 + 34 * len(ordered))
     drawn.update_xaxes(tickformat=".0%")
-    first = [n for n, _ in ordered[::-1][:2]]
+    first = [n for n, _ in ordered[::-1][: min(2, max(1, len(ordered) - 1))]]
     return drawn, (
         f"{' and '.join(first)} decided most. The shares are of the differences between complete trials; a "
         "parameter that the sampler soon settled seems less important than it is."
@@ -109,7 +109,7 @@ def slices(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         drawn.update_xaxes(
             title={"text": _short(name), "standoff": 4}, row=i // columns + 1, col=i % columns + 1, **log
         )
-    drawn.update_yaxes(title=facts.objective, col=1)
+    drawn.update_yaxes(title=facts.goal, col=1)
     return drawn, (
         "Each point is a complete trial; later ones are more orange. If the best points lie at the edge of a "
         "range, widen it; if they lie everywhere, the parameter may be left out."
@@ -145,7 +145,7 @@ def parallel_coordinates(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     style(drawn, 440)
     drawn.update_layout(margin={"l": 60, "r": 40, "t": 70, "b": 30})
     return drawn, (
-        f"Orange lines have more {facts.objective}. Drag along an axis to keep only the trials that pass "
+        f"Orange lines have more {facts.goal}. Drag along an axis to keep only the trials that pass "
         "there, for example the highest aIQ, and see which parameters they share."
     )
 

@@ -49,7 +49,7 @@ def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     style(drawn, 400)
     drawn.update_xaxes(title="complete trials", col=1)
     drawn.update_xaxes(title="minutes", col=2)
-    drawn.update_yaxes(title=f"validation {facts.objective}", col=1)
+    drawn.update_yaxes(title=f"validation {facts.goal}", col=1)
     return drawn, _when(ended, best[-1], minutes)
 
 
@@ -111,7 +111,7 @@ def rungs(facts: StudyFacts) -> tuple[go.Figure, str] | None:
                 hovertemplate="%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
             )
         )
-    drawn = figure(traces, "epoch", f"validation {name}", height=420)
+    drawn = figure(traces, "epoch", f"validation {facts.goal}", height=420)
     run = sum(r.epochs for r in with_history)
     longest = max(r.epochs for r in with_history)
     pruned = sum(r.state is TrialState.PRUNED for r in with_history)

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from aiq_search.search.pareto import pareto_front
 from aiq_search.tracking.figures.facts import StudyFacts
 from aiq_search.tracking.figures.style import BEST, BLUE, GREY, ORANGE, figure, trials
-from aiq_search.tracking.words import counted, ratio
+from aiq_search.tracking.words import counted, ratio, typeset
 
 if TYPE_CHECKING:
     from aiq_search.search.record import TrialRecord
@@ -53,7 +53,7 @@ def accuracy_and_efficiency(facts: StudyFacts) -> tuple[go.Figure, str] | None:
 
 def _front(facts: StudyFacts, front: int) -> str:
     """How many trials none beats, in a sentence; the same count as ``aiq pareto``."""
-    limits = " and ".join(str(c) for c in facts.options.objective.number_constraints)
+    limits = typeset(" and ".join(str(c) for c in facts.options.objective.number_constraints))
     met = sum(bool(r.feasible) and not r.collapsed for r in facts.complete)
     among = counted(len(facts.complete), "complete trial")
     if not met:
