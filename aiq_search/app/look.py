@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from aiq_search.app.remote import AnyStudy
-from aiq_search.errors import NothingFeasibleError
-from aiq_search.search import Phase, TrialRecord, TrialState
+from aiq_search.errors import NothingFeasibleError, StudyError
+from aiq_search.search import TrialRecord, TrialState
 
 __all__ = ["describe_study", "trial_rows"]
 
@@ -15,10 +15,16 @@ __all__ = ["describe_study", "trial_rows"]
 def describe_study(study: AnyStudy) -> dict[str, Any]:
     """Id, time, status and counts of a study.
 
-    Its status is running (a driver holds it), finished (nothing is left to do), or interrupted.
+    Its status is running (a driver holds it), finished (nothing is left to do), interrupted, or unreachable
+    (its database does not answer).
     """
-    explored = study.records(Phase.EXPLORE)
-    records = [*explored, *study.records(Phase.CONFIRM)]
+    try:
+        records = study.records()
+    except StudyError:
+        if not study.document.get("storage"):
+            raise
+        known = {"study": study.id, "space": study.space.name, "created": study.document["created"]}
+        return {**known, "status": "unreachable"}
     counts = Counter(record.state for record in records)
     row: dict[str, Any] = {
         "study": study.id,
