@@ -70,14 +70,11 @@ def serving(uri: str, host: str = "127.0.0.1", port: int | None = None) -> Itera
     command += ["--port", str(place), "--uvicorn-opts", f"--header {MARK}:{name}"]
     root = artifact_root(uri)
     # In the environment, because a process list shows arguments, and the URI may hold a password.
-    environment = (
-        os.environ
-        | {
-            "MLFLOW_BACKEND_STORE_URI": uri,
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for GenAI jobs that nobody starts here
-        }
-    )
+    environment = os.environ | {
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for GenAI jobs that nobody starts
+    }
     environment.pop("MLFLOW_TRACKING_URI", None)
     if root:
         environment["MLFLOW_ARTIFACTS_DESTINATION"] = root
