@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -118,7 +119,7 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
                 key, f"took longer than search.trial_minutes = {minutes:g}, in an epoch that hung"
             )
             return
-        error = str(trial.get_error() or "")
+        error = _page_about(trial)
         if _says_full(error):
             self._driver.halt(key, "the disk is full where the study is: free some space")
         elif StorageError.__name__ in error:
@@ -152,6 +153,10 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
         return all(t.status != Trial.RUNNING and not t.is_saving for t in trials)
 
 
+# How Ray begins to say what a dead worker died of.
+_EXIT = "Worker exit type"
+
+
 def _says_full(error: str) -> bool:
     """Whether Ray's page about an error says that the disk or a quota is used up.
 
@@ -161,11 +166,20 @@ def _says_full(error: str) -> bool:
     return any(os.strerror(number) in error for number in (errno.ENOSPC, errno.EDQUOT))
 
 
+def _page_about(trial: Trial) -> str:
+    """What Ray says of a trial's error.
+
+    Tune keeps it on this machine at first; its own ``get_error`` looks in the storage, where it comes later.
+    """
+    page = None if trial.error_file is None else Path(trial.error_file)
+    return page.read_text(errors="replace") if page is not None and page.is_file() else ""
+
+
 def reason_of(error: str) -> str:
     r"""Why a worker died, in one line, from Ray's page about it.
 
-    >>> reason_of("Traceback ...\nray.exceptions.ActorDiedError: The actor died unexpectedly")
-    'the worker died: ray.exceptions.ActorDiedError: The actor died unexpectedly'
+    >>> reason_of("The actor died.\nWorker exit type: SYSTEM_ERROR. Some common causes include: (1) …")
+    'the worker died: Worker exit type: SYSTEM_ERROR.'
     """
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     if "OutOfMemoryError" in error or "running low on memory" in error:
@@ -173,8 +187,8 @@ def reason_of(error: str) -> str:
             "out of memory: Ray ended the worker before the machine ran out; give the trial a smaller batch "
             "or network, or run fewer at once (search.concurrency)"
         )
-    named = [line for line in lines if line.startswith("ray.exceptions.")]
-    return f"the worker died: {(named or lines or ['no message'])[-1]}"
+    exits = [line[line.index(_EXIT) :].partition(" Some common causes")[0] for line in lines if _EXIT in line]
+    return f"the worker died: {(exits or lines or ['no message'])[-1]}"
 
 
 def _last_line(error: str) -> str:
@@ -252,6 +266,7 @@ def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Pl
                 storage_filesystem=scratch.filesystem if isinstance(scratch, StoredPath) else None,
                 stop=_DrainStopper(driver, scheduler),
                 failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the study has it all
                 verbose=0,
             ),
         ).fit()

@@ -113,7 +113,9 @@ def test_a_trial_that_uses_up_the_memory_is_ended_alone(tmp_path: Path) -> None:
         RAY_memory_monitor_refresh_ms="100",
     )
     said, _ = begun.communicate(timeout=280)
-    swollen, good = Study.open(tmp_path / "home", "faults").records()
+    records = Study.open(tmp_path / "home", "faults").records()
+    assert len(records) == 2, said
+    swollen, good = records
     assert swollen.state is TrialState.FAIL, said
     assert "out of memory: Ray ended the worker before the machine ran out" in swollen.reason
     assert good.state is TrialState.COMPLETE
@@ -146,10 +148,20 @@ def test_the_first_signal_drains_and_the_search_goes_on_later(tmp_path: Path, nu
 
 
 def test_what_ray_says_of_a_dead_worker_is_one_line() -> None:
-    line = "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task."
-    page = f"Traceback …\n{line}\n\tclass_name: TrainingTrainable\n"
-    assert reason_of(page) == f"the worker died: {line}"
-    assert reason_of("ray.exceptions.OutOfMemoryError: Task was killed").startswith("out of memory: ")
+    page = (
+        "Failure # 1 (occurred at 2026-01-01)\n"
+        "The actor died unexpectedly before finishing this task.\n\tpid: 7\n"
+        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit "
+        "detail: Worker unexpectedly exits. End of file. Some common causes include: (1) the process …\n"
+    )
+    assert reason_of(page) == (
+        "the worker died: Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits. "
+        "End of file."
+    )
+    raised = "Failure # 1 (occurred at 2026-01-01)\nray::train()\nImportError: no module\n"
+    assert reason_of(raised) == "the worker died: ImportError: no module"
+    low = "1 worker(s) were killed due to the node running low on memory."
+    assert reason_of(low).startswith("out of memory: ")
     assert reason_of("") == "the worker died: no message"
 
 
