@@ -23,7 +23,8 @@ _Port = typer.Option(min=1, max=65535, show_default=False)
 @app.command()
 def up(
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Ray workers; by default one.", show_default=False)
+        int | None,
+        typer.Option(min=0, help="Ray workers beside the head; by default 0.", show_default=False),
     ] = None,
     mlflow_port: Annotated[int | None, _Port] = None,
     dashboard_port: Annotated[int | None, _Port] = None,

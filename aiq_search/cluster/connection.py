@@ -15,7 +15,11 @@ from pathlib import Path
 
 from aiq_search.errors import AiqError, InputError
 
-__all__ = ["check_address", "connected", "ensure_token"]
+__all__ = ["LOOPBACK", "check_address", "connected", "ensure_token"]
+
+# Ray's word for "no other node will join", which Windows and macOS have by default: every port, the internal
+# ones too, is on 127.0.0.1 then. Read once, when Ray is imported.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def check_address(address: str | None) -> None:
@@ -30,8 +34,9 @@ def check_address(address: str | None) -> None:
 def ensure_token(home: Path) -> None:
     """Turn Ray's token authentication on, with a token of our own unless the user has one.
 
-    Ray's internal ports listen on every interface, whatever it is told; the token is what keeps
-    strangers out. It lies in AIQ_HOME, readable by its owner alone.
+    Where other nodes may join, Ray's internal ports listen on every interface, and other users of this
+    machine reach 127.0.0.1; the token is what keeps strangers out. It lies in AIQ_HOME, readable by its
+    owner alone.
 
     Args:
         home: AIQ_HOME.
@@ -106,9 +111,11 @@ def connected(home: Path, address: str | None = None) -> Iterator[None]:
     ensure_token(home)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local = address in (None, "local")
+    if local:
+        os.environ |= LOOPBACK
     import ray
 
-    local = address in (None, "local")
     if not local and address != "auto":
         _knock(str(address))
     try:

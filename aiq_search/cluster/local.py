@@ -29,7 +29,9 @@ __all__ = ["ClusterState", "LocalCluster"]
 _POSTGRES, _MLFLOW, _HEAD, _WORKER = "postgres", "mlflow", "ray-head", "ray-worker-"
 
 # Where each service is looked for; another port is taken where one of these is not free.
-_PREFERRED = {"postgres": 0, "mlflow": 5000, "ray": 6379, "dashboard": 8265}
+_PREFERRED = {"postgres": 15432, "mlflow": 5000, "ray": 6379, "dashboard": 8265}
+
+_PORT_FILE = "postgres.port"
 
 # The others take the usual signal.
 _SIGNALS = {_POSTGRES: SHUTDOWN}
@@ -118,8 +120,8 @@ class LocalCluster:
         """Start what does not run.
 
         Args:
-            workers: Number of Ray workers; by default as many as there were, or one. With none the head
-                runs the trials.
+            workers: Number of Ray workers; by default as many as there were, or none: then the head runs
+                the trials, and no port of Ray's is open to other machines.
             ports: Wanted ports, of ``mlflow``, ``ray`` and ``dashboard``.
             tell: Told what happens, a sentence at a time.
 
@@ -225,21 +227,28 @@ class LocalCluster:
                     "leave the option out."
                 )
             return replace(known, workers=known.workers if workers is None else workers)
+        wanted = {**wanted, **self._postgres_port()}
         ports = {
             name: free_port(wanted.get(name, preferred), host=_listening(name), strict=name in wanted)
             for name, preferred in _PREFERRED.items()
         }
+        write_private(self.folder / _PORT_FILE, f"{ports['postgres']}\n")
         scratch = (
             Path(tempfile.mkdtemp(prefix="aiq-ray-")) / "ray"
         )  # Ray opens its folder to all: not the outer
         if known is not None:
             shutil.rmtree(known.scratch.parent, ignore_errors=True)
         return ClusterState(
-            workers=workers if workers is not None else known.workers if known is not None else 1,
+            workers=workers if workers is not None else known.workers if known is not None else 0,
             ports=ports,
             data=known.data if known is not None else data_folder(self.folder),
             scratch=scratch,
         )
+
+    def _postgres_port(self) -> dict[str, int]:
+        """PostgreSQL's port from the first start on: the studies in it know it by that."""
+        path = self.folder / _PORT_FILE
+        return {"postgres": int(path.read_text(encoding="utf-8"))} if path.is_file() else {}
 
     def _unwanted(self, known: ClusterState | None, state: ClusterState) -> list[str]:
         """What runs and should not: workers too many, or of a head that is no more; the last one first."""
@@ -251,7 +260,7 @@ class LocalCluster:
             for name in reversed(list(state.services))
             if name not in state.names
             or (headless and name.startswith(_WORKER))
-            or (name == _HEAD and known.workers == 0 != state.workers)
+            or (name == _HEAD and bool(known.workers) != bool(state.workers))
         ]
 
     def _start(self, name: str, state: ClusterState, credentials: Credentials) -> ClusterState:
@@ -271,7 +280,8 @@ class LocalCluster:
         elif name == _HEAD:
             environment = self._head_environment(state)
             trials = 0 if state.workers else cpus
-            start_head(self.folder, ports, state.scratch, environment, trials, log, note)
+            alone = state.workers == 0
+            start_head(self.folder, ports, state.scratch, environment, trials, alone, log, note)
         else:
             scratch = state.scratch.with_name(name.removeprefix("ray-"))
             start_worker(self.folder, ports, scratch, cpus, log, note)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from aiq_search.cluster.connection import LOOPBACK
 from aiq_search.cluster.ports import free_port
 from aiq_search.cluster.processes import Process
 from aiq_search.errors import AiqError
@@ -42,6 +43,7 @@ def start_head(
     scratch: Path,
     environment: Mapping[str, str],
     cpus: int,
+    alone: bool,
     log: Path,
     note: Callable[[Process], object],
 ) -> Process:
@@ -53,6 +55,7 @@ def start_head(
         scratch: Ray's folder for sockets and logs: a short path.
         environment: Of the jobs that will run there, beside this process's own.
         cpus: Logical CPUs for trials.
+        alone: No worker will join it: all of its ports are on 127.0.0.1 then.
         log: What it prints is appended there.
         note: Told of the process before it is waited for.
 
@@ -69,6 +72,8 @@ def start_head(
         f"--temp-dir={scratch}",
         "--disable-usage-stats",
     ]
+    if alone:
+        environment = {**environment, **LOOPBACK}
     return _start(command, _environment(folder, environment), folder, ports["dashboard"], log, note)
 
 

@@ -119,7 +119,10 @@ def open_storage(url: str) -> BaseStorage:
         return PatientStorage(url)
     except Exception as error:  # SQLAlchemy's, the driver's, and Optuna's own
         reason = str(error).strip().splitlines()[0]
-        raise StudyError(f"the study's storage cannot be opened: {reason}") from None
+        raise StudyError(
+            f"the study's storage cannot be opened: {reason}. Start its database (a local cluster's: aiq "
+            "cluster up)."
+        ) from None
 
 
 def cut_torn_tail(path: Path) -> int:
