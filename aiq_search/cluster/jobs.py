@@ -211,13 +211,13 @@ class JobsClient:
                 "`aiq cluster up`, or name one with --address or RAY_API_SERVER_ADDRESS."
             ) from None
         except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
+            said = str(error).strip().splitlines() or [type(error).__name__]
             if "already exists" in str(error):
                 raise InputError(
                     "there is a job of that id; `aiq jobs` lists them, and `aiq resume STUDY` goes on "
                     "with one that has ended."
                 ) from None
-            raise AiqError(f"Ray's Jobs API at {self.address}: {reason[-1][:300]}") from None
+            raise AiqError(f"Ray's Jobs API at {self.address}: {said[-1][:300]}") from None
 
 
 def _job(details: Any) -> Job:  # noqa: ANN401 - JobDetails, of an untyped package

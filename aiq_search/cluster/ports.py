@@ -28,4 +28,4 @@ def free_port(preferred: int = 0, *, host: str = "127.0.0.1", strict: bool = Fal
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise InputError(f"port {preferred} must be free, but something listens there: end that, or name another.")
+    raise InputError(f"port {preferred} must be free, but something listens there: end it, or name another.")
