@@ -69,6 +69,9 @@ class EmptyTrainable(tune.Trainable):  # type: ignore[misc]
         """Ready for the next assignment."""
         return True
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """There is nothing to keep."""
+
     def step(self) -> dict[str, Any]:
         """Report one epoch."""
         value = random.random()  # noqa: S311
@@ -162,7 +165,12 @@ def bare(trials: int, folder: Path) -> Marks:
             tune.with_resources(EmptyTrainable, {"cpu": 1}),
             param_space=widths,
             tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True),
-            run_config=tune.RunConfig(storage_path=str(folder), verbose=0, callbacks=[MarksOfTune(marks)]),
+            run_config=tune.RunConfig(
+                storage_path=str(folder),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+                callbacks=[MarksOfTune(marks)],
+            ),
         ).fit()
     return marks
 
