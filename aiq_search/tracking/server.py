@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import os
@@ -202,16 +203,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _get(url: str, path: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/api/2.0/mlflow/{path}", timeout=20) as reply:  # noqa: S310 - our own
+    request = urllib.request.Request(f"{url}/api/2.0/mlflow/{path}", headers=_login())  # noqa: S310 - our own
+    with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310
         answer: dict[str, Any] = json.load(reply)
     return answer
+
+
+def _login() -> dict[str, str]:
+    """What a server with basic authentication wants to see, as MLflow's own clients find it."""
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    if not user or not password:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def _post(url: str, body: Mapping[str, object]) -> dict[str, Any]:
     request = urllib.request.Request(  # noqa: S310 - our own
         url,
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", **_login()},
     )
     with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310
         answer: dict[str, Any] = json.load(reply)
