@@ -87,11 +87,11 @@ def _beside_the_most_accurate(facts: StudyFacts) -> list[str]:
     if winner is None or accurate is None or accurate is winner:
         return ["It is also the most accurate network."] if accurate is winner else []
     lost = 100 * (accurate.metrics["accuracy"] - winner.metrics["accuracy"])  # one seed against one
+    times, counted_as_paper = (_times(accurate, winner, n) for n in ("parameters", "parameters_weights"))
+    weights = f" ({counted_as_paper} times, counting only the weights of convolutions and linear layers)"
     return [
         f"When exploring, the most accurate network, {facts.label(accurate)}, was {lost:.2f} points better; "
-        f"it has {_times(accurate, winner, 'parameters')} times as many parameters ("
-        f"{_times(accurate, winner, 'parameters_weights')} times, counting only the weights of convolutions "
-        "and linear layers)."
+        f"it has {times} times as many parameters{weights if counted_as_paper != times else ''}."
     ]
 
 
