@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def command(document: dict[str, Any]) -> list[str]:
     """
     study = document["study"]
     aiq = [sys.executable, "-m", "aiq_search"]
-    if (aiq_home() / "studies" / study / "study.json").is_file():
+    folder = aiq_home() / "studies" / study
+    if (folder / "study.json").is_file():
         return [*aiq, "resume", study, *document["resume"]]
     if document["search"] is None and os.environ.get("AIQ_STUDY_STORAGE"):
         return [*aiq, "resume", study, *document["resume"]]  # begun on another head
@@ -77,7 +79,22 @@ def command(document: dict[str, Any]) -> list[str]:
         raise StudyError(
             f"study {study} cannot go on: it is not in {aiq_home()} of this cluster; submit its file anew."
         )
+    if folder.is_dir():
+        _clear_unborn(study, folder)
     return [*aiq, "search", SPACE_FILE, "--study", study, *document["search"]]
+
+
+def _clear_unborn(study: str, folder: Path) -> None:
+    """Remove what a driver leaves that died while it made the study: nothing was tried in it."""
+    from aiq_search.search.storage import open_storage
+
+    url = os.environ.get("AIQ_STUDY_STORAGE")
+    if url:
+        storage = open_storage(url)
+        for known in storage.get_all_studies():
+            if known.study_name in (study, f"{study}.confirm"):
+                storage.delete_study(known._study_id)
+    shutil.rmtree(folder)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import optuna
 import pytest
 
 from aiq_search.app import job
@@ -77,6 +78,18 @@ def test_a_study_is_begun_and_then_resumed(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "study.json").touch()
     assert job.command(DOCUMENT)[3:] == ["resume", "a", "--trials", "4"]
+
+
+def test_what_a_driver_leaves_that_died_while_it_made_the_study_is_cleared(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    monkeypatch.setenv("AIQ_STUDY_STORAGE", url)
+    (tmp_path / "studies" / "a" / "checkpoints").mkdir(parents=True)
+    for name in ("a", "another"):
+        optuna.create_study(study_name=name, storage=url)
+    assert job.command(DOCUMENT)[3] == "search"
+    assert not (tmp_path / "studies" / "a").exists()
+    assert optuna.get_all_study_names(url) == ["another"]
 
 
 def test_a_study_that_should_go_on_and_is_not_here_is_a_sentence(tmp_path, monkeypatch, capsys):
