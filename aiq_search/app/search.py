@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = ["SearchResult", "failure_of", "load_data", "prepare_space", "resume_s
 
 # How long MLflow may take over what waits for it, in seconds: at the end, and when the user wants to go.
 _DELIVERY_SECONDS = 30.0
+_JOB_SECONDS = 600.0  # nobody waits at a terminal for a job, and who reads it elsewhere has MLflow alone
 _HURRIED_SECONDS = 10.0
 
 _log = logging.getLogger("aiq_search.search")
@@ -319,7 +321,8 @@ def _run(run: _Run) -> SearchResult:
         study.share()
         tracker = MlflowListener(study.directory, run.tracking_uri, bundler="aiq_search.app.best_bundle")
         driver = StudyDriver(study, [*run.listeners, tracker])
-        champion, reason, signals, patience = None, None, [], _DELIVERY_SECONDS
+        champion, reason, signals = None, None, []
+        patience = _JOB_SECONDS if os.environ.get("AIQ_JOB") else _DELIVERY_SECONDS
         try:
             with draining_on_signals(driver) as signals:
                 reconcile(study, tracker)
