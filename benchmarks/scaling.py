@@ -219,9 +219,12 @@ def run_shape(nodes: int, cpus: int, seconds: float, trials: int) -> dict[str, f
     ensure_token(folder)
     from ray.cluster_utils import Cluster
 
+    from aiq_search.cluster.ports import free_port
+
     os.environ["AIQ_SCALING_SECONDS"] = str(seconds)
     common = {"num_cpus": cpus, "object_store_memory": 100_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={**common, "include_dashboard": False})
+    head = {**common, "include_dashboard": False, "dashboard_port": free_port()}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes - 1):
             cluster.add_node(wait=False, **common)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
@@ -89,13 +90,11 @@ def main() -> None:
     parser.add_argument("--token")
     parser.add_argument("ports", nargs="+")
     given = parser.parse_args()
-    answers = {}
-    for address in given.ports:
-        answers[address] = {
-            **ask_in_http(address, given.token),
-            **ask_in_grpc(address, given.token),
-        }
-    print(json.dumps(answers))
+    with ThreadPoolExecutor(len(given.ports)) as pool:
+        in_http = pool.map(lambda address: ask_in_http(address, given.token), given.ports)
+        in_grpc = pool.map(lambda address: ask_in_grpc(address, given.token), given.ports)
+        both = zip(given.ports, in_http, in_grpc, strict=True)
+        print(json.dumps({port: {**pages, **calls} for port, pages, calls in both}))
 
 
 if __name__ == "__main__":

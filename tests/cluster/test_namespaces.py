@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from aiq_search.app.doctor.study import mismatches
-from aiq_search.search import Study, TrialState
+from aiq_search.search import Phase, Study, TrialState
+from aiq_search.search.record import ATTEMPTS
 from aiq_search.tracking.removal import runs_of
 from tests.cluster import stranger
 from tests.cluster.hosts import Host, Network, why_not
@@ -227,9 +228,6 @@ def test_storage_that_is_only_the_drivers_is_found_out(cluster):
     assert said.returncode == 1, said.stderr
     assert "the driver's file is not there: another file system under the same name" in said.stderr
     assert "Traceback" not in said.stderr
-    said = cluster.head.run("env", "-u", "AIQ_STORAGE", *command, "--address", address)
-    assert said.returncode == 2, said.stderr
-    assert "the cluster has 2 nodes" in said.stderr
 
 
 def test_a_search_from_a_third_host_outlives_the_loss_of_one(cluster):
@@ -248,13 +246,14 @@ def test_a_search_from_a_third_host_outlives_the_loss_of_one(cluster):
     cluster.node.cut_off()
 
     assert following.wait(300) == 0, (client / "submit.log").read_text()
-    assert cluster.alive() == 1
     study = Study.open(cluster.home, "cut")
     records = study.records()
     explored = [record for record in records if record.origin is None]
     assert sorted(record.key.number for record in explored) == list(range(10))
     assert {record.state for record in records} == {TrialState.COMPLETE}
     assert study.document["ended"] == "finished"
+    begun = [trial.user_attrs.get(ATTEMPTS, 1) for trial in study.load(Phase.EXPLORE).trials]
+    assert max(begun) > 1, "nothing ran on the host that was cut off"
     runs = runs_of("cut", "hosts", f"sqlite:///{cluster.folder}/mlflow.db")
     assert len({run.owner for run in runs}) == len(runs)
     assert not any(mismatches(records, runs, alive=False).values())
