@@ -1,7 +1,6 @@
+from aiq_search.space import load_space
 from benchmarks.control_plane import asks, growth, rate
 from benchmarks.stock import configurations, space_of
-
-from aiq_search.space import load_space
 
 
 def test_the_stock_list_is_fixed_distinct_and_searchable():
