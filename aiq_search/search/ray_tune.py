@@ -26,8 +26,10 @@ from aiq_search.search.watch import TrialWatch
 
 __all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "TUNE_ENVIRONMENT", "run_on_ray"]
 
-# Tune keeps every trial that it has seen: a fresh Tuner now and then bounds the driver's memory.
+# Tune keeps every trial that it has seen: a fresh Tuner now and then bounds the driver's memory. Slots wait
+# for the last trials of the old one: a large cluster gets so many rounds of trials from each.
 TRIALS_PER_TUNER = 1000
+_ROUNDS_PER_TUNER = 25
 
 # How long running epochs may take to come to their end once the study is being stopped.
 DRAIN_SECONDS = 20.0
@@ -65,11 +67,12 @@ class _StudySearcher(_TunePart, Searcher):  # type: ignore[misc]
         super().__init__(metric="report", mode="max")
         self._driver = driver
         self._concurrency = concurrency
+        self._most = max(TRIALS_PER_TUNER, _ROUNDS_PER_TUNER * concurrency)
         self.given = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next assignment; None for not yet; FINISHED for no more from this Tuner."""
-        if self._driver.draining or self._driver.finished or self.given >= TRIALS_PER_TUNER:
+        if self._driver.draining or self._driver.finished or self.given >= self._most:
             return str(Searcher.FINISHED)
         if self._driver.running >= self._concurrency:
             return None
