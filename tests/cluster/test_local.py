@@ -107,7 +107,7 @@ def test_its_champion_comes_home_from_its_folder_and_from_elsewhere(cluster, fin
             away.environment[name] = value
     assert json.loads(away.aiq("status", "digits", "--format", "json"))["study"] == finished
     away.aiq("export", "digits", "--output", "champion", "--no-data")
-    ours, theirs = (place / "champion" / "weights.safetensors" for place in (cluster.folder, tmp_path))
+    ours, theirs = (place / "champion" / "model.safetensors" for place in (cluster.folder, tmp_path))
     assert ours.read_bytes() == theirs.read_bytes()
 
 
