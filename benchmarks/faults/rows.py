@@ -97,7 +97,7 @@ def run_out(scene: Scene, finished: Finished) -> Driver:
 
 def worker(conditions: Conditions) -> Verdict:
     """A training worker is killed; the driver goes on."""
-    scene = conditions.scene(conditions.place("worker"), space(10 + 12 * conditions.times), real=True)
+    scene = conditions.scene(conditions.place("worker"), space(10 + 8 * conditions.times), real=True)
     chance, finished, killed = conditions.chance("worker"), Finished(), 0
     driver = scene.start()
     while killed < conditions.times and not driver.over:
