@@ -1,0 +1,40 @@
+"""A local search's own Ray: closed to other machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("psutil")
+
+LISTENING = """
+import json, sys
+from pathlib import Path
+from aiq_search.cluster import connected
+with connected(Path(sys.argv[1])):
+    import psutil, ray
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    me = psutil.Process()
+    found = [c for p in (me, *me.children(recursive=True)) for c in p.net_connections("tcp")]
+    print(json.dumps(sorted({c.laddr.ip for c in found if c.status == psutil.CONN_LISTEN})))
+"""
+
+
+@pytest.mark.slow
+def test_every_port_of_a_local_search_is_on_the_loopback_address(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    addresses = json.loads(done.stdout.splitlines()[-1])
+    assert addresses
+    assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
