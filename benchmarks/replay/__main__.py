@@ -69,7 +69,7 @@ def _quality(arguments: argparse.Namespace) -> None:
         replays = replay_all(table, budget, seeds, arguments.processes)
         each = (time.monotonic() - begun) / (len(seeds) * len(replays.outcomes))
         parts.append(
-            f"### {budget.capitalize()} of the grid\n\nSeeds {seeds[0]} to {seeds[-1]}"
+            f"### {budget.capitalize()}\n\nSeeds {seeds[0]} to {seeds[-1]}"
             + (f", with `{' '.join(replays.edits)}`" if replays.edits else "")
             + f". {each:.2f} s a replay.\n\n{describe(table, replays)}"
         )

@@ -128,10 +128,10 @@ def test_a_verdict_is_as_its_figures_are(table):
     good = replace(good, regret=0.004)
     bad = replace(good, regret=0.02, exploring=1000)
     peers = {name: [bad] * 3 for name in PEERS}
-    text = describe(table, Replays("a third", (), {"TPE + ASHA": [good] * 3, **peers}))
+    text = describe(table, Replays("defaults", (), {"TPE + ASHA": [good] * 3, **peers}))
     assert "MISSED" not in text
     assert "| -0.0160 (-0.0160 to -0.0160) | better than random |" in text
-    text = describe(table, Replays("a third", (), {"TPE + ASHA": [bad] * 3, **peers}))
+    text = describe(table, Replays("defaults", (), {"TPE + ASHA": [bad] * 3, **peers}))
     assert text.count("MISSED") == 3
     assert "no difference seen" in text
 
