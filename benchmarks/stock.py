@@ -105,6 +105,9 @@ def ours(points: list[Point], folder: Path, data_dir: Path) -> float:
 
 def stock(points: list[Point], folder: Path, data_dir: Path, workers: int) -> float:
     """Seconds that the list takes with the stock recipe."""
+    from aiq_search.cluster import ensure_token
+
+    ensure_token(folder)  # Ray would put a token into the user's home
     import ray
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
