@@ -3,6 +3,7 @@
 python -m benchmarks.replay build --home DIR --data-dir DIR     train the table, or go on with it
 python -m benchmarks.replay [--replays 200] [--output docs/quality.md]
 python -m benchmarks.replay search --seed 0                     one replay through Ray and MLflow
+    python -m benchmarks.replay judge --home .aiq --study STUDY     what a real search of the space chose
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 from aiq_search import run_search
+from aiq_search.search import Study
 from benchmarks.replay.quality import BUDGETS, describe, replay_all
 from benchmarks.replay.search import SPACE, outcome_of
 from benchmarks.replay.table import TABLE, Table, build
@@ -26,7 +28,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=["quality", "build", "search"], default="quality")
+    parser.add_argument("what", nargs="?", choices=["quality", "build", "search", "judge"], default="quality")
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--replays", type=int, default=200, help="how often each search is replayed")
     parser.add_argument("--seed", type=int, default=0, help="search.seed of the (first) replay")
@@ -34,14 +36,21 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--output", type=Path, help="rewrite the tables in this file")
     parser.add_argument(
-        "--home", type=Path, default=Path("replay-table"), help="AIQ_HOME of the table's studies"
+        "--home",
+        type=Path,
+        default=Path("replay-table"),
+        help="AIQ_HOME of the table's studies, or of the study to judge",
     )
+    parser.add_argument("--study", help="id of the study to judge, in --home")
     parser.add_argument("--data-dir", type=Path, help="folder of MNIST's files")
     arguments = parser.parse_args()
     if arguments.what == "build":
         build(arguments.home, arguments.data_dir).to_csv(arguments.table, index=False)
     elif arguments.what == "search":
         _search(arguments)
+    elif arguments.what == "judge":
+        study = Study.open(arguments.home, arguments.study or "")
+        print(outcome_of(study, Table.load(arguments.table), study.champion()))
     else:
         _quality(arguments)
 
