@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from aiq_search.cli.options import Address, DataDir, Format, FormatOption, StudyArgument, TrackingUri
+from aiq_search.cli.options import (
+    Address,
+    DataDir,
+    Format,
+    FormatOption,
+    SharedStorage,
+    StudyArgument,
+    TrackingUri,
+)
 from aiq_search.cli.search import run_with_view
 
 __all__ = ["retry"]
@@ -10,6 +18,7 @@ __all__ = ["retry"]
 
 def retry(
     study: StudyArgument,
+    storage: SharedStorage = None,
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
@@ -20,7 +29,12 @@ def retry(
 
     run_with_view(
         lambda listener: retry_failed(
-            study, tracking_uri=tracking_uri, data_dir=data_dir, address=address, listeners=[listener]
+            study,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            data_dir=data_dir,
+            address=address,
+            listeners=[listener],
         ),
         form,
     )
