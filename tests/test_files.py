@@ -123,6 +123,14 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         chosen_storage(str(tmp_path / "file" / "folder"))
 
 
+@pytest.mark.parametrize("query", ["unknown=1", "region=us-east-1&scheme=http&endpoint_override=127.0.0.1:9"])
+def test_a_store_that_does_not_answer_is_refused_in_one_sentence(s3, query):
+    with pytest.raises(InputError) as refused:
+        chosen_storage(f"s3://{BUCKET}/a?{query}")
+    assert "correct its address, region, endpoint or credentials." in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_place_that_comes_back_is_waited_for_and_a_full_disk_is_not(monkeypatch):
     monkeypatch.setattr(files.time, "sleep", lambda _: None)
     answers = [OSError("away"), OSError("away"), 7]

@@ -14,7 +14,7 @@ from aiq_search.app.home import aiq_home
 from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
 from aiq_search.app.registry import publish_end, registered
-from aiq_search.app.shared_storage import chosen_storage, move_files
+from aiq_search.app.shared_storage import check_reachable, chosen_storage, move_files
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.search import Champion, ParetoFront, Study, StudyListener, TrialRecord
@@ -239,6 +239,7 @@ def resume_search(
     check_address(address)
     storage = chosen_storage(storage)
     study = _find_or_fetch(home or aiq_home(), name, study_storage)
+    check_reachable(study.files)
     if source is not None:
         _check_same_space(study, prepare_space(source))
     more = trials is not None and trials > study.space.search.trials

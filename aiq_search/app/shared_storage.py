@@ -10,7 +10,15 @@ from aiq_search.errors import InputError
 from aiq_search.files import Place, StoredPath, discard, place_of, shared_place, write_whole
 from aiq_search.search import Study
 
-__all__ = ["StorageProbe", "answer_probe", "chosen_storage", "move_files"]
+__all__ = [
+    "StorageProbe",
+    "answer_probe",
+    "check_reachable",
+    "chosen_storage",
+    "free_space",
+    "move_files",
+    "remedy",
+]
 
 
 def chosen_storage(uri: str | None) -> str | None:
@@ -24,11 +32,26 @@ def chosen_storage(uri: str | None) -> str | None:
     place = shared_place(uri)
     try:
         place.mkdir(parents=True, exist_ok=True)
+        check_reachable(place)
     except OSError as error:
         raise InputError(
-            f"--storage {uri}: the folder cannot be made ({error.strerror}); give one that can be written."
+            f"--storage {uri}: the folder cannot be made ({error.strerror or error}); give one that can be "
+            "written."
         ) from None
     return str(place)
+
+
+def check_reachable(place: Place) -> None:
+    """Raise InputError for a store that does not answer, or not in the way that its address says."""
+    if not isinstance(place, StoredPath):
+        return
+    try:
+        next(place.glob("*"), None)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"storage {place} cannot be used ({_reason(error)}): correct its address, region, endpoint or "
+            "credentials."
+        ) from None
 
 
 def move_files(study: Study, uri: str) -> int:
