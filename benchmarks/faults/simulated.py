@@ -113,7 +113,7 @@ class _Listener(tracking.MlflowListener):
 def main() -> None:
     """Be ``aiq``; bundles and reports, which need real networks, are left out."""
     app.train = train
-    tracking.MlflowListener = _Listener  # type: ignore[misc]
+    tracking.MlflowListener = _Listener  # type: ignore[misc, assignment]
     app.publish_end = lambda study, tracker, data_dir: []
     aiq()
 
