@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aiq_search.files import _filesystem
+
 __all__ = ["BUCKET", "credentials", "s3_server"]
 
 BUCKET = "aiq-tests"
@@ -41,5 +43,6 @@ def s3_server() -> Iterator[str]:
         yield address
     finally:
         server.stop()
+        _filesystem.cache_clear()  # its clients belong to this server
         os.environ.clear()
         os.environ.update(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -150,6 +151,24 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
         if self._controller is not None:
             self._watch.look(self._controller.get_live_trials())
 
+    def give_up(self, error: str) -> None:
+        """Tune gave up over a worker that Ray ended: that worker's trial died, the others go on elsewhere.
+
+        Args:
+            error: What Ray says; it names the workers that it ended.
+        """
+        ended = set(re.findall(r"Selected to kill: \(Actor\((\w+)\)", error))
+        workers = {_key_of(t): t.temporary_state.ray_actor for t in self._controller.get_live_trials()}
+        named = {key for key, actor in workers.items() if actor and actor._actor_id.hex() in ended}
+        for key in workers:
+            if key in named or not named:
+                self._driver.died(key, reason_of(error))
+            else:
+                self._driver.pause(key)
+        with suppress(RuntimeError):  # the same worker, once more
+            self._controller.cleanup()
+        self._controller._actor_manager.cleanup()  # what it holds of the cluster is the next Tuner's
+
     def settled(self) -> bool:
         """Whether no trial trains or is being put aside."""
         trials = () if self._controller is None else self._controller.get_live_trials()
@@ -253,7 +272,7 @@ def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Pl
     part = 0
     while not (driver.finished or driver.draining):
         scheduler = _StudyScheduler(driver)
-        tune.Tuner(
+        tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=_StudySearcher(driver, concurrency),
@@ -272,7 +291,14 @@ def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Pl
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the study has it all
                 verbose=0,
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except RuntimeError as error:
+            # Of a worker that Ray ended for want of memory Tune may hear by an error that it does not know.
+            if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
+                raise
+            scheduler.give_up(str(error.__cause__))
         part += 1
     with suppress(OSError):
         remove_tree(scratch)

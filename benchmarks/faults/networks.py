@@ -40,7 +40,7 @@ class _Slow(nn.Module):
             torch.empty(_TERABYTE, dtype=torch.uint8).fill_(1)
         if self._fault == "swell":
             chunks = []
-            for _ in range(12):
+            for _ in range(32):
                 chunks.append(torch.ones(_CHUNK, dtype=torch.uint8))
                 time.sleep(0.2)
         if self._fault == "hang":
@@ -57,6 +57,6 @@ def network(
         classes: Number of classes.
         width: Hidden units.
         pause: Seconds that an epoch takes at least.
-        fault: none, raise, memory (ask for more than there is), swell (take 3 GB bit by bit) or hang.
+        fault: none, raise, memory (ask for more than there is), swell (take 8 GB bit by bit) or hang.
     """
     return _Slow(torch.Size(input_shape).numel(), width, classes, pause, fault)

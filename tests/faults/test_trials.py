@@ -84,13 +84,14 @@ dataset: {name: digits, validation: 360, test: 360}
 parameters:
   model.fault: {type: categorical, choices: [none, swell]}
 enqueue: [{model.fault: swell}, {model.fault: none}]
-search: {trials: 2, pruner: none, max_failed: 1.0, max_retries: 0, concurrency: 1}
+search: {trials: 2, pruner: none, max_failed: 1.0, max_retries: 1, concurrency: 1}
 training: {epochs: 2, batch_size: 200}
 confirm: {finalists: 0}
 """
 
-# What a search takes before its trial swells, and what the trial takes then, in bytes.
-SEARCH, SWELL = 1.5e9, 3e9
+# What a search may take before Ray ends a worker, and what its trial takes bit by bit, in bytes. Whatever
+# else comes and goes on the machine meanwhile is less than the difference.
+ALLOWED, SWELL = 5e9, 8e9
 
 
 @pytest.mark.slow
@@ -100,7 +101,7 @@ def test_a_trial_that_uses_up_the_memory_is_ended_alone(tmp_path: Path) -> None:
     from ray._private.utils import get_used_memory
 
     total, used = get_system_memory(), get_used_memory()
-    limit = used + SEARCH + SWELL / 2
+    limit = used + ALLOWED
     if limit + SWELL > 0.95 * total:
         pytest.skip("too little memory is free")
     begun = aiq(

@@ -106,7 +106,9 @@ def test_it_serves_the_store_and_opens_at_the_study(outbox: Outbox, store: str) 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_the_command_and_its_server(store: str, number: signal.Signals) -> None:
-    code = "import typer; from aiq_search.cli.ui import ui; typer.run(ui)"
+    # A shell starts what it puts in the background with SIGINT ignored, and that is inherited.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "import typer; from aiq_search.cli.ui import ui; typer.run(ui)"
     command = [sys.executable, "-c", code, "--tracking-uri", store]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
