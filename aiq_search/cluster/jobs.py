@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,21 +71,27 @@ class Job:
 
 
 class JobsClient:
-    """The Jobs API of a cluster.
+    """The Jobs API of a cluster; it is called with the first question.
 
     Args:
         address: Of Ray's dashboard; by default ``RAY_API_SERVER_ADDRESS``, or that of this machine.
 
     Raises:
-        InputError: It is no address, or it refuses our token.
-        AiqError: Nobody answers there.
+        InputError: It is no address; with the first question, it refuses our token.
+        AiqError: With the first question, nobody answers there.
     """
 
     def __init__(self, address: str | None = None) -> None:
         self.address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
         if not self.address.startswith(("http://", "https://")):
             raise InputError(f"--address {self.address}: expected http://HOST:PORT of Ray's dashboard.")
-        self._client = self._connect()
+        # Ray reads this once, when it is imported.
+        default = Path.home() / ".ray" / "auth_token"
+        if (
+            any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+            or default.exists()
+        ):
+            os.environ["RAY_AUTH_MODE"] = "token"
 
     def submit(self, study: str, space: str, folder: Path, drain_seconds: int) -> None:
         """Hand a study in.
@@ -176,13 +183,8 @@ class JobsClient:
         with self._spoken():
             return str(getattr(self._client, "_server_ray_version", None) or "unknown")
 
-    def _connect(self) -> JobSubmissionClient:
-        default = Path.home() / ".ray" / "auth_token"
-        if (
-            any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-            or default.exists()
-        ):
-            os.environ["RAY_AUTH_MODE"] = "token"
+    @cached_property
+    def _client(self) -> JobSubmissionClient:
         from ray.job_submission import JobSubmissionClient
 
         for name in _TALKATIVE:
