@@ -19,7 +19,8 @@ __all__ = ["BestBundle"]
 
 _log = logging.getLogger("aiq_search.tracking.deliver")
 
-EVERY = 20.0  # seconds between bundles, so that the first minutes of a search are not spent on them
+EVERY = 60.0  # seconds before the first bundle and between two: a short search needs none but its champion's
+SHARE = 20  # and so many times what writing the last one took, so that bundles stay a small part of the work
 FOLDER = "best"  # in the study's folder; the bundler writes it
 KEPT = "bundled"  # the fact that names the trial whose bundle was kept
 
@@ -40,6 +41,7 @@ class BestBundle:
         self._process: subprocess.Popen[str] | None = None
         self._trial = int(outbox.fact(KEPT) or -1)
         self._begun = time.monotonic()
+        self._pause = EVERY
 
     def __enter__(self) -> BestBundle:
         return self
@@ -66,7 +68,7 @@ class BestBundle:
             return False
         if self._process is not None and not self._ended(self._process):
             return True
-        due = hurry or time.monotonic() - self._begun >= EVERY
+        due = hurry or time.monotonic() - self._begun >= self._pause
         if best is None or best == self._trial or not due:
             return False
         self._trial, self._begun = best, time.monotonic()
@@ -83,6 +85,7 @@ class BestBundle:
         """Whether the bundler is through; if it worked, its files are on their way."""
         if process.poll() is None:
             return False
+        self._pause = max(EVERY, SHARE * (time.monotonic() - self._begun))
         said = process.communicate()[0].strip()
         self._process = None
         if process.returncode == 0:
