@@ -37,9 +37,9 @@ from rich.table import Table
 from aiq_search import run_search
 from aiq_search.search import Phase, Study, TrialEnded, TrialStarted
 from aiq_search.search.record import BEGIN
-from aiq_search.search.report import Report
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space import load_space
+from aiq_search.worker import Report
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MARK = 250  # trials between looks at clock and memory

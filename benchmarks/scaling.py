@@ -37,8 +37,8 @@ from aiq_search import run_search
 from aiq_search.files import Place, place_of, write_whole
 from aiq_search.search import Study, TrialEnded, TrialStarted
 from aiq_search.search.driver import StudyDriver
-from aiq_search.search.report import Report
 from aiq_search.space import load_space
+from aiq_search.worker import Report
 
 SPACE: dict[str, Any] = {
     "schema_version": 1,

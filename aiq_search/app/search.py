@@ -386,7 +386,7 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
         import ray
 
         from aiq_search.search.ray_tune import run_on_ray
-        from aiq_search.search.trainable import training_trainable
+        from aiq_search.worker.trainable import training_trainable
 
         data = ray.put(run.dataset)
         check_cluster(run.study, run.dataset, data)

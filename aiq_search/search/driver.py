@@ -32,13 +32,13 @@ from aiq_search.search.ledger import Ledger
 from aiq_search.search.proposals import Proposals
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.record import ATTEMPTS, BEGIN, END, TrialRecord
-from aiq_search.search.report import Assignment, Report
 from aiq_search.search.retention import Retention
 from aiq_search.search.running import RunningTrial, objective_values
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.study import FINALISTS, Study
 from aiq_search.space import SearchSpace
 from aiq_search.space.check import grid
+from aiq_search.worker import Assignment, Report
 
 __all__ = ["StudyDriver"]
 

@@ -11,8 +11,8 @@ from typing import Any
 from aiq_search.search import Champion, Phase, Study, TrialKey, TrialRecord
 from aiq_search.search.champion import choose_finalists
 from aiq_search.search.driver import StudyDriver
-from aiq_search.search.report import Assignment
 from aiq_search.space import SearchSpace, load_space
+from aiq_search.worker import Assignment
 from benchmarks.replay.table import Cell, Table, cell_of
 
 __all__ = ["SPACE", "Outcome", "outcome_of", "replay", "run_driver"]

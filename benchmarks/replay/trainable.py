@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 
 from aiq_search.datasets import Dataset
-from aiq_search.search.report import Assignment
+from aiq_search.worker import Assignment
 from benchmarks.replay.table import Table
 
 __all__ = ["ReplayTrainable", "replaying"]

@@ -15,8 +15,8 @@ from aiq_search.cli.main import app
 from aiq_search.errors import StudyError
 from aiq_search.search import Phase, Study
 from aiq_search.search.driver import StudyDriver
-from aiq_search.search.report import Report
 from aiq_search.tracking.removal import StudyRun
+from aiq_search.worker import Report
 from tests.search.simulation import finish, metrics_of, new_study, report_of, run
 
 

@@ -125,8 +125,8 @@ def test_a_damaged_checkpoint_is_a_checkpoint_error_and_left_as_it_is(tmp_path):
 
 def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path):
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.search.report import Report
-    from aiq_search.search.trainable import TrainingTrainable
+    from aiq_search.worker import Report
+    from aiq_search.worker.trainable import TrainingTrainable
 
     study = new_study(tmp_path)
     driver = StudyDriver(study)

@@ -5,8 +5,8 @@ import random
 
 from aiq_search.search import Phase, Study, TrialKey
 from aiq_search.search.driver import StudyDriver
-from aiq_search.search.report import Assignment, Report
 from aiq_search.space import load_space
+from aiq_search.worker import Assignment, Report
 
 DATASET = {
     "name": "digits",

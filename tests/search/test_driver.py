@@ -17,8 +17,8 @@ from aiq_search.search import (
     TrialState,
 )
 from aiq_search.search.driver import StudyDriver
-from aiq_search.search.report import Report
 from aiq_search.space import SpaceError
+from aiq_search.worker import Report
 from tests.search.simulation import Recorder, finish, new_study, report_of, run
 
 

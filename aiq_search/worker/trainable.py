@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 import traceback
 from contextlib import suppress
@@ -15,7 +16,6 @@ from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
 from aiq_search.files import StorageError, patiently, place_of
 from aiq_search.models import Architecture, model_size
-from aiq_search.search.report import Assignment, Report
 from aiq_search.training import (
     CheckpointError,
     DivergedError,
@@ -26,6 +26,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
+from aiq_search.worker.messages import Assignment, Report
 
 __all__ = ["TrainingTrainable", "training_trainable"]
 
@@ -43,6 +44,9 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], dataset: Dataset, threads: int = 1) -> None:
         """Get ready for a first assignment."""
+        if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
+            # Ray leaves a GPU in sight that it did not give: every trial would crowd onto the first one.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import torch
 
         torch.set_num_threads(threads)
