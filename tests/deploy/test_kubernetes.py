@@ -105,6 +105,17 @@ def test_the_job_is_the_one_that_aiq_submit_makes_and_its_space_is_valid(manifes
     assert command(document)[-4:] == ["search", SPACE_FILE, "--study", document["study"]]
 
 
+def test_the_head_and_every_worker_find_the_jobs_files_at_the_same_place(manifests):
+    """Ray looks for the user's modules on a worker where the driver was started."""
+    components = pods(manifests)
+    for name in ("ray-head", "ray-worker"):
+        spec = components[name]["spec"]
+        assert {"name": "job", "configMap": {"name": "aiq-job"}} in spec["volumes"]
+        (container,) = spec["containers"]
+        mount = {"name": "job", "mountPath": JOB_FOLDER, "readOnly": True}
+        assert mount in container["volumeMounts"]
+
+
 def test_every_pod_meets_the_restricted_standard_and_is_limited_and_watched(manifests):
     assert set(pods(manifests)) == {"postgres", "mlflow", "submitter", "ray-head", "ray-worker"}
     namespace = one(manifests, "Namespace")
