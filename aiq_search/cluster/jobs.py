@@ -33,6 +33,9 @@ ENTRY_POINT = "exec python -m aiq_search.app.job"
 # By this key of its metadata a job is known to be a study, and of which space.
 SPACE = "aiq_space"
 
+# Ray's client takes its address from here, or from RAY_ADDRESS, whatever it is given.
+_ADDRESS = "RAY_API_SERVER_ADDRESS"
+
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -82,7 +85,7 @@ class JobsClient:
     """
 
     def __init__(self, address: str | None = None) -> None:
-        self.address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+        self.address = address or os.environ.get(_ADDRESS) or DEFAULT_ADDRESS
         if not self.address.startswith(("http://", "https://")):
             raise InputError(f"--address {self.address}: expected http://HOST:PORT of Ray's dashboard.")
         # Ray reads this once, when it is imported.
@@ -189,7 +192,7 @@ class JobsClient:
 
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
-        with self._spoken():
+        with self._spoken(), _in_environment(_ADDRESS, self.address):
             return JobSubmissionClient(self.address)
 
     @contextmanager
@@ -220,6 +223,20 @@ class JobsClient:
                     "with one that has ended."
                 ) from None
             raise AiqError(f"Ray's Jobs API at {self.address}: {said[-1][:300]}") from None
+
+
+@contextmanager
+def _in_environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable while the context lasts."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _job(details: Any) -> Job:  # noqa: ANN401 - JobDetails, of an untyped package
