@@ -6,19 +6,25 @@ import os
 import platform
 import shlex
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiq_search.app.home import aiq_home
 from aiq_search.cluster.local import LocalCluster
 from aiq_search.errors import InputError
 
-__all__ = ["adopt_cluster", "connection_lines", "local_cluster"]
+__all__ = ["adopt_cluster", "connection_lines", "leave_cluster", "local_cluster"]
 
-# Who gave the first of a group has another cluster in mind: nothing of the group is touched then.
+_RAY = ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
+_MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+# What is adopted together, and what else speaks for it: who gave any of these has another cluster in mind,
+# whose secrets must not be mixed with ours.
 _GROUPS = (
-    ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH"),
-    ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-    ("PGPASSFILE",),
+    (_RAY, ("RAY_AUTH_TOKEN",)),
+    (_MLFLOW, ("MLFLOW_TRACKING_TOKEN",)),
+    (("PGPASSFILE",), ()),
 )
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def local_cluster(home: Path | None = None) -> LocalCluster:
@@ -45,10 +51,32 @@ def adopt_cluster() -> str | None:
             "`aiq cluster down` ends it."
         )
     environment = cluster.client_environment(state)
-    for first, *others in _GROUPS:
-        if not os.environ.get(first):
-            os.environ |= {name: environment[name] for name in (first, *others)}
+    for names, others in _GROUPS:
+        if not any(os.environ.get(name) for name in (*names, *others)):
+            os.environ |= {name: environment[name] for name in names}
     return None
+
+
+def leave_cluster(address: str | None) -> None:
+    """Forget the adopted cluster's token where a command names another cluster: it would be sent there.
+
+    Args:
+        address: Of the Ray dashboard that the command talks to; None for the adopted one.
+    """
+    adopted, token = (os.environ.get(name) for name in _RAY)
+    if address is None or adopted is None or _place(address) == _place(adopted):
+        return
+    if token == str(local_cluster().folder / "ray.token"):
+        del os.environ["RAY_AUTH_TOKEN_PATH"]
+
+
+def _place(address: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address: this machine has several names."""
+    try:
+        parts = urlsplit(address)
+        return parts.scheme, "127.0.0.1" if parts.hostname in _LOOPBACK else parts.hostname, parts.port
+    except ValueError:
+        return address, None, None  # no address: whoever uses it says so
 
 
 def connection_lines(home: Path | None = None) -> list[str]:
@@ -69,7 +97,7 @@ def connection_lines(home: Path | None = None) -> list[str]:
     wanted = {
         "RAY_API_SERVER_ADDRESS": known["RAY_API_SERVER_ADDRESS"],
         "RAY_AUTH_TOKEN": token,
-        **{name: known[name] for name in _GROUPS[1]},
+        **{name: known[name] for name in _MLFLOW},
     }
     return [
         f"# Everything listens on 127.0.0.1: first a tunnel, ssh -N {forwards} USER@{platform.node()}",

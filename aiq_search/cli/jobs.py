@@ -142,8 +142,10 @@ def resume_on_cluster(study: Study | RemoteStudy, trials: int | None, data_dir: 
 
 
 def _client(address: str | None) -> JobsClient:
+    from aiq_search.app.local_cluster import leave_cluster
     from aiq_search.cluster.jobs import JobsClient
 
+    leave_cluster(address)
     return JobsClient(address)
 
 
