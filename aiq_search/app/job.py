@@ -1,7 +1,8 @@
 """A study as a Ray job: ``python -m aiq_search.app.job``, in the folder that came with the job.
 
-It may be started any number of times: it begins the study, or resumes it where it stands. A driver that
-died by a signal is started again. SIGTERM is passed on to the driver, which finishes the running epochs.
+It may be started any number of times: it begins the study, or resumes it where it stands, but never one
+that another submission began. A driver that died by a signal is started again. SIGTERM is passed on to
+the driver, which finishes the running epochs.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Supervisor:
         for attempt in range(1 + RESTARTS):
             # In our own process group: Ray kills that group where this job's own process dies.
             self._driver = subprocess.Popen(  # noqa: S603 - our own module
-                command(self._document), env=os.environ | {"AIQ_JOB": self._document["study"]}
+                command(self._document), env=os.environ | {"AIQ_JOB": _submission(self._document)}
             )
             if self._stopping:  # the signal came before there was anyone to pass it on to
                 self._driver.send_signal(signal.SIGTERM)
@@ -66,12 +67,15 @@ def command(document: dict[str, Any]) -> list[str]:
     """Begin the study, or resume it if it has begun.
 
     Raises:
-        StudyError: It should be resumed, and is not here.
+        StudyError: It should be resumed, and is not here; or it should be begun, and another submission
+            or a search on the cluster has begun it.
     """
     study = document["study"]
     aiq = [sys.executable, "-m", "aiq_search"]
     folder = aiq_home() / "studies" / study
     if (folder / "study.json").is_file():
+        if document["search"] is not None:
+            _check_own(study, _submission(document))
         return [*aiq, "resume", study, *document["resume"]]
     if document["search"] is None and os.environ.get("AIQ_STUDY_STORAGE"):
         return [*aiq, "resume", study, *document["resume"]]  # begun on another head
@@ -84,16 +88,41 @@ def command(document: dict[str, Any]) -> list[str]:
     return [*aiq, "search", SPACE_FILE, "--study", study, *document["search"]]
 
 
+def _submission(document: dict[str, Any]) -> str:
+    """What study.json keeps of who began the study; the jobs of one written file share the study's id."""
+    return str(document.get("submission") or document["study"])
+
+
+def _check_own(study: str, submission: str) -> None:
+    """Raise StudyError where somebody else began the study: what was handed in would not be what runs."""
+    from aiq_search.search import Study
+
+    if Study.open(aiq_home(), study).document.get("job") != submission:
+        raise StudyError(
+            f"study {study} is on this cluster already, and another submission or search began it; nothing "
+            f"was changed. Go on with it by `aiq resume {study}`, or submit the file under another --study."
+        )
+
+
 def _clear_unborn(study: str, folder: Path) -> None:
-    """Remove what a driver leaves that died while it made the study: nothing was tried in it."""
+    """Remove what a driver leaves that died while it made the study: nothing was tried in it.
+
+    Raises:
+        StudyError: The database has trials of it: another head began it.
+    """
     from aiq_search.search.storage import open_storage
 
     url = os.environ.get("AIQ_STUDY_STORAGE")
     if url:
         storage = open_storage(url)
-        for known in storage.get_all_studies():
-            if known.study_name in (study, f"{study}.confirm"):
-                storage.delete_study(known._study_id)
+        unborn = [s for s in storage.get_all_studies() if s.study_name in (study, f"{study}.confirm")]
+        if any(storage.get_n_trials(known._study_id) for known in unborn):
+            raise StudyError(
+                f"study {study} has trials in the study database, of another cluster; nothing was changed. "
+                f"Go on with it by `aiq resume {study}`, or submit the file under another --study."
+            )
+        for known in unborn:
+            storage.delete_study(known._study_id)
     shutil.rmtree(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,13 @@ def submit_study(
     arguments = [part for edit in edits for part in ("--set", edit)]
     arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
     arguments += [part for name in warm_start for part in ("--warm-start", name)]
-    document = {"study": study, "search": arguments, "resume": [], "versions": versions()}
+    document = {
+        "study": study,
+        "submission": secrets.token_hex(16),  # by which the job knows whether this study is its own
+        "search": arguments,
+        "resume": [],
+        "versions": versions(),
+    }
     _hand_in(client, study, space, document, {SPACE_FILE: source}, drain_seconds)
     return study
 

@@ -8,21 +8,32 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import optuna
 import pytest
 
 from aiq_search.app import job
 from aiq_search.errors import StudyError
+from aiq_search.space import load_space
+
+SPACE = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 
 # Notes that it was started, then dies as it was told to.
 DRIVER = """
 import os, pathlib, signal, sys, time
 runs = pathlib.Path("runs")
+assert os.environ["AIQ_JOB"] == "5b"
 runs.write_text(runs.read_text() + "." if runs.exists() else ".")
 {end}
 """
-DOCUMENT = {"study": "a", "search": ["--trials", "3"], "resume": ["--trials", "4"], "versions": {}}
+DOCUMENT = {
+    "study": "a",
+    "submission": "5b",
+    "search": ["--trials", "3"],
+    "resume": ["--trials", "4"],
+    "versions": {},
+}
 
 
 @pytest.fixture
@@ -74,10 +85,42 @@ def test_a_study_is_begun_and_then_resumed(tmp_path, monkeypatch):
     monkeypatch.setenv("AIQ_HOME", str(tmp_path))
     begun = ["search", "space.yaml", "--study", "a", "--trials", "3"]
     assert job.command(DOCUMENT)[3:] == begun
-    folder = tmp_path / "studies" / "a"
-    folder.mkdir(parents=True)
-    (folder / "study.json").touch()
+    write_study(tmp_path, DOCUMENT["submission"])
     assert job.command(DOCUMENT)[3:] == ["resume", "a", "--trials", "4"]
+
+
+@pytest.mark.parametrize("begun_by", [None, "a", "another"])
+def test_a_study_that_somebody_else_began_is_left_alone(tmp_path, monkeypatch, begun_by):
+    """By a search on the cluster, by an older version's job, or by an earlier submission of that id."""
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    path = write_study(tmp_path, begun_by)
+    before = path.read_bytes()
+    with pytest.raises(StudyError, match=r"study a is on this cluster already.* --study") as refused:
+        job.command(DOCUMENT)
+    assert refused.value.exit_code == 2
+    assert path.read_bytes() == before
+    # `aiq resume` means whatever is there, whoever began it
+    assert job.command({**DOCUMENT, "search": None})[3:] == ["resume", "a", "--trials", "4"]
+
+
+def test_a_job_file_without_a_submission_goes_on_with_its_own_study(tmp_path, monkeypatch):
+    """That of deploy/kubernetes is written by hand, and its retries are its own."""
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    by_hand = {name: value for name, value in DOCUMENT.items() if name != "submission"}
+    write_study(tmp_path, "a")
+    assert job.command(by_hand)[3] == "resume"
+    write_study(tmp_path, None)
+    with pytest.raises(StudyError):
+        job.command(by_hand)
+
+
+def write_study(home, begun_by):
+    path = home / "studies" / "a" / "study.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    space = load_space(SPACE).document()
+    document = {"study": "a", "space": space, "created": 1.0, "dataset": {"name": "digits"}, "job": begun_by}
+    path.write_text(json.dumps(document))
+    return path
 
 
 def test_what_a_driver_leaves_that_died_while_it_made_the_study_is_cleared(tmp_path, monkeypatch):
@@ -90,6 +133,18 @@ def test_what_a_driver_leaves_that_died_while_it_made_the_study_is_cleared(tmp_p
     assert job.command(DOCUMENT)[3] == "search"
     assert not (tmp_path / "studies" / "a").exists()
     assert optuna.get_all_study_names(url) == ["another"]
+
+
+def test_trials_in_the_database_are_never_cleared(tmp_path, monkeypatch):
+    """A lost AIQ_HOME leaves a study in the database that this head has only failed to begin."""
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    monkeypatch.setenv("AIQ_STUDY_STORAGE", url)
+    (tmp_path / "studies" / "a").mkdir(parents=True)
+    optuna.create_study(study_name="a", storage=url).ask()
+    with pytest.raises(StudyError, match="has trials in the study database"):
+        job.command(DOCUMENT)
+    assert optuna.get_all_study_names(url) == ["a"]
 
 
 def test_a_study_that_should_go_on_and_is_not_here_is_a_sentence(tmp_path, monkeypatch, capsys):
