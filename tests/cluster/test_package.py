@@ -22,7 +22,6 @@ def here(tmp_path):
         "nets/shared.py": "",
         "nets/unused.py": "",
         "secret.py": "TOKEN = 'x'\n",
-        "broken.py": "def (",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -39,11 +38,33 @@ def test_a_module_brings_what_it_imports_from_its_folder_and_nothing_else(here):
     }
 
 
+def test_a_folder_without_an_init_is_a_package_too(here):
+    (here / "plain" / "deep").mkdir(parents=True)
+    (here / "plain" / "unused.py").touch()
+    (here / "plain" / "blocks.py").write_text("from . import norms\n")
+    (here / "plain" / "norms.py").touch()
+    (here / "plain" / "deep" / "net.py").write_text("from plain import blocks\nimport plain.deep\n")
+    files = {"plain/blocks.py", "plain/norms.py", "plain/deep/net.py"}
+    assert set(user_modules(["plain.deep.net"], here)) == files
+
+
+def test_a_folder_that_only_has_an_imports_name_brings_nothing(here):
+    """What a tool leaves behind in the folder that it runs in."""
+    (here / "wandb" / "run-1").mkdir(parents=True)
+    (here / "wandb" / "debug.py").touch()
+    (here / "json").mkdir()
+    imports = "import json, wandb\nimport wandb.sdk\nfrom wandb import *\nfrom wandb.sdk import wandb_run\n"
+    (here / "noting.py").write_text(imports)
+    assert set(user_modules(["noting"], here)) == {"noting.py"}
+
+
 def test_an_installed_module_stays_at_home(here):
     assert user_modules(["torchvision.models"], here) == {}
 
 
-def test_a_module_that_is_no_python_is_a_sentence(here):
+@pytest.mark.parametrize("text", ["def (", "\0"])
+def test_a_module_that_is_no_python_is_a_sentence(here, text):
+    (here / "broken.py").write_text(text)
     with pytest.raises(InputError, match="module broken: "):
         user_modules(["broken"], here)
 
