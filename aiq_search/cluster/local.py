@@ -20,7 +20,7 @@ from aiq_search.cluster.credentials import ADMIN, Credentials, write_private
 from aiq_search.cluster.mlflow_server import start_mlflow
 from aiq_search.cluster.ports import free_port
 from aiq_search.cluster.postgres import SHUTDOWN, data_folder, postgres_url, start_postgres
-from aiq_search.cluster.processes import Process
+from aiq_search.cluster.processes import Process, this_boot
 from aiq_search.cluster.ray_node import start_head, start_worker
 from aiq_search.errors import AiqError, InputError
 
@@ -47,6 +47,7 @@ class ClusterState:
         data: PostgreSQL's folder.
         scratch: Ray's folder for sockets and logs.
         services: The processes that were started.
+        boot: Of the machine, when they were.
     """
 
     workers: int
@@ -54,6 +55,7 @@ class ClusterState:
     data: Path
     scratch: Path
     services: Mapping[str, Process] = field(default_factory=dict)
+    boot: str = field(default_factory=this_boot)
 
     @property
     def names(self) -> list[str]:
@@ -93,7 +95,7 @@ class LocalCluster:
 
     @property
     def state(self) -> ClusterState | None:
-        """What was started; None where nothing was.
+        """What was started; None where nothing was. After a reboot none of its processes is ours.
 
         Raises:
             AiqError: The file is damaged.
@@ -103,6 +105,8 @@ class LocalCluster:
             known = json.loads(path.read_text(encoding="utf-8"))
             services = {name: Process(**each) for name, each in known.pop("services").items()}
             data, scratch = Path(known.pop("data")), Path(known.pop("scratch"))
+            if known.pop("boot", this_boot()) != this_boot():
+                services = {}
             return ClusterState(**known, data=data, scratch=scratch, services=services)
         except FileNotFoundError:
             return None
@@ -132,8 +136,9 @@ class LocalCluster:
         _check_installed()
         with self._alone():
             known = self.state
+            _say_what_is(known, tell)
+            known = self._settled(known)
             state = self._planned(known, workers, ports or {})
-            _say_what_is(known, state, tell)
             credentials = Credentials.make(self.folder)
             for name in self._unwanted(known, state):
                 tell(f"{name}: ending it")
@@ -214,6 +219,13 @@ class LocalCluster:
             ) from None
         finally:
             os.close(descriptor)
+
+    def _settled(self, known: ClusterState | None) -> ClusterState | None:
+        """End what services leave behind of which none runs any more: a new cluster forgets them."""
+        if known is not None and not any(known.is_alive(name) for name in known.services):
+            for name in sorted(known.services, key=_order, reverse=True):
+                known = self._without(known, name)
+        return known
 
     def _planned(
         self, known: ClusterState | None, workers: int | None, wanted: Mapping[str, int]
@@ -318,12 +330,12 @@ def _check_installed() -> None:
         )
 
 
-def _say_what_is(known: ClusterState | None, state: ClusterState, tell: Callable[[str], object]) -> None:
+def _say_what_is(known: ClusterState | None, tell: Callable[[str], object]) -> None:
     """Say what runs already and what has died since it was started."""
     if known is None:
         return
     for name in known.services:
-        tell(f"{name}: {'runs already' if state.is_alive(name) else 'has ended by itself'}")
+        tell(f"{name}: {'runs already' if known.is_alive(name) else 'has ended by itself'}")
 
 
 def _listening(service: str) -> str:

@@ -11,9 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Owner", "Process"]
+__all__ = ["Owner", "Process", "this_boot"]
 
 _PROC = Path("/proc")
+
+
+def this_boot() -> str:
+    """Names the time since the machine, or the container, was started: process numbers mean it alone."""
+    first = _stat(1)
+    boot = (_PROC / "sys" / "kernel" / "random" / "boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {first.birth if first is not None else 0}"
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,8 @@ class Process:
     def _family(self) -> list[Process]:
         """Itself, its descendants, and whoever else is in its session, also after its own death.
 
-        The kernel gives a session's number to no other process while someone is in the session.
+        The kernel gives a session's number to no other process while someone is in the session. Who was
+        born before it is not its own, whatever the numbers say.
         """
         stats = {int(entry.name): _stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit()}
         now = stats.get(self.pid)
@@ -119,7 +127,10 @@ class Process:
             more = {
                 pid
                 for pid, stat in stats.items()
-                if stat is not None and pid not in known and (stat.parent in known or stat.session in known)
+                if stat is not None
+                and stat.birth >= self.birth
+                and pid not in known
+                and (stat.parent in known or stat.session in known)
             }
             if not more:
                 break
@@ -140,7 +151,7 @@ class _Stat:
 def _stat(pid: int) -> _Stat | None:
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # it is gone, or /proc shows us none but our own
         return None
     fields = text.rpartition(")")[2].split()  # the name before may hold anything, parentheses too
     return _Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))

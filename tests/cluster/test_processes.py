@@ -8,10 +8,11 @@ import stat
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from aiq_search.cluster.processes import Process
+from aiq_search.cluster.processes import Process, this_boot
 
 # Starts a child in a session of its own, as Ray's jobs do, and prints its number.
 PARENT = """
@@ -92,6 +93,32 @@ def test_another_process_of_the_same_number_is_left_alone(start):
     assert not before.alive
     before.end(signal.SIGKILL)
     assert process.alive
+
+
+def test_who_was_born_before_it_is_not_its_own(start):
+    """A session's number may come again: after a reboot, or when the numbers have gone round."""
+    process, log = start(PARENT.replace(", start_new_session=True", ""))
+    child = int(log.read_text())
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not process.alive)
+    replace(process, birth=process.birth + 10_000).end(signal.SIGKILL)
+    assert runs(child)
+    process.end(signal.SIGKILL)
+    assert not runs(child)
+
+
+def test_processes_that_proc_hides_count_as_gone(start, monkeypatch):
+    process, _ = start(DEAF)
+    with monkeypatch.context() as hidden:
+        hidden.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError))
+        assert not process.alive
+    assert process.alive
+
+
+def test_a_boot_is_named_by_the_machines_own_and_by_the_first_process():
+    boot, _, first = this_boot().partition(" ")
+    assert len(boot) == 36
+    assert first.isdigit()
 
 
 def test_its_log_is_for_its_owner_alone(start):
