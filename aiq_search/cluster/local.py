@@ -19,7 +19,7 @@ from typing import Any
 from aiq_search.cluster.credentials import ADMIN, Credentials, write_private
 from aiq_search.cluster.mlflow_server import start_mlflow
 from aiq_search.cluster.ports import free_port
-from aiq_search.cluster.postgres import SHUTDOWN, data_folder, postgres_url, start_postgres
+from aiq_search.cluster.postgres import ONLY_SCRAM, SHUTDOWN, data_folder, postgres_url, start_postgres
 from aiq_search.cluster.processes import Process, this_boot
 from aiq_search.cluster.ray_node import start_head, start_worker
 from aiq_search.errors import AiqError, InputError
@@ -194,7 +194,7 @@ class LocalCluster:
         """What a job finds on the head: nothing of it need come with the job, where others would see it."""
         environment = self.client_environment(state)
         del environment["RAY_API_SERVER_ADDRESS"], environment["RAY_AUTH_TOKEN_PATH"]
-        environment |= {
+        environment |= ONLY_SCRAM | {
             "AIQ_HOME": str(self.home),
             "AIQ_STORAGE": str(self.home / "storage"),
             "AIQ_STUDY_STORAGE": postgres_url("aiq", "aiq", state.ports["postgres"]),

