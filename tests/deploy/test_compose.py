@@ -84,6 +84,14 @@ def test_another_address_is_published_only_when_told(config, environment_file):
     assert [_port(port) for port in ports] == [("192.0.2.7", "8265", 8265)]
 
 
+def test_no_page_of_another_origin_may_change_runs_unless_it_is_named(config, environment_file, resolved):
+    name = "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
+    assert not resolved["services"]["mlflow"]["environment"][name]
+    proxy = "https://mlflow.example.org"
+    named = YAML(typ="safe").load(config(environment_file, MLFLOW_ALLOWED_ORIGINS=proxy).stdout)
+    assert named["services"]["mlflow"]["environment"][name] == proxy
+
+
 def _port(port):
     """A port as Compose 1 (a string) and 2 (a mapping) write it."""
     if isinstance(port, str):
