@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def load_space(source: Path | Mapping[str, Any] | SearchSpace, overrides: Sequen
     elif isinstance(source, SearchSpace):
         where, document = "the search space", source.document()
     else:
-        where, document = "the search space", dict(source)
+        where, document = "the search space", copy.deepcopy(dict(source))  # edits are not the caller's
     for override in overrides:
         _apply(document, override)
     try:

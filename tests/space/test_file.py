@@ -1,3 +1,4 @@
+import copy
 import re
 from pathlib import Path
 
@@ -160,3 +161,18 @@ def test_a_parameter_that_sets_nothing_is_refused(load, parameter, said):
 def test_networks_that_do_not_fit_the_data_are_refused(load):
     with pytest.raises(SpaceError, match="at least 16x16"):
         check_networks(load(), (1, 8, 8), 10)
+
+
+def test_edits_of_a_document_are_not_the_caller_s():
+    document = {
+        "schema_version": 1,
+        "name": "s",
+        "model": {"name": "mlp"},
+        "dataset": {"name": "digits"},
+        "parameters": {"model.hidden1": {"type": "int", "low": 1, "high": 4}},
+        "search": {"trials": 60},
+    }
+    before = copy.deepcopy(document)
+    edits = ["search.trials=3", "search.sampler.n_startup_trials=2", "parameters.model.hidden1.low=2"]
+    assert load_space(document, edits).search.trials == 3
+    assert document == before
