@@ -13,8 +13,8 @@ from aiq_search.search.record import TrialRecord
 
 __all__ = ["ParetoFront", "pareto_front"]
 
-# The worst value that a number can have, where there is one.
-_WORST = {"accuracy": 0.0, "aiq": 0.0, "efficiency": 0.0}
+# These numbers lie between 0 and 1: the worst is the one or the other.
+_BOUNDED = ("accuracy", "aiq", "efficiency")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class ParetoFront:
     Attributes:
         directions: Each objective with maximize or minimize.
         records: The front, best first objective first; a configuration stands there once.
-        reference: The corner from which the hypervolume is measured: 0 for accuracy, aiq and
-            efficiency, the worst complete trial for the others.
+        reference: The corner from which the hypervolume is measured: for accuracy, aiq and efficiency 0
+            (1 where they are minimised), for the others the worst complete trial.
         hypervolume: Volume between the reference and the front, in the product of the objectives' units.
     """
 
@@ -59,14 +59,17 @@ def pareto_front(
     front = [i for i in range(len(usable)) if not _beaten(i, losses)]
     worst = losses.max(axis=0) if usable else np.zeros(len(directions))
     reference = np.array(
-        [-_WORST[name] if name in _WORST else worst[i] for i, (name, _) in enumerate(directions)]
+        [
+            max(sign, 0.0) if name in _BOUNDED else worst[i]
+            for i, ((name, _), sign) in enumerate(zip(directions, signs, strict=True))
+        ]
     )
     volume = float(compute_hypervolume(losses[front], reference)) if front else 0.0
     ordered = sorted(front, key=lambda i: (tuple(losses[i]), usable[i].key.number))
     return ParetoFront(
         tuple(directions),
         tuple(usable[i] for i in ordered),
-        tuple(float(number) for number in reference * signs),
+        tuple(float(number) + 0.0 for number in reference * signs),  # no -0.0
         volume,
     )
 

@@ -55,3 +55,12 @@ def test_every_trial_is_beaten_by_the_front_or_on_it(points):
         assert any(x >= a and y >= e for x, y in on_front)
         if (a, e) in on_front:
             assert not any(x >= a and y >= e and (x, y) != (a, e) for x, y in on_front)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "efficiency", "aiq"])
+def test_a_minimised_share_is_measured_from_one(name):
+    records = [trial(0, **{name: 0.25, "macs": 100}), trial(1, **{name: 0.5, "macs": 10})]
+    front = pareto_front(records, ((name, "minimize"), ("macs", "minimize")))
+    assert [r.key.number for r in front.records] == [0, 1]
+    assert front.reference == (1, 100)
+    assert front.hypervolume == pytest.approx(0.5 * 90)
