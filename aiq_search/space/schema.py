@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aiq_search.datasets import DatasetOptions
 from aiq_search.space.constraint import Constraint
+from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
 from aiq_search.space.parameters import DerivedParameter, Parameter, Scalar, Suggester
 from aiq_search.suggest import did_you_mean
@@ -114,12 +115,16 @@ def _parse_constraint(text: str) -> Constraint | Expression:
     return Constraint.parse(text)
 
 
+SamplerName = Literal["tpe", "random", "grid", "gp", "nsga2"]
+PrunerName = Literal["asha", "median", "none"]
+
+
 class SamplerOptions(BaseModel):
     """How configurations are proposed: a name, and options of Optuna's class of that name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: Literal["tpe", "random", "grid", "gp", "nsga2"] = "tpe"
+    name: SamplerName = "tpe"
 
 
 class PrunerOptions(BaseModel):
@@ -127,7 +132,7 @@ class PrunerOptions(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: Literal["asha", "median", "none"] = "asha"
+    name: PrunerName = "asha"
 
 
 class SearchOptions(_Section):
@@ -162,10 +167,20 @@ class SearchOptions(_Section):
     max_failed: float = Field(default=0.5, gt=0, le=1)
     trial_minutes: float | None = Field(default=None, gt=0)
 
-    @field_validator("sampler", "pruner", mode="before")
+    # The types are for the JSON Schema, which editors read: they see what is written, not what becomes of it.
+    @field_validator("sampler", mode="before", json_schema_input_type=SamplerName | SamplerOptions)
     @classmethod
-    def _by_name(cls, given: Any) -> Any:  # noqa: ANN401
-        return {"name": given} if isinstance(given, str) else given
+    def _sampler_by_name(cls, given: Any) -> Any:  # noqa: ANN401
+        return _by_name(given)
+
+    @field_validator("pruner", mode="before", json_schema_input_type=PrunerName | PrunerOptions)
+    @classmethod
+    def _pruner_by_name(cls, given: Any) -> Any:  # noqa: ANN401
+        return _by_name(given)
+
+
+def _by_name(given: Any) -> Any:  # noqa: ANN401
+    return {"name": given} if isinstance(given, str) else given
 
 
 class ConfirmOptions(_Section):
@@ -274,31 +289,37 @@ class SearchSpace(_Section):
             trial: An Optuna trial.
 
         Returns:
-            Values by dotted name; a parameter whose condition does not hold is absent.
+            Values by dotted name; absent is a parameter whose condition does not hold, or that is derived
+            from one that is absent.
+
+        Raises:
+            SpaceError: An expression cannot be computed.
         """
         values: dict[str, Any] = {}
         for name, parameter in self.parameters.items():
-            if parameter.when is not None and not self._holds(parameter.when, values):
+            if parameter.when is not None and not _holds(name, parameter.when, values):
                 continue
-            if isinstance(parameter, DerivedParameter):
-                values[name] = Expression(parameter.value).evaluate(values)
-            else:
+            if not isinstance(parameter, DerivedParameter):
                 values[name] = parameter.suggest(trial, name)
+            elif (expression := _parsed(parameter.value)).names <= values.keys():
+                values[name] = _computed(f"parameters.{name}", expression, values)
         return values
 
-    @staticmethod
-    def _holds(when: str, values: Mapping[str, Any]) -> bool:
-        expression = Expression(when)
-        # A condition on a parameter that does not exist here does not hold.
-        return expression.names <= values.keys() and bool(expression.evaluate(values))
+    @property
+    def conditional(self) -> bool:
+        """Whether some parameters exist only under conditions."""
+        return any(parameter.when for parameter in self.parameters.values())
 
     def allows(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a configuration meets the constraints on parameters.
 
         A constraint on a parameter that does not exist in this configuration is met.
+
+        Raises:
+            SpaceError: A constraint cannot be computed.
         """
         return all(
-            not expression.names <= params.keys() or expression.evaluate(params)
+            not expression.names <= params.keys() or _computed("objective.constraints", expression, params)
             for expression in self.objective.parameter_constraints
         )
 
@@ -316,8 +337,20 @@ class SearchSpace(_Section):
         return {**self.model.arguments, **_section(params, "model")}
 
     def training_options(self, params: Mapping[str, Scalar]) -> TrainingOptions:
-        """How a configuration is trained."""
-        return TrainingOptions.model_validate({**self.training.model_dump(), **_section(params, "training")})
+        """How a configuration is trained.
+
+        Raises:
+            SpaceError: A value lies outside its field's own range.
+        """
+        searched = _section(params, "training")
+        try:
+            return TrainingOptions.model_validate({**self.training.model_dump(), **searched})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(map(str, problem["loc"]))
+            raise SpaceError(
+                f"parameters.training.{field}: {searched.get(field)!r} is not possible: {problem['msg']}."
+            ) from None
 
     def document(self) -> dict[str, Any]:
         """The space as a JSON document, defaults included."""
@@ -343,3 +376,29 @@ class SearchSpace(_Section):
 def _section(params: Mapping[str, Scalar], section: str) -> dict[str, Any]:
     prefix = section + "."
     return {name.removeprefix(prefix): v for name, v in params.items() if name.startswith(prefix)}
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Expression:
+    """An expression of the file; it is asked for with each configuration."""
+    return Expression(text)
+
+
+def _holds(name: str, when: str, values: Mapping[str, Any]) -> bool:
+    expression = _parsed(when)
+    # A condition on a parameter that does not exist here does not hold.
+    return expression.names <= values.keys() and bool(_computed(f"parameters.{name}", expression, values))
+
+
+def _computed(where: str, expression: Expression, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The value of an expression, or a sentence about why it has none."""
+    try:
+        value = expression.evaluate(values)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        reason = str(error)
+    else:
+        if isinstance(value, bool | int | float | str):
+            return value
+        reason = f"{value!r} is no number"
+    given = ", ".join(f"{name} = {values[name]!r}" for name in sorted(expression.names)) or "any values"
+    raise SpaceError(f"{where}: {expression.text!r} cannot be computed with {given}: {reason}.")
