@@ -12,7 +12,8 @@ from typing import Any
 
 from aiq_search.app.search import load_data, prepare_space
 from aiq_search.space import SearchSpace
-from aiq_search.space.check import corner, space_size
+from aiq_search.space.check import corner
+from aiq_search.space.points import space_size
 
 __all__ = ["DryRun", "Probe", "dry_run"]
 
@@ -46,6 +47,7 @@ class DryRun:
     Attributes:
         name: The space's.
         size: Number of configurations; None for infinitely many.
+        size_exact: Whether they were counted; else they are at most so many.
         trials: Exploring and confirming.
         concurrency: Trials at once, on this machine.
         narrowest: The network of the lowest corner.
@@ -57,6 +59,7 @@ class DryRun:
 
     name: str
     size: int | None
+    size_exact: bool
     trials: int
     concurrency: int
     narrowest: Probe
@@ -102,7 +105,8 @@ def dry_run(
     size = space_size(space)
     return DryRun(
         name=space.name,
-        size=None if size == math.inf else int(size),
+        size=None if size.number == math.inf else int(size.number),
+        size_exact=size.exact,
         trials=total,
         concurrency=concurrency,
         narrowest=narrowest,

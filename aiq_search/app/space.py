@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from aiq_search.app.search import prepare_space
 from aiq_search.errors import InputError
 from aiq_search.space import SearchSpace, SpaceError
-from aiq_search.space.check import check_networks, space_size
+from aiq_search.space.check import check_networks
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
+from aiq_search.space.points import drawn, space_size
 
 __all__ = ["checked_space", "describe_parameters", "draw", "json_schema", "size_sentence"]
-
-_MAX_REFUSED = 10_000
 
 
 def checked_space(file: Path, overrides: Sequence[str] = ()) -> SearchSpace:
@@ -58,9 +57,7 @@ def describe_parameters(space: SearchSpace) -> list[dict[str, Any]]:
 
 def size_sentence(space: SearchSpace) -> str:
     """How many configurations there are, and how many are tried."""
-    size = space_size(space)
-    said = "infinitely many configurations" if size == math.inf else f"{size:,} configurations"
-    return f"{space.name}: {said}; {space.search.trials:,} are tried."
+    return f"{space.name}: {space_size(space)}; {space.search.trials:,} are tried."
 
 
 def draw(space: SearchSpace, number: int, seed: int) -> list[dict[str, Any]]:
@@ -69,18 +66,7 @@ def draw(space: SearchSpace, number: int, seed: int) -> list[dict[str, Any]]:
     Raises:
         SpaceError: The constraints on parameters leave next to nothing.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
-    drawn: list[dict[str, Any]] = []
-    for _ in range(number + _MAX_REFUSED):
-        params = space.suggest(study.ask())
-        if space.allows(params):
-            drawn.append(params)
-        if len(drawn) == number:
-            return drawn
-    raise SpaceError("objective.constraints: nearly no configuration meets the constraints on parameters.")
+    return list(islice(drawn(space, seed), number))
 
 
 def json_schema() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiq_search.suggest import did_you_mean
 
-__all__ = ["REPORTED_NUMBERS", "Constraint", "feasible"]
+__all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "Constraint", "feasible"]
 
 # What a trial reports, beside efficiency/<layer>.
 REPORTED_NUMBERS = (
@@ -21,6 +21,9 @@ REPORTED_NUMBERS = (
     "parameters_weights",
     "train_loss",
 )
+
+# What the efficiency of one layer is called, before the layer's name.
+EFFICIENCY_OF = "efficiency/"
 
 _FORM = re.compile(r"\s*(?P<name>[\w./-]+)\s*(?P<operator>>=|<=)\s*(?P<bound>\S+)\s*")
 
@@ -58,8 +61,8 @@ class Constraint:
         if match is None or not abs(bound) < float("inf"):
             raise ValueError(f"expected NAME >= NUMBER or NAME <= NUMBER, but got {text!r}")
         name = match["name"]
-        if name not in REPORTED_NUMBERS and not name.startswith("efficiency/"):
-            valid = [*REPORTED_NUMBERS, "efficiency/<layer>"]
+        if name not in REPORTED_NUMBERS and not name.startswith(EFFICIENCY_OF):
+            valid = [*REPORTED_NUMBERS, f"{EFFICIENCY_OF}<layer>"]
             raise ValueError(f"{name!r} in {text!r} is not a reported number; {did_you_mean(name, valid)}")
         return cls(name, match["operator"] == ">=", bound)
 

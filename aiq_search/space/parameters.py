@@ -16,9 +16,13 @@ __all__ = [
     "IntParameter",
     "Parameter",
     "Suggester",
+    "float_steps",
 ]
 
 Scalar: TypeAlias = bool | int | float | str | None
+
+# By what part of a step a real number may miss it: Optuna's.
+_STEP_TOLERANCE = 1e-8
 
 
 class Suggester(Protocol):
@@ -61,6 +65,11 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
         raise ValueError(f"a log range must start above 0, but got low={low:g}; raise low or drop log")
     if log and step is not None:
         raise ValueError("log and step exclude each other")
+
+
+def float_steps(low: float, high: float, step: float) -> int:
+    """How many values a range of real numbers has, its ends counted."""
+    return math.floor((high - low) / step + _STEP_TOLERANCE) + 1
 
 
 class IntParameter(_Parameter):
@@ -123,14 +132,9 @@ class IntParameter(_Parameter):
     @property
     def count(self) -> float:
         """How many values there are."""
-        return len(self.values())
-
-    def values(self) -> list[Scalar]:
-        """Every value, in order."""
         if self.powers_of is not None:
-            exponents = range(self._exponent(self.low), self._exponent(self.high) + 1)
-            return [self.powers_of**exponent for exponent in exponents]
-        return list(range(self.low, self.high + 1, self.step or 1))
+            return self._exponent(self.high) - self._exponent(self.low) + 1
+        return (self.high - self.low) // (self.step or 1) + 1
 
 
 class FloatParameter(_Parameter):
@@ -168,20 +172,19 @@ class FloatParameter(_Parameter):
 
     def contains(self, value: Scalar) -> bool:
         """Whether a value belongs to the range."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.low <= float(value) <= self.high  # type: ignore[arg-type]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if not self.low <= float(value) <= self.high:
+            return False
+        steps = 0.0 if self.step is None else (float(value) - self.low) / self.step
+        return abs(steps - round(steps)) < _STEP_TOLERANCE
 
     @property
     def count(self) -> float:
         """How many values there are."""
-        return math.inf if self.step is None and self.low < self.high else len(self.values())
-
-    def values(self) -> list[Scalar]:
-        """Every value, in order; only where there is a step."""
         if self.low == self.high:
-            return [self.low]
-        step = self.step or math.nan
-        return [self.low + i * step for i in range(math.floor((self.high - self.low) / step + 1e-9) + 1)]
+            return 1
+        return math.inf if self.step is None else float_steps(self.low, self.high, self.step)
 
 
 class CategoricalParameter(_Parameter):
@@ -221,10 +224,6 @@ class CategoricalParameter(_Parameter):
     def count(self) -> float:
         """How many values there are."""
         return len(self.choices)
-
-    def values(self) -> list[Scalar]:
-        """Every value, in order."""
-        return list(self.choices)
 
 
 class DerivedParameter(_Parameter):

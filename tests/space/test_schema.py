@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiq_search.space import SpaceError, load_space
-from aiq_search.space.check import corner, grid, space_size
+from aiq_search.space.check import corner
+from aiq_search.space.points import grid, space_size
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -56,20 +57,20 @@ def test_an_enqueued_point_is_what_is_suggested():
 def test_a_grid_has_every_configuration_once():
     space = space_of(CONDITIONAL)
     cells = list(grid(space))
-    assert len(cells) == space_size(space) == 4 + 16 + 16
+    assert len(cells) == space_size(space).number == 4 + 16 + 16
     assert len({repr(cell) for cell in cells}) == len(cells)
 
 
 def test_a_grid_over_a_continuous_parameter_is_refused():
     space = space_of({"model.hidden1": INT, "model.dropout": {"type": "float", "low": 0, "high": 0.5}})
-    assert space_size(space) == math.inf
+    assert space_size(space).number == math.inf
     with pytest.raises(SpaceError, match="needs a step"):
         next(grid(space))
 
 
 def test_steps_make_a_float_countable():
     parameter = {"type": "float", "low": 0, "high": 0.5, "step": 0.1}
-    assert space_size(space_of({"model.dropout": parameter, "model.hidden1": INT})) == 6 * 4
+    assert space_size(space_of({"model.dropout": parameter, "model.hidden1": INT})).number == 6 * 4
 
 
 def test_constraints_on_parameters_shrink_the_grid():
@@ -77,7 +78,7 @@ def test_constraints_on_parameters_shrink_the_grid():
         {"model.hidden1": INT, "model.hidden2": INT},
         objective={"constraints": ["model.hidden2 <= model.hidden1", "accuracy >= 0.5"]},
     )
-    assert space_size(space) == 10
+    assert space_size(space).number == 10
     assert all(cell["model.hidden2"] <= cell["model.hidden1"] for cell in grid(space))
     assert [str(c) for c in space.objective.number_constraints] == ["accuracy >= 0.5"]
 
@@ -115,7 +116,7 @@ def test_what_is_drawn_belongs_to_the_range_and_survives_encoding(low, size, ste
     params = space.suggest(study.ask())
     kind = space.parameters["model.hidden1"]
     assert kind.contains(params["model.hidden1"])
-    assert params["model.hidden1"] in kind.values()
+    assert kind.count == len(list(grid(space)))
     study.enqueue_trial(space.encode(params))
     assert space.suggest(study.ask()) == params
 
@@ -127,3 +128,12 @@ def test_a_target_is_for_one_objective():
             objective={"maximize": ["accuracy", "efficiency"]},
             search={"target": 0.9, "pruner": "none"},
         )
+
+
+@pytest.mark.parametrize(
+    ("value", "contained"), [(0.0, True), (0.3, True), (0.5, True), (0.25, False), (0.6, False)]
+)
+def test_a_real_number_between_two_steps_does_not_belong_to_the_range(value, contained):
+    parameter = {"type": "float", "low": 0.0, "high": 0.5, "step": 0.1}
+    kind = space_of({"model.dropout": parameter}).parameters["model.dropout"]
+    assert kind.contains(value) is contained
