@@ -15,6 +15,7 @@ from aiq_search.app.remote import AnyStudy, find_any
 from aiq_search.cluster.jobs import Job, JobsClient
 from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
+from aiq_search.files import shared_place
 from aiq_search.search import Study
 from aiq_search.search.study import check_study_id, new_study_id
 from aiq_search.space import SearchSpace
@@ -42,6 +43,7 @@ def submit_study(
     trials: int | None = None,
     study_id: str | None = None,
     data_dir: Path | None = None,
+    storage: str | None = None,
     warm_start: Sequence[str] = (),
     drain_seconds: int = DRAIN_SECONDS,
 ) -> str:
@@ -54,11 +56,12 @@ def submit_study(
         trials: Number of configurations, in place of the file's.
         study_id: The study's id; by default ``<space>-<time>-<4 hex>``.
         data_dir: Folder of the data files, on the cluster.
+        storage: Where checkpoints and weights lie, on the cluster; by default where it has them.
         warm_start: Earlier studies, on the cluster, that the sampler learns from.
         drain_seconds: How long the study may take to end when it is stopped.
 
     Raises:
-        InputError: The file is wrong, what it needs is too large, or the id is taken.
+        InputError: The file or the storage is wrong, what it needs is too large, or the id is taken.
         AiqError: The cluster does not answer.
     """
     from aiq_search.app.search import prepare_space
@@ -68,6 +71,7 @@ def submit_study(
     study = check_study_id(study_id) if study_id is not None else new_study_id(space)
     arguments = [part for edit in edits for part in ("--set", edit)]
     arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
+    arguments += [] if storage is None else ["--storage", str(shared_place(storage))]
     arguments += [part for name in warm_start for part in ("--warm-start", name)]
     document = {
         "study": study,

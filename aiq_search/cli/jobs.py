@@ -44,6 +44,14 @@ def submit(
         Path | None,
         typer.Option(help="Folder of the data files on the cluster.", show_default=False),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where checkpoints lie: a path that each node of the cluster reaches, or s3://…; by "
+            "default where the cluster has them.",
+            show_default=False,
+        ),
+    ] = None,
     warm_start: Annotated[
         list[str] | None,
         typer.Option(help="An earlier study on the cluster to learn from; repeatable.", show_default=False),
@@ -64,6 +72,7 @@ def submit(
         trials=trials,
         study_id=study,
         data_dir=data_dir,
+        storage=storage,
         warm_start=warm_start or [],
         drain_seconds=drain,
     )
