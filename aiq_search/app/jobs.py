@@ -140,8 +140,11 @@ def describe_job(job: Job) -> dict[str, Any]:
     }
 
 
-def job_status(client: JobsClient, name: str) -> dict[str, Any]:
+def job_status(client: JobsClient, name: str) -> tuple[dict[str, Any], str | None]:
     """A job's row, with the counts of its study's trials once MLflow has them.
+
+    Returns:
+        The row, and a sentence where the counts could not be had.
 
     Raises:
         InputError: There is no such job.
@@ -153,8 +156,10 @@ def job_status(client: JobsClient, name: str) -> dict[str, Any]:
     try:
         known = describe_study(find_any(job.study))
     except StudyError:
-        return row  # it has only just begun
-    return {**known, **row}
+        return row, None  # it has only just begun
+    except AiqError as error:
+        return row, f"nothing is known of its trials: {error}"
+    return {**known, **row}, None
 
 
 def failure_of_job(job: Job) -> AiqError | None:

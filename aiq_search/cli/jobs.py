@@ -101,7 +101,9 @@ def status(study: StudyArgument, address: ClusterAddress = None, form: FormatOpt
     from aiq_search.app.jobs import job_status
     from aiq_search.cli.output import print_json, print_rows
 
-    row = job_status(_client(address), study)
+    row, trouble = job_status(_client(address), study)
+    if trouble is not None:
+        typer.echo(f"Note: {trouble}", err=True)
     if form is Format.JSON:
         print_json(row)
         return
