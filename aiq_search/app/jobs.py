@@ -19,6 +19,8 @@ from aiq_search.files import shared_place
 from aiq_search.search import Study
 from aiq_search.search.study import check_study_id, new_study_id
 from aiq_search.space import SearchSpace
+from aiq_search.tracking import default_tracking_uri
+from aiq_search.tracking.uri import is_server
 from aiq_search.user_code import is_reference
 
 __all__ = [
@@ -89,6 +91,8 @@ def resubmit_study(
 ) -> None:
     """Hand a study in again, whose job or whose cluster has ended, to go on where it stands.
 
+    It may take as long to end as before, if the cluster still knows how long that was.
+
     Args:
         study: The study.
         client: Of the cluster that has its folder.
@@ -100,30 +104,41 @@ def resubmit_study(
         AiqError: The cluster does not answer.
     """
     job = client.known(study.id)
-    if job is not None:
-        if not job.over:
-            raise InputError(f"study {study.id} is {job.status} already; follow it: aiq logs -f {study.id}")
-        client.forget(study.id)
+    if job is not None and not job.over:
+        raise InputError(f"study {study.id} is {job.status} already; follow it: aiq logs -f {study.id}")
+    drain_seconds = (job and job.drain_seconds) or DRAIN_SECONDS
     arguments = [] if trials is None else ["--trials", str(trials)]
     arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
     document = {"study": study.id, "search": None, "resume": arguments, "versions": versions()}
-    _hand_in(client, study.id, study.space, document, {}, DRAIN_SECONDS)
+    _hand_in(client, study.id, study.space, document, {}, drain_seconds, again=job is not None)
 
 
-def is_submitted(name: str, home: Path | None = None) -> AnyStudy | None:
+def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -> AnyStudy | None:
     """The study, if it is a cluster's to go on with; None if it is this machine's.
 
+    Args:
+        name: A study's id, or a space's name.
+        home: AIQ_HOME.
+        take_over: A study that is not here is to be taken over from its database, whoever began it.
+
     Raises:
-        StudyError: The cluster has no such study.
+        StudyError: Neither this machine nor MLflow's server has such a study.
+        AiqError: MLflow's server does not answer.
     """
     if os.environ.get("AIQ_JOB"):
         return None  # this is the cluster
     try:
         study: AnyStudy = Study.find(home or aiq_home(), name)
     except StudyError:
-        if not os.environ.get("RAY_API_SERVER_ADDRESS"):
-            return None  # perhaps one to take over from the database of --study-storage
-        study = find_any(name, home=home)
+        elsewhere = os.environ.get("RAY_API_SERVER_ADDRESS") or is_server(default_tracking_uri())
+        if take_over or not elsewhere:
+            return None
+        try:
+            study = find_any(name, home=home)
+        except AiqError:
+            if os.environ.get("AIQ_STUDY_STORAGE"):
+                return None  # perhaps the database has it
+            raise
     return study if study.document.get("job") else None
 
 
@@ -179,9 +194,12 @@ def _hand_in(
     document: Mapping[str, Any],
     files: Mapping[str, Path],
     drain_seconds: int,
+    again: bool = False,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
         write_package(Path(folder), document, {**files, **_own_files(space, Path.cwd())})
+        if again:  # only now: what could not be packed would have cost the job that there was
+            client.forget(study)
         client.submit(study, space.name, Path(folder), drain_seconds)
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiq_search.cli.options import Format, FormatOption, StudyArgument, Trials
+from aiq_search.errors import InputError
 
 if TYPE_CHECKING:
     from aiq_search.cluster.jobs import JobsClient
     from aiq_search.search import Study
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["jobs", "logs", "resume_on_cluster", "status", "stop", "submit"]
+__all__ = ["given", "jobs", "logs", "resume_on_cluster", "status", "stop", "submit"]
 
 ClusterAddress = Annotated[
     str | None,
@@ -143,10 +145,32 @@ def stop(
         typer.echo(f"It is {job.status}. Go on with: aiq resume {job.study}", err=True)
 
 
-def resume_on_cluster(study: Study | RemoteStudy, trials: int | None, data_dir: Path | None) -> None:
-    """Hand a cluster's study in again."""
+def given(context: typer.Context, *parameters: str) -> list[str]:
+    """Those of the parameters that stand on the command line, as options: not what the environment says."""
+    sources = {name: context.get_parameter_source(name) for name in parameters}
+    return [
+        f"--{name.replace('_', '-')}"
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    ]
+
+
+def resume_on_cluster(
+    study: Study | RemoteStudy, trials: int | None, data_dir: Path | None, unfit: Sequence[str] = ()
+) -> None:
+    """Hand a cluster's study in again.
+
+    Raises:
+        InputError: An option was given that only a study of this machine takes.
+    """
     from aiq_search.app.jobs import resubmit_study
 
+    if unfit:
+        raise InputError(
+            f"study {study.id} was submitted to a cluster and goes on there, with the file and the stores "
+            f"that it has: expected no {', '.join(unfit)}; leave that out. RAY_API_SERVER_ADDRESS names "
+            "the cluster."
+        )
     resubmit_study(study, _client(None), trials=trials, data_dir=data_dir)
     typer.echo(study.id)
     typer.echo(f"Submitted again, to the cluster. Follow it: aiq logs -f {study.id}", err=True)

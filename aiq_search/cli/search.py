@@ -78,6 +78,7 @@ def search(
 
 
 def resume(
+    context: typer.Context,
     study: StudyArgument,
     file: Annotated[
         Path | None, typer.Option(help="The file again; refused where it searches something else.")
@@ -92,16 +93,16 @@ def resume(
 ) -> None:
     """Continue STUDY where it stands: finished trials are kept, interrupted ones go on.
 
-    A study that was submitted to a cluster goes on there.
+    A study that was submitted to a cluster goes on there, with --trials and --data-dir alone.
     """
     from aiq_search.app.jobs import is_submitted
     from aiq_search.app.search import resume_search
+    from aiq_search.cli.jobs import given, resume_on_cluster
 
-    submitted = is_submitted(study)
+    local = given(context, "file", "study_storage", "storage", "tracking_uri", "address")
+    submitted = is_submitted(study, take_over="--study-storage" in local)
     if submitted is not None:
-        from aiq_search.cli.jobs import resume_on_cluster
-
-        resume_on_cluster(submitted, trials, data_dir)
+        resume_on_cluster(submitted, trials, data_dir, unfit=local)
         return
 
     run_with_view(

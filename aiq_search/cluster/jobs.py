@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +36,9 @@ SPACE = "aiq_space"
 # Ray's client takes its address from here, or from RAY_ADDRESS, whatever it is given.
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 
+# Of a job's environment: how many seconds Ray leaves it after SIGTERM.
+_DRAIN = "RAY_JOB_STOP_WAIT_TIME_S"
+
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -57,6 +60,7 @@ class Job:
         exit_code: Of the study's driver, once it has ended by itself.
         submitted: When, in seconds since 1970.
         ended: When; None while it runs.
+        drain_seconds: How long it may take to end when it is stopped; None where that is not known.
     """
 
     study: str
@@ -66,6 +70,7 @@ class Job:
     exit_code: int | None
     submitted: float
     ended: float | None
+    drain_seconds: int | None = None
 
     @property
     def over(self) -> bool:
@@ -115,7 +120,7 @@ class JobsClient:
                 metadata={SPACE: space},
                 runtime_env={
                     "working_dir": str(folder),
-                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(drain_seconds)},
+                    "env_vars": {_DRAIN: str(drain_seconds)},
                 },
             )
 
@@ -249,4 +254,10 @@ def _job(details: Any) -> Job:  # noqa: ANN401 - JobDetails, of an untyped packa
         exit_code=details.driver_exit_code,
         submitted=(details.start_time or 0) / 1000,
         ended=details.end_time / 1000 if details.end_time else None,
+        drain_seconds=_drain_seconds(details.runtime_env or {}),
     )
+
+
+def _drain_seconds(runtime_env: Mapping[str, Any]) -> int | None:
+    given = str((runtime_env.get("env_vars") or {}).get(_DRAIN, ""))
+    return int(given) if given.isdecimal() else None
