@@ -213,6 +213,8 @@ def test_a_study_outlives_its_head_and_goes_on_with_a_worker(cluster):
     # The new head knows nothing of the job; its study is not to be taken for another one's.
     cluster.aiq("submit", SPACES / "digits.yaml", "--study", study, "--follow", code=2)
     assert f"study {study} is on this cluster already" in cluster.said
+    rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
+    assert 2 <= sum(row["state"] in ("COMPLETE", "PRUNED") for row in rows) < 30
     cluster.aiq("resume", study)
     cluster.aiq("logs", "-f", study)
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
