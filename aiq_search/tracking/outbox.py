@@ -29,7 +29,7 @@ from aiq_search.search.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.tracking.uri import redact
+from aiq_search.tracking.uri import redact, redacted
 
 __all__ = [
     "REGISTERED",
@@ -172,7 +172,7 @@ def event_id(event: Happening) -> str:
 
 def encode(event: Happening) -> str:
     """Write an event as JSON, without credentials."""
-    return redact(json.dumps(dataclasses.asdict(event), default=_as_plain))
+    return json.dumps(redacted(dataclasses.asdict(event)), default=_as_plain)
 
 
 def decode(kind: str, payload: str) -> Happening:
@@ -183,6 +183,8 @@ def decode(kind: str, payload: str) -> Happening:
         fields["key"] = TrialKey(key["study"], Phase(key["phase"]), key["number"])
     if "phase" in fields:
         fields["phase"] = Phase(fields["phase"])
+    if "finalists" in fields:
+        fields["finalists"] = tuple(fields["finalists"])
     if "state" in fields:
         fields["state"] = TrialState(fields["state"])
     event: Happening = _KINDS[kind](**fields)
@@ -191,10 +193,8 @@ def decode(kind: str, payload: str) -> Happening:
 
 def _as_plain(value: object) -> object:
     """Turn what JSON does not know (NumPy numbers, paths, frozen mappings) into what it does."""
-    if isinstance(value, Mapping):
-        return dict(value)
     item = getattr(value, "item", None)
-    return item() if callable(item) else str(value)
+    return item() if callable(item) else redact(str(value))
 
 
 class Outbox:

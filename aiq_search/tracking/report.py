@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aiq_search.tracking import story
 from aiq_search.tracking.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.tracking.layout import question
-from aiq_search.tracking.uri import redact
+from aiq_search.tracking.uri import redact, redacted
 from aiq_search.tracking.words import typeset
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def publish(
     pictures = build_figures(facts, view)
     _write_page(facts, pictures, path, findings)
     write_pictures(pictures, folder / "pictures")
-    document = redact(json.dumps(study.document, indent=2, default=str))
+    document = json.dumps(redacted(study.document), indent=2, default=str)
     (folder / "study.json").write_text(document + "\n", encoding="utf-8")
     listener.attach(study.id, folder)
     return path

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiq_search.search.events import EpochEnded, StudyStarted, TrialEnded, TrialKey, TrialStarted
+from aiq_search.search.events import (
+    EpochEnded,
+    Phase,
+    StudyStarted,
+    TrialEnded,
+    TrialKey,
+    TrialStarted,
+    TrialState,
+)
 from aiq_search.tracking.outbox import Outbox, decode, encode, event_id
 from tests.tracking.simulated import STUDY, SimulatedTrial, study_ended, study_started, trials, whole_study
 
@@ -27,6 +35,20 @@ def test_a_study_s_start_comes_back_without_credentials() -> None:
         "command": "aiq search lenet_5.yaml --tracking-uri https://***@mlflow.example.org"
     }
     assert back.document == hidden
+
+
+def test_a_traceback_with_a_secret_in_its_quotes_stays_an_event_without_the_secret(outbox: Outbox) -> None:
+    ended = TrialEnded(
+        TrialKey(STUDY, Phase.EXPLORE, 0),
+        TrialState.FAIL,
+        1.0,
+        reason="HTTPError: 403",
+        traceback='  urlopen("https://h/x?token=abc")\n  open("postgresql://ada:love/lace@h/db")',
+    )
+    outbox.put([ended])
+    [letter] = outbox.waiting()
+    assert isinstance(letter.event, TrialEnded)
+    assert letter.event.traceback == '  urlopen("https://h/x?token=***")\n  open("postgresql://***@h/db")'
 
 
 def test_numbers_of_numpy_come_back_as_python_s() -> None:
