@@ -15,6 +15,7 @@ import argparse
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
@@ -41,7 +42,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "LeNet-5, 256-256-256": ("lenet_5", {"conv1": 256, "conv2": 256, "fc": 256}),
 }
 
-_at_once: Barrier | None = None  # of a process that shares the GPU
+_given: dict[str, Any] = {}  # what a process that shares the GPU works with
 
 
 def data(data_dir: Path | None) -> Dataset:
@@ -97,25 +98,26 @@ def share_of_measuring(name: str, dataset: Dataset) -> float:
     return statistics.median(ratios)
 
 
-def shared(name: str, dataset: Dataset, epochs: int, processes: int) -> float:
+def shared(pool: ProcessPoolExecutor, name: str, epochs: int, processes: int) -> float:
     """Epochs a second of so many processes on one GPU."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(processes)
-    with ProcessPoolExecutor(processes, context, _take_barrier, (barrier,)) as pool:
-        jobs = [pool.submit(_train_with_others, name, dataset, epochs) for _ in range(processes)]
-        spans = [job.result() for job in jobs]
+    jobs = [pool.submit(_train_with_others, name, epochs) for _ in range(processes)]
+    spans = [job.result() for job in jobs]
     return processes * epochs / (max(end for _, end in spans) - min(start for start, _ in spans))
 
 
-def _take_barrier(barrier: Any) -> None:  # noqa: ANN401
-    global _at_once
-    _at_once = barrier
+def _take(barrier: Barrier, dataset: Dataset) -> None:
+    """Get a process that shares the GPU ready."""
+    _given.update(barrier=barrier, dataset=dataset)
 
 
-def _train_with_others(name: str, dataset: Dataset, epochs: int) -> tuple[float, float]:
-    run = begun(name, dataset, epochs, "cuda")
-    if _at_once is not None:
-        _at_once.wait(300)
+def _train_with_others(name: str, epochs: int) -> tuple[float, float]:
+    barrier = _given["barrier"]
+    try:
+        run = begun(name, _given["dataset"], epochs, "cuda")
+    except BaseException:
+        barrier.abort()  # the others must not wait for this one
+        raise
+    barrier.wait(300)
     start = time.time()
     for _ in range(epochs):
         run.run_epoch()
@@ -138,15 +140,23 @@ def main() -> None:
         *(f"{given.share} on the GPU, epochs/s", "than one alone"),
         title=f"{torch.cuda.get_device_name()}, torch {torch.__version__}",
     )
+    context = multiprocessing.get_context("spawn")
+    with_others = (context.Barrier(given.share), dataset)
+    pool = ProcessPoolExecutor(given.share, context, _take, with_others)
     for name in given.networks:
+        print(name, file=sys.stderr, flush=True)
         cpu = alone(name, dataset, 1, "cpu")
+        print(f"  CPU thread: {cpu:.2f} s an epoch", file=sys.stderr, flush=True)
         gpu = alone(name, dataset, given.epochs, "cuda")
-        together = shared(name, dataset, given.epochs, given.share)
+        print(f"  GPU: {gpu:.2f} s an epoch", file=sys.stderr, flush=True)
         measuring = share_of_measuring(name, dataset)
+        together = shared(pool, name, given.epochs, given.share)
+        print(f"  {given.share} on the GPU: {together:.1f} epochs a second", file=sys.stderr, flush=True)
         table.add_row(
             *(name, f"{cpu:.2f}", f"{gpu:.2f}", f"{cpu / gpu:.1f}x", f"{measuring:.0%}"),
             *(f"{together:.1f}", f"{together * gpu:.1f}x"),
         )
+    pool.shutdown()
     Console(width=130).print(table)
 
 
