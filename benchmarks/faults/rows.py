@@ -218,6 +218,8 @@ def disk_full(conditions: Conditions) -> Verdict:
             ballast.unlink()
         run_out(scene, finished)
         note = f"{said} of {conditions.times} ends said so in a sentence"
+        if said < conditions.times:
+            raise RuntimeError(f"a full disk was not told: {note}")
         return judge("disk full", conditions.times, scene.study, finished, scene.tracking_uri, note)
 
 
@@ -260,6 +262,8 @@ def torn(conditions: Conditions) -> Verdict:
             file.write(line[: chance.randint(1, len(line))])
     reported += "cut " in run_out(scene, finished).said
     note = f"{reported} of {conditions.times} cut and reported"
+    if reported < conditions.times:
+        raise RuntimeError(f"a torn line was not told: {note}")
     return judge(
         "journal with a torn last line", conditions.times, scene.study, finished, scene.tracking_uri, note
     )
