@@ -97,7 +97,8 @@ def _beside_the_most_accurate(facts: StudyFacts) -> list[str]:
 
 def _held_back(facts: StudyFacts) -> list[str]:
     winner = facts.champion
-    layers = {n: winner.metrics[f"efficiency/{n}"] for n in facts.layers} if winner else {}
+    measured = {} if winner is None else {n: winner.metrics.get(f"efficiency/{n}") for n in facts.layers}
+    layers = {name: value for name, value in measured.items() if value is not None}
     if len(layers) < 2:
         return []
     low, high = min(layers, key=lambda n: layers[n]), max(layers, key=lambda n: layers[n])

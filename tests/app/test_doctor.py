@@ -13,7 +13,7 @@ from aiq_search.app.doctor.search import check_search
 from aiq_search.app.doctor.study import check_files, check_runs, check_states, mismatches
 from aiq_search.cli.main import app
 from aiq_search.errors import StudyError
-from aiq_search.search import Phase, Study
+from aiq_search.search import Phase, Study, TrialKey, TrialRecord, TrialState
 from aiq_search.search.driver import StudyDriver
 from aiq_search.tracking.removal import StudyRun
 from aiq_search.worker import Report
@@ -66,6 +66,23 @@ class TestSearch:
         found = told(findings, "at the high end of its range")
         assert "model.hidden1" in found.what
         assert "raise parameters.model.hidden1.high = 64" in found.remedy
+
+    def test_a_parameter_that_the_best_trial_does_not_have_is_judged_by_those_that_have_it(self, tmp_path):
+        study = new_study(tmp_path)
+        parameters = {"model.hidden2": {"type": "int", "low": 2, "high": 64}}
+        shallow = {"model.hidden1": 8}
+        trials = [shallow, {**shallow, "model.hidden2": 64}, {**shallow, "model.hidden2": 64}, *[shallow] * 5]
+        records = [
+            TrialRecord(
+                TrialKey(study.id, Phase.EXPLORE, number), TrialState.COMPLETE, params, 0, str(number),
+                value=0.9 - 0.01 * number, epochs=4, feasible=True,
+                metrics={"aiq": 0.9 - 0.01 * number, "efficiency/hidden1": 0.5, "efficiency/hidden2": 0.5},
+            )
+            for number, params in enumerate(trials)
+        ]  # fmt: skip
+        study.document["space"]["parameters"] |= parameters
+        found = told(list(check_search(Study(study.directory, study.document), records)), "at the high end")
+        assert "model.hidden2 = 64" in found.what
 
     def test_all_trials_pruned_at_once_is_told(self, tmp_path):
         findings = searched(

@@ -55,6 +55,23 @@ def test_it_names_the_winner_its_numbers_and_the_commands(page: str) -> None:
         assert command in page
 
 
+def test_a_champion_without_a_layer_that_others_have_is_reported(tmp_path: Path) -> None:
+    records = simulated_study(30).records()
+    champion = StudyFacts(RecordedTrials(records)).champion
+    assert champion is not None
+
+    def without_conv2(record: Any) -> Any:  # noqa: ANN401
+        metrics = {name: value for name, value in record.metrics.items() if name != "efficiency/conv2"}
+        return dataclasses.replace(record, metrics=metrics)
+
+    with_fewer = [without_conv2(r) if r.params == champion.params else r for r in records]
+    facts = StudyFacts(RecordedTrials(with_fewer))
+    assert facts.champion is not None
+    assert "efficiency/conv2" not in facts.champion.metrics
+    page = write_report(RecordedTrials(with_fewer), tmp_path / "r.html").read_text()
+    assert "holds it back" in page
+
+
 def test_it_holds_no_credentials(page: str) -> None:
     assert "lovelace" not in page
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aiq_search.app.ceilings import layer_ceilings
 from aiq_search.app.doctor.finding import Finding, Level
+from aiq_search.errors import AiqError
 from aiq_search.search import Phase, Study, TrialRecord, TrialState
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
@@ -61,7 +62,8 @@ def _at_the_edge(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Find
             continue
         scale: Callable[[float], float] = math.log if parameter.log or _powers(parameter) else float
         low, high = scale(parameter.low), scale(parameter.high)
-        places = [(scale(r.params[name]) - low) / (high - low) for r in best if name in r.params]
+        having = [r for r in best if name in r.params]
+        places = [(scale(r.params[name]) - low) / (high - low) for r in having]
         if len(places) < 2:
             continue
         for end, at in (("low", [p <= _EDGE for p in places]), ("high", [p >= 1 - _EDGE for p in places])):
@@ -69,7 +71,8 @@ def _at_the_edge(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Find
                 bound = getattr(parameter, end)
                 yield _finding(
                     Level.WARNING,
-                    f"The best trials have {name} = {best[0].params[name]:g}, at the {end} end of its range.",
+                    f"The best trials have {name} = {having[0].params[name]:g}, at the {end} end of its "
+                    "range.",
                     f"The optimum may lie beyond: {'lower' if end == 'low' else 'raise'} "
                     f"parameters.{name}.{end} = {bound:g} in a new study.",
                 )
@@ -116,7 +119,12 @@ def _saturation(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findi
     best = _best(study, explored)
     if not best:
         return
-    for layer, ceiling in layer_ceilings(study, best[0]).items():
+    try:
+        ceilings = layer_ceilings(study, best[0])
+    except (AiqError, ImportError) as error:  # the network's code may be elsewhere
+        yield _finding(Level.NOTE, f"Whether layers are saturated was not looked at: {error}")
+        return
+    for layer, ceiling in ceilings.items():
         reached = best[0].metrics[f"efficiency/{layer}"]
         if ceiling.efficiency < 1 and reached >= _SATURATED * ceiling.efficiency:
             yield _finding(
