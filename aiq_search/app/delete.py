@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiq_search.app.home import aiq_home
-from aiq_search.errors import AiqError
+from aiq_search.app.store import tracking_uri_of
+from aiq_search.errors import AiqError, StudyError
 from aiq_search.files import Place, remove_tree, size_of
 from aiq_search.search import Phase, Study
-from aiq_search.tracking import default_tracking_uri
 
 __all__ = ["Removal", "delete_study", "what_goes"]
 
@@ -45,8 +46,15 @@ def what_goes(name: str, *, tracking_uri: str | None = None, home: Path | None =
     places: list[Place] = [study.directory]
     if study.document.get("files"):
         places.append(study.files)
-    uri = tracking_uri or tracking_uri_of(study)
-    return Removal(study.id, study.directory, len(study.records()), sum(map(size_of, places)), uri)
+    uri = tracking_uri_of(study, tracking_uri)
+    return Removal(study.id, study.directory, _trials_of(study), sum(map(size_of, places)), uri)
+
+
+def _trials_of(study: Study) -> int:
+    """How many trials there are; none where a removal was cut off, or the storage is damaged."""
+    with suppress(StudyError):
+        return len(study.records())
+    return 0
 
 
 def delete_study(
@@ -73,18 +81,13 @@ def delete_study(
             removed = _remove_runs(study, plan.tracking_uri)
         if study.document.get("storage"):
             for phase in Phase:
-                study.storage.delete_study(study.storage.get_study_id_from_name(study.name_of(phase)))
+                with suppress(KeyError):  # gone already, when a removal was cut off
+                    study.storage.delete_study(study.storage.get_study_id_from_name(study.name_of(phase)))
         remove_tree(study.files)
         if study.directory.exists():
             remove_tree(study.directory)
     uri = None if keep_runs else plan.tracking_uri
     return Removal(plan.study, plan.folder, plan.trials, plan.bytes, uri, removed)
-
-
-def tracking_uri_of(study: Study) -> str:
-    """Where a study's runs are, as far as study.json may say (it holds no credentials)."""
-    known = study.document.get("tracking_uri")
-    return known if known and "***" not in known else default_tracking_uri()
 
 
 def _remove_runs(study: Study, uri: str) -> int:

@@ -15,21 +15,18 @@ __all__ = ["describe_study", "trial_rows"]
 def describe_study(study: AnyStudy) -> dict[str, Any]:
     """Id, time, status and counts of a study.
 
-    Its status is running (a driver holds it), finished (nothing is left to do), interrupted, or unreachable
-    (its database does not answer).
+    Its status is running (a driver holds it), finished (nothing is left to do), interrupted, unreachable
+    (its database does not answer), or damaged: one that cannot be read must not hide the others.
     """
     try:
-        records = study.records()
+        records, document = study.records(), study.document
     except StudyError:
-        if not study.document.get("storage"):
-            raise
-        known = {"study": study.id, "space": study.space.name, "created": study.document["created"]}
-        return {**known, "status": "unreachable"}
+        return _unreadable(study)
     counts = Counter(record.state for record in records)
     row: dict[str, Any] = {
         "study": study.id,
         "space": study.space.name,
-        "created": study.document["created"],
+        "created": document["created"],
         "status": _status(study, records),
         "trials": len(records),
         "complete": counts[TrialState.COMPLETE],
@@ -44,6 +41,15 @@ def describe_study(study: AnyStudy) -> dict[str, Any]:
     except NothingFeasibleError:
         return row
     return {**row, "best_aiq": champion.validation["aiq"].mean, "champion": champion.trial}
+
+
+def _unreadable(study: AnyStudy) -> dict[str, Any]:
+    try:
+        document = study.document
+    except StudyError:  # one of which MLflow has the run alone
+        return {"study": study.id, "space": None, "created": None, "status": "damaged"}
+    known = {"study": study.id, "space": study.space.name, "created": document["created"]}
+    return {**known, "status": "unreachable" if document.get("storage") else "damaged"}
 
 
 def _status(study: AnyStudy, records: list[TrialRecord]) -> str:

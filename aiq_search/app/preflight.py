@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import os
 import platform
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -275,11 +278,11 @@ def mlflow_trouble(uri: str) -> str | None:
 
     if uri.startswith(("http://", "https://")):
         try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):  # noqa: S310 - http(s) only
+            with urllib.request.urlopen(_health(uri), timeout=5):  # noqa: S310 - http(s) only
                 return None
         except urllib.error.HTTPError as error:
             said = f"answers {error.code}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             said = f"does not answer ({redact(str(getattr(error, 'reason', error)))})"
         return f"MLflow at {redact(uri)} {said}: start it, or correct --tracking-uri; until then events wait."
     if uri.startswith("sqlite:///"):
@@ -287,6 +290,22 @@ def mlflow_trouble(uri: str) -> str | None:
         if not os.access(folder, os.W_OK):
             return f"MLflow's store {redact(uri)} cannot be written: give a --tracking-uri that can."
     return None
+
+
+def _health(uri: str) -> urllib.request.Request:
+    """The question whether a server is well; user and password of its address go where HTTP wants them.
+
+    >>> request = _health("https://ada:lovelace@mlflow.example.org/")
+    >>> request.full_url, request.get_header("Authorization")
+    ('https://mlflow.example.org/health', 'Basic YWRhOmxvdmVsYWNl')
+    """
+    parts = urllib.parse.urlsplit(uri.rstrip("/"))
+    userinfo, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(parts._replace(netloc=host, path=f"{parts.path}/health").geturl())  # noqa: S310
+    if userinfo:
+        plain = urllib.parse.unquote(userinfo).encode()
+        request.add_header("Authorization", f"Basic {base64.b64encode(plain).decode()}")
+    return request
 
 
 def _size(number: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.app.remote import find_any
+from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
 from aiq_search.search import Champion, Study
 
@@ -56,10 +57,7 @@ def report_study(
         write_report(study, path, view, findings)
         if study.is_running:
             return path, "the study is running; it is kept there at the end"
-    known = study.document.get("tracking_uri")
-    listener = MlflowListener(
-        study.directory, tracking_uri or (known if known and "***" not in known else None)
-    )
+    listener = MlflowListener(study.directory, tracking_uri_of(study, tracking_uri))
     try:
         reconcile(study, listener)
         kept = publish(study, listener, view, findings)
@@ -81,7 +79,8 @@ def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             return path
-    return write_report(study, path)
+    unknown = "Ranges, pruner and constraints were not looked at: that is done where the study's folder is."
+    return write_report(study, path, findings=[unknown])
 
 
 def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None = None) -> Path:

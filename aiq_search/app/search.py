@@ -15,6 +15,7 @@ from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
 from aiq_search.app.registry import publish_end, registered
 from aiq_search.app.shared_storage import check_reachable, chosen_storage, move_files
+from aiq_search.app.store import remember_store, tracking_uri_of
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.search import Champion, ParetoFront, Study, StudyListener, TrialRecord
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from aiq_search.datasets import Dataset
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.tracking import Undelivered
+    from aiq_search.tracking import MlflowListener, Undelivered
 
 __all__ = ["SearchResult", "failure_of", "load_data", "prepare_space", "resume_search", "run_search"]
 
@@ -86,14 +87,14 @@ class _Run:
 
     study: Study
     dataset: Dataset
-    tracking_uri: str | None
+    tracking_uri: str
     address: str | None
     listeners: Sequence[StudyListener]
     notes: list[str] = field(default_factory=list)
     data_dir: Path | None = None
     trainable: Callable[[ray.ObjectRef[Dataset], int], type[tune.Trainable]] | None = None
     storage: str | None = None  # where checkpoints are to lie from now on
-    more: bool = False  # the budget was raised: there will be more trials to choose finalists from
+    before: int | None = None  # the budget that was raised: there are more trials to choose finalists from
 
 
 def prepare_space(
@@ -168,11 +169,10 @@ def run_search(
         AiqError: Ray cannot be started.
     """
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.tracking import check_tracking_uri, redact
+    from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 
     check_address(address)
-    if tracking_uri is not None:
-        check_tracking_uri(tracking_uri)
+    uri = check_tracking_uri(tracking_uri or default_tracking_uri())
     if trials is not None:
         overrides = [*overrides, f"search.trials={trials}"]
     space = prepare_space(source, overrides)
@@ -182,7 +182,6 @@ def run_search(
         **provenance(),
         "dataset": dataset.description(),
         "data_dir": None if data_dir is None else str(data_dir.resolve()),
-        "tracking_uri": None if tracking_uri is None else redact(tracking_uri),
         "storage": study_storage,
         "files": chosen_storage(storage),
     }
@@ -196,7 +195,7 @@ def run_search(
     except OSError as error:
         raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
     notes = [f"{learn_from(study, known)} trials of study {known.id} are learnt from." for known in earlier]
-    return _run(_Run(study, dataset, tracking_uri, address, list(listeners), notes, data_dir, trainable))
+    return _run(_Run(study, dataset, uri, address, list(listeners), notes, data_dir, trainable))
 
 
 def resume_search(
@@ -242,12 +241,14 @@ def resume_search(
     check_reachable(study.files)
     if source is not None:
         _check_same_space(study, prepare_space(source))
-    more = trials is not None and trials > study.space.search.trials
+    uri = tracking_uri_of(study, tracking_uri)
+    before = None
     if trials is not None:
+        before = study.space.search.trials if trials > study.space.search.trials else None
         study.document["space"]["search"]["trials"] = trials
         study = Study(study.directory, study.document)
-    if not more and study.complete:
-        return SearchResult(study, study.champion(), "finished", notes=("finished already: nothing to do.",))
+    if before is None and study.complete:
+        return _deliver_again(study, uri, data_dir)
     dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
     expected = study.document["dataset"]["digest"]
     if dataset.digest != expected:
@@ -255,11 +256,28 @@ def resume_search(
             f"study {study.id} was begun on other data: expected {study.space.dataset.name} with digest "
             f"{expected[:12]}…, but found {dataset.digest[:12]}…; restore the data, or start a new study."
         )
-    known_uri = study.document.get("tracking_uri")
-    uri = tracking_uri or (known_uri if known_uri and "***" not in known_uri else None)
     return _run(
-        _Run(study, dataset, uri, address, list(listeners), data_dir=data_dir, storage=storage, more=more)
+        _Run(study, dataset, uri, address, list(listeners), data_dir=data_dir, storage=storage, before=before)
     )
+
+
+def _deliver_again(study: Study, uri: str, data_dir: Path | None) -> SearchResult:
+    """A study that is finished: what MLflow lacks of it, since it was away or the end was cut off."""
+    from aiq_search.tracking import MlflowListener, reconcile
+    from aiq_search.tracking.outbox import ChampionExported
+
+    champion = study.champion()
+    notes = ["finished already: nothing is left to train."]
+    with study.held():
+        tracker = MlflowListener(study.directory, uri)
+        try:
+            if not tracker.outbox.history(ChampionExported):
+                reconcile(study, tracker)
+                notes += publish_end(study, tracker, data_dir)
+        finally:
+            undelivered = tracker.close(_DELIVERY_SECONDS)
+        notes += filter(None, [registered(study)])
+    return SearchResult(study, champion, "finished", undelivered=undelivered, notes=tuple(notes))
 
 
 def _find_or_fetch(home: Path, name: str, study_storage: str | None) -> Study:
@@ -308,46 +326,53 @@ def _run(run: _Run) -> SearchResult:
     """Hold the study, wire the rooms, and run."""
     from aiq_search.app.signals import draining_on_signals
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.tracking import MlflowListener, reconcile
+    from aiq_search.tracking import MlflowListener
 
     study = run.study
     with study.held():
         run.notes += repaired(study)
-        if run.more and study.finalists:
-            study.choose_finalists_anew()
-        study.document["ended"] = None
         if run.storage is not None:
             _move(study, run.storage)
+        _reopen(study, run.before)
+        remember_store(study, run.tracking_uri)
         _save(study)
         study.share()
         tracker = MlflowListener(study.directory, run.tracking_uri, bundler="aiq_search.app.best_bundle")
         driver = StudyDriver(study, [*run.listeners, tracker])
-        champion, reason, signals = None, None, []
-        patience = _JOB_SECONDS if os.environ.get("AIQ_JOB") else _DELIVERY_SECONDS
-        try:
-            with draining_on_signals(driver) as signals:
-                reconcile(study, tracker)
-                driver.begin()
-                train(run, driver, tracker.tracking_uri)
-            reason = "failed" if driver.message and not signals else None
-        except BaseException as error:
-            reason = "failed"
-            trouble = storage_trouble(error, study.id)
-            driver.message = driver.message or (
-                str(trouble) if trouble else f"{type(error).__name__}: {error}"
-            )
-            if trouble is not None:
-                patience = _HURRIED_SECONDS  # what cannot be written here cannot be delivered either
-                raise trouble from None
-            raise
-        finally:
-            champion, late = _end(driver, study, reason)
-            if driver.finished and not signals and reason is None and late is None:
-                run.notes += publish_end(study, tracker, run.data_dir)
-            undelivered = tracker.close(_HURRIED_SECONDS if signals else patience)
-            run.notes += filter(None, [registered(study)])
-        if late is not None:
-            raise late
+        with draining_on_signals(driver) as signals:
+            return _carry_out(run, driver, tracker, signals)
+
+
+def _carry_out(
+    run: _Run, driver: StudyDriver, tracker: MlflowListener, signals: Sequence[int]
+) -> SearchResult:
+    """Train, then let go of the study and see to it that MLflow has it; signals drain it all the while."""
+    from aiq_search.tracking import reconcile
+
+    study = run.study
+    champion, reason = None, None
+    patience = _JOB_SECONDS if os.environ.get("AIQ_JOB") else _DELIVERY_SECONDS
+    try:
+        reconcile(study, tracker)
+        driver.begin()
+        train(run, driver, tracker.tracking_uri)
+        reason = "failed" if driver.message and not signals else None
+    except BaseException as error:
+        reason = "failed"
+        trouble = storage_trouble(error, study.id)
+        driver.message = driver.message or (str(trouble) if trouble else f"{type(error).__name__}: {error}")
+        if trouble is not None:
+            patience = _HURRIED_SECONDS  # what cannot be written here cannot be delivered either
+            raise trouble from None
+        raise
+    finally:
+        champion, late = _end(driver, study, reason)
+        if driver.finished and not signals and reason is None and late is None:
+            run.notes += publish_end(study, tracker, run.data_dir)
+        undelivered = tracker.close(_HURRIED_SECONDS if signals else patience)
+        run.notes += filter(None, [registered(study)])
+    if late is not None:
+        raise late
     return SearchResult(
         study=study,
         champion=champion,
@@ -355,8 +380,22 @@ def _run(run: _Run) -> SearchResult:
         message=driver.message,
         undelivered=undelivered,
         notes=tuple(run.notes),
-        signal=signals[0] if signals else None,
+        signal=signals[0] if signals and not driver.finished else None,
     )
+
+
+def _reopen(study: Study, before: int | None) -> None:
+    """A study is not over any more; with a larger budget than ``before``, finalists are chosen anew.
+
+    That is told to the storage under the old budget: who is cut off in between resumes that.
+    """
+    study.document["ended"] = None
+    if before is not None and study.finalists:
+        options = study.document["space"]["search"]
+        wanted, options["trials"] = options["trials"], before
+        _save(study)
+        study.choose_finalists_anew()
+        options["trials"] = wanted
 
 
 def _end(driver: StudyDriver, study: Study, reason: str | None) -> tuple[Champion | None, AiqError | None]:

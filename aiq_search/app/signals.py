@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -35,6 +36,9 @@ def draining_on_signals(driver: StudyDriver) -> Iterator[list[int]]:
         driver.draining = True
         print("Stopping: running epochs are finished and kept; Ctrl-C ends at once.", file=sys.stderr)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # signals are the main thread's, and its owner's to handle
+        return
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received

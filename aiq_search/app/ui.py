@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from aiq_search.app.home import aiq_home
+from aiq_search.app.store import tracking_uri_of
+from aiq_search.errors import StudyError
+from aiq_search.search import Study, list_studies
 from aiq_search.tracking.server import UiServer, page_of, serving
 from aiq_search.tracking.uri import default_tracking_uri
 
@@ -13,9 +17,6 @@ __all__ = ["newest_study", "open_ui", "space_of"]
 
 def newest_study() -> str | None:
     """Id of the newest study here; MLflow's own start page says nothing of any."""
-    from aiq_search.app.home import aiq_home
-    from aiq_search.search import list_studies
-
     studies = list_studies(aiq_home())
     return studies[-1].id if studies else None
 
@@ -31,6 +32,13 @@ def space_of(study: str) -> str:
     return head if is_id else study
 
 
+def _study_here(name: str | None) -> Study | None:
+    """The study of that name whose folder is here, if there is one."""
+    with suppress(StudyError):
+        return None if name is None else Study.find(aiq_home(), name)
+    return None
+
+
 @contextmanager
 def open_ui(
     study: str | None = None,
@@ -43,7 +51,7 @@ def open_ui(
 
     Args:
         study: Id of a study, or name of a space; by default the start page.
-        tracking_uri: Store; by default that of ``default_tracking_uri``.
+        tracking_uri: Store; by default the study's, or that of ``default_tracking_uri``.
         host: Address to listen on.
         port: Port; by default 5000, or a free one if that is taken.
         show: Called with the address of the page.
@@ -51,8 +59,10 @@ def open_ui(
     Raises:
         InputError: the store or the address cannot be used.
     """
-    with serving(tracking_uri or default_tracking_uri(), host, port) as server:
-        space = space_of(study) if study else None
+    here = _study_here(study)
+    uri = tracking_uri or default_tracking_uri() if here is None else tracking_uri_of(here, tracking_uri)
+    with serving(uri, host, port) as server:
+        space = here.space.name if here else space_of(study) if study else None
         page = page_of(server, space, study if study != space else None)
         if show:
             show(page)

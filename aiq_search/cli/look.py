@@ -21,7 +21,7 @@ def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE)
     rows: list[dict[str, Any]] = []
     for study in all_studies(tracking_uri):
         row = describe_study(study)
-        if form is Format.TABLE:
+        if form is Format.TABLE and row["created"] is not None:
             row["created"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
         rows.append(row)
     if not rows and form is Format.TABLE:

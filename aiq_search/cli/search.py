@@ -132,7 +132,7 @@ def run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) 
         result = start(view)
     for note in result.notes:
         console.print(note, markup=False)
-    if result.undelivered is not None and result.undelivered.waiting:
+    if result.undelivered:
         console.print(str(result.undelivered), markup=False)
     failure = failure_of(result)
     if failure is not None:
@@ -158,7 +158,7 @@ def _show(result: SearchResult) -> None:
     stdout().print(champion_view(result.champion, most_accurate(result.records)))
     console = stderr()
     console.print()
-    name = result.study.space.name  # its newest study is this one
+    name = result.study.id  # of its space another study may be the newest
     commands = {
         f"aiq trials {name}": "every trial",
         f"aiq report {name}": "pictures and findings, as one HTML file",

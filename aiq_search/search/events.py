@@ -6,7 +6,7 @@ them. Search owns them; tracking and the terminal view implement ``StudyListener
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
@@ -154,7 +154,8 @@ class StudyEnded:
     """The driver lets go of the study.
 
     ``reason`` is finished, interrupted or failed; ``champion`` is the document of
-    ``aiq best --format json``, absent where nothing is feasible.
+    ``aiq best --format json``, absent where nothing is feasible; ``finalists`` are the exploring trials
+    among which it was chosen on fresh seeds.
     """
 
     study: str
@@ -163,6 +164,7 @@ class StudyEnded:
     counts: Mapping[str, int]  # by TrialState
     champion: Mapping[str, Any] | None = None
     message: str | None = None
+    finalists: Sequence[int] = ()
 
 
 Event: TypeAlias = StudyStarted | PhaseStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded

@@ -6,12 +6,18 @@ Nothing here imports mlflow: only the delivery process does (``python -m aiq_sea
 from aiq_search.tracking.listener import MlflowListener
 from aiq_search.tracking.outbox import Outbox, Undelivered
 from aiq_search.tracking.reconcile import reconcile
-from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri, redact
+from aiq_search.tracking.uri import (
+    absolute_tracking_uri,
+    check_tracking_uri,
+    default_tracking_uri,
+    redact,
+)
 
 __all__ = [
     "MlflowListener",
     "Outbox",
     "Undelivered",
+    "absolute_tracking_uri",
     "check_tracking_uri",
     "default_tracking_uri",
     "reconcile",

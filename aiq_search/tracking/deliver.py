@@ -12,6 +12,7 @@ import fcntl
 import itertools
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -239,6 +240,8 @@ def main(arguments: list[str]) -> int:
     # Retrying is ours: MLflow's own would hold a request for minutes, past the driver's patience.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    # Who stops a search may send SIGTERM to its whole family. The driver says when this process may go.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     directory = Path(arguments[0])
     driver = Driver()
     with only_one(directory, driver) as alone:

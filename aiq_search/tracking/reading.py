@@ -94,7 +94,7 @@ class RemoteStudy:
         """The exploring trials that were confirmed; none before the study is over."""
         if self.document["ended"] != "finished":
             return []
-        return sorted({r.origin for r in self.records(Phase.CONFIRM) if r.origin is not None})
+        return [int(number) for number in self._run.data.tags.get("aiq.finalists", "").split()]
 
     def records(self, phase: Phase | None = None) -> list[TrialRecord]:
         """What MLflow knows of each trial: exploring trials, then confirmations."""

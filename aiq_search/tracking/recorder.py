@@ -184,6 +184,7 @@ class Recorder:
         run_id = self._runs[ended.study]
         status = layout.ENDS.get(ended.reason, "FAILED")
         tags = {"aiq.state": ended.reason, "aiq.counts": _counts(ended.counts)}
+        tags["aiq.finalists"] = " ".join(map(str, ended.finalists))
         if ended.message:
             tags["aiq.reason"] = layout.text(ended.message)
         if ended.champion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.server
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,19 +163,39 @@ def test_an_mlflow_server_that_is_down_is_told_without_the_password():
     assert "lovelace" not in said
 
 
-def test_an_mlflow_server_that_answers_is_no_trouble():
+@contextmanager
+def server(known=None):
+    """A server that is well, for those whom it knows; its host and port."""
+
     class Healthy(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200)
+            self.send_response(200 if known in (None, self.headers["Authorization"]) else 401)
             self.end_headers()
 
         def log_message(self, *_):
             """Nothing."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert mlflow_trouble(f"http://127.0.0.1:{server.server_port}") is None
-        server.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_an_mlflow_server_that_answers_is_no_trouble():
+    with server() as host:
+        assert mlflow_trouble(f"http://{host}") is None
+
+
+def test_user_and_password_of_an_address_are_given_as_http_wants_them():
+    with server(known="Basic YWRhOmxvdmU6QGxhY2U=") as host:
+        assert mlflow_trouble(f"http://ada:love%3A%40lace@{host}") is None
+        assert "answers 401" in mlflow_trouble(f"http://ada:wrong@{host}")
+
+
+def test_an_address_without_a_port_is_told_without_the_password():
+    said = mlflow_trouble("https://ada:lovelace@mlflow.invalid")
+    assert said.startswith("MLflow at https://***@mlflow.invalid does not answer")
+    assert "lovelace" not in said
 
 
 @pytest.mark.parametrize(

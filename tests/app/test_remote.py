@@ -42,7 +42,8 @@ def store(study: Study, empty_store: Path, tmp_path: Path, monkeypatch: pytest.M
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     box = Outbox(study.directory)
-    box.put([*events_of(study), StudyEnded(study.id, "finished", study.document["created"] + 60, {})])
+    ended = study.document["created"] + 60
+    box.put([*events_of(study), StudyEnded(study.id, "finished", ended, {}, finalists=study.finalists)])
     deliver(box, uri)
     box.close()
     (tmp_path / "here").mkdir()
@@ -65,6 +66,12 @@ def aiq(store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         return ended.value.code or 0, printed.out, printed.err
 
     return run
+
+
+def test_finalists_are_those_of_the_last_choice(study: Study, store: str) -> None:
+    away = find_any(STUDY)
+    assert away.finalists == study.finalists
+    assert away.champion().trial == study.champion().trial
 
 
 def test_every_trial_is_read_back_as_the_study_has_it(study: Study, store: str) -> None:

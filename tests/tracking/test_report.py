@@ -60,7 +60,7 @@ def test_a_champion_without_a_layer_that_others_have_is_reported(tmp_path: Path)
     champion = StudyFacts(RecordedTrials(records)).champion
     assert champion is not None
 
-    def without_conv2(record: Any) -> Any:  # noqa: ANN401
+    def without_conv2(record: Any) -> Any:
         metrics = {name: value for name, value in record.metrics.items() if name != "efficiency/conv2"}
         return dataclasses.replace(record, metrics=metrics)
 

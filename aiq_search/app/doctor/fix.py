@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 
-from aiq_search.app.delete import tracking_uri_of
 from aiq_search.app.doctor.study import leftovers, mismatches
 from aiq_search.app.search import repaired
-from aiq_search.errors import AiqError
+from aiq_search.app.store import tracking_uri_of
+from aiq_search.errors import AiqError, NothingFeasibleError
 from aiq_search.search import Study, StudyEnded
 
 __all__ = ["fix_study"]
@@ -37,7 +38,7 @@ def fix_study(study: Study, tracking_uri: str | None = None) -> list[str]:
             path.unlink(missing_ok=True)
         if left:
             done.append(f"{len(left)} files that belonged to no trial were removed.")
-        done.append(_tell_again(study, tracking_uri or tracking_uri_of(study)))
+        done.append(_tell_again(study, tracking_uri_of(study, tracking_uri)))
     return done
 
 
@@ -56,6 +57,9 @@ def _tell_again(study: Study, tracking_uri: str) -> str:
     # What the outbox believes of these is wrong: their runs are looked for, and told everything, anew.
     listener.outbox.forget_runs({key for keys in wrong.values() for key in keys} - {study.id})
     ended = study.document.get("ended")
+    champion = None
+    with suppress(NothingFeasibleError):
+        champion = study.champion().document()
     interrupted = "the driver ended without a word; `aiq resume` continues the study"
     counts = Counter(str(record.state) for record in records)
     listener.on_event(
@@ -64,7 +68,9 @@ def _tell_again(study: Study, tracking_uri: str) -> str:
             ended or "interrupted",
             time.time(),
             dict(counts),
+            champion=champion,
             message=None if ended else interrupted,
+            finalists=tuple(study.finalists),
         )
     )
     left = listener.close(_SECONDS)

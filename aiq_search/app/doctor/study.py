@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiq_search.app.delete import tracking_uri_of
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.app.retry import failed_trials
+from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
 from aiq_search.files import Place, size_of
 from aiq_search.search import Study, TrialRecord, TrialState
@@ -88,7 +88,7 @@ def check_runs(
     from aiq_search.tracking.removal import runs_of
 
     try:
-        runs = runs_of(study.id, study.space.name, tracking_uri or tracking_uri_of(study))
+        runs = runs_of(study.id, study.space.name, tracking_uri_of(study, tracking_uri))
     except AiqError as error:
         yield _finding(
             Level.WARNING, f"MLflow cannot be compared: {error}", "Start it, or give --tracking-uri."
