@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ __all__ = [
     "choose_finalists",
     "judge_finalists",
     "most_accurate",
+    "name_finalists",
     "rank_key",
     "score",
 ]
@@ -140,6 +141,21 @@ def choose_finalists(space: SearchSpace, records: Iterable[TrialRecord], count: 
     )
     distinct = {record.config_hash: record for record in reversed(ranked)}
     return [record for record in ranked if distinct[record.config_hash] is record][:count]
+
+
+def name_finalists(
+    space: SearchSpace, explored: Mapping[int, TrialRecord], confirmed: Sequence[TrialRecord]
+) -> list[int]:
+    """Numbers of the exploring trials to confirm: the best, and those whom all their seeds have shown.
+
+    One lucky seed of a later trial must not drive out what was confirmed before. A configuration stands
+    there once.
+    """
+    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < space.confirm.seeds)
+    shown = [number for number in explored if judges[number] >= space.confirm.seeds]
+    of_config = {explored[number].config_hash: number for number in shown}
+    best = choose_finalists(space, explored.values(), space.confirm.finalists)
+    return list(dict.fromkeys([*(of_config.get(r.config_hash, r.key.number) for r in best), *shown]))
 
 
 def most_accurate(records: Iterable[TrialRecord]) -> TrialRecord | None:

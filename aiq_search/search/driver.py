@@ -7,7 +7,7 @@ study's storage before anyone hears of it.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.search.champion import Champion, choose_champion, choose_finalists
+from aiq_search.search.champion import Champion, choose_champion, name_finalists
 from aiq_search.search.confirmation import enqueue_confirmations
 from aiq_search.search.events import (
     EpochEnded,
@@ -30,14 +30,14 @@ from aiq_search.search.events import (
 )
 from aiq_search.search.ledger import Ledger
 from aiq_search.search.proposals import Proposals
-from aiq_search.search.pruners import create_pruner
+from aiq_search.search.pruners import create_pruner, decide_again
 from aiq_search.search.record import ATTEMPTS, BEGIN, END, TrialRecord
 from aiq_search.search.retention import Retention
 from aiq_search.search.running import RunningTrial, objective_values
 from aiq_search.search.samplers import create_sampler
-from aiq_search.search.study import FINALISTS, Study
+from aiq_search.search.study import EXPLORED_SECONDS, FINALISTS, Study
 from aiq_search.space import SearchSpace
-from aiq_search.space.check import grid
+from aiq_search.space.points import grid
 from aiq_search.worker import Assignment, Report
 
 __all__ = ["StudyDriver"]
@@ -70,11 +70,9 @@ class StudyDriver:
         self.message: str | None = None
         self._listeners = list(listeners)
         self._clock = clock
-        self._begun = clock()
         options = self.space.search
         self._pruner = create_pruner(options.pruner)
-        conditional = any(p.when for p in self.space.parameters.values())
-        sampler = create_sampler(options.sampler, options.seed, conditional=conditional)
+        sampler = create_sampler(options.sampler, options.seed, conditional=self.space.conditional)
         self._optuna = {
             Phase.EXPLORE: study.load(Phase.EXPLORE, sampler, self._pruner),
             Phase.CONFIRM: study.load(Phase.CONFIRM, optuna.samplers.RandomSampler(0)),
@@ -85,16 +83,20 @@ class StudyDriver:
         self._finalists: list[int] = []
         self._running: dict[TrialKey, RunningTrial] = {}
         self._interrupted: deque[TrialRecord] = deque()
+        self._undecided: set[TrialKey] = set()  # an earlier driver may have died between report and verdict
+        # Drawn while the same configuration is in training, by its hash: its result is theirs.
+        self._duplicates: defaultdict[str, list[tuple[optuna.Trial, dict[str, Any]]]] = defaultdict(list)
         self._waiting = 0
         self._phase: Phase | None = None
         self._budget = options.trials
+        self._begun = clock()
         self._taken_up = False
 
     @staticmethod
     def check(space: SearchSpace) -> None:
         """Raise InputError for a sampler, pruner or grid that cannot be, before anything is written."""
         create_pruner(space.search.pruner)
-        create_sampler(space.search.sampler, space.search.seed, conditional=False)
+        create_sampler(space.search.sampler, space.search.seed, conditional=space.conditional)
         if space.search.sampler.name == "grid":
             next(grid(space), None)
 
@@ -110,7 +112,12 @@ class StudyDriver:
                 self._retention.add(record)
             else:
                 self._interrupted.append(record)
+                self._undecided.add(record.key)
         self._finalists = self.study.finalists
+        if self._finalists:
+            self._waiting = self._enqueue_confirmations([])  # those that an earlier driver queued
+        # As if exploring had begun so long ago as all drivers together have explored.
+        self._begun = self._clock() - self._optuna[Phase.EXPLORE].user_attrs.get(EXPLORED_SECONDS, 0.0)
         self._emit(
             StudyStarted(
                 self.study.id, self.space.name, self.study.document, resumed=bool(before), time=self._clock()
@@ -145,6 +152,7 @@ class StudyDriver:
                 counts,
                 None if champion is None else champion.document(),
                 self.message,
+                tuple(self._finalists),
             )
         )
         self._retention.sweep([*self._running, *(record.key for record in self._interrupted)])
@@ -195,10 +203,10 @@ class StudyDriver:
     def _exploring(self) -> bool:
         """Whether another configuration may be asked for."""
         options = self.space.search
-        if self._proposals.retries > 0:
-            return True  # `aiq retry` queued them; they are no part of the budget
-        running = [r.record for key, r in self._running.items() if key.phase is Phase.EXPLORE]
-        asked = self._ledger.asked + sum(record.retry_of is None for record in running)
+        if self._proposals.owed:
+            return True
+        asked = self._ledger.asked + sum(record.retry_of is None for record in self._in_training())
+        asked += sum(map(len, self._duplicates.values()))
         if asked >= self._budget or self._finalists:
             return False
         if options.max_hours is not None and self._clock() - self._begun > options.max_hours * 3600:
@@ -212,18 +220,34 @@ class StudyDriver:
             return not (reached if direction == "maximize" else best.value <= options.target)
         return True
 
+    def _in_training(self) -> list[TrialRecord]:
+        return [r.record for key, r in self._running.items() if key.phase is Phase.EXPLORE]
+
     def _ask(self) -> Assignment | None:
         """Draw until a configuration has to be trained; None when the budget is used up."""
         while self._exploring():
             trial, begin = self._proposals.draw()
             if BEGIN not in trial.user_attrs:
-                known = self._ledger.known(begin["config_hash"])
-                if known is not None and self.space.search.duplicates == "known_result":
-                    self._answer(trial, begin, known)
+                if self.space.search.duplicates == "known_result" and self._is_known(trial, begin):
                     continue
                 trial.set_user_attr(BEGIN, begin)
             return self._start(Phase.EXPLORE, trial)
         return None
+
+    def _is_known(self, trial: optuna.Trial, begin: dict[str, Any]) -> bool:
+        """Answer a configuration that has a result, or let it wait for the result that it will have.
+
+        One that waits has not begun: a later driver finds it as if it had just been drawn.
+        """
+        wanted = begin["config_hash"]
+        known = self._ledger.known(wanted)
+        if known is not None:
+            self._answer(trial, begin, known)
+            return True
+        waits = any(record.config_hash == wanted for record in self._in_training())
+        if waits:
+            self._duplicates[wanted].append((trial, begin))
+        return waits
 
     def _answer(self, trial: optuna.Trial, begin: dict[str, Any], known: TrialRecord) -> None:
         """Tell a trial with the result that its configuration has already had."""
@@ -249,10 +273,11 @@ class StudyDriver:
         if options.finalists == 0:
             return False
         if not self._finalists:
-            chosen = choose_finalists(self.space, self._ledger.explored.values(), options.finalists)
-            if not chosen:
+            self._finalists = name_finalists(
+                self.space, self._ledger.explored, list(self._ledger.confirmed.values())
+            )
+            if not self._finalists:
                 return False
-            self._finalists = [record.key.number for record in chosen]
             self._optuna[Phase.CONFIRM].set_user_attr(FINALISTS, self._finalists)
         wanted = [(n, seed) for seed in range(options.seeds) for n in self._finalists]
         self._waiting = self._enqueue_confirmations(wanted)
@@ -272,6 +297,7 @@ class StudyDriver:
         return enqueue_confirmations(study, self.space, self._ledger.explored, wanted)
 
     def _confirm_next(self) -> Assignment:
+        self._enter(Phase.CONFIRM, 0)
         trial = self._optuna[Phase.CONFIRM].ask()
         self.space.suggest(trial)
         return self._start(Phase.CONFIRM, trial)
@@ -397,14 +423,19 @@ class StudyDriver:
         if running is not None:
             running.trial.set_user_attr(ATTEMPTS, running.attempts - 1)
             self._interrupted.append(running.record)
+            self._note_time(key.phase)
 
     def _prunes(self, running: RunningTrial, epoch: int, *, told: bool) -> bool:
         """Report the value that the trial would end with now, and ask the pruner unless it is told."""
         key = running.record.key
         if key.phase is not Phase.EXPLORE or len(self.space.objective.directions) > 1:
             return False
-        if epoch in self._optuna[Phase.EXPLORE].frozen(running.trial).intermediate_values:
-            return False  # decided by an earlier driver
+        frozen = self._optuna[Phase.EXPLORE].frozen(running.trial)
+        if epoch in frozen.intermediate_values:
+            if told or epoch != frozen.last_step or key not in self._undecided:
+                return False  # decided when it was reported
+            self._undecided.remove(key)
+            return decide_again(self._pruner, self._optuna[Phase.EXPLORE], frozen)
         running.trial.report(objective_values(self.space.objective, running.at(epoch))[0], epoch)
         return not told and running.trial.should_prune()
 
@@ -424,8 +455,17 @@ class StudyDriver:
         study.tell(running.trial, values, OptunaState[state])
         record = self._begin_record(key.phase, running.trial)
         self._ledger.add(record)
+        self._note_time(key.phase)
+        if key.phase is Phase.EXPLORE:
+            for waiting in self._duplicates.pop(record.config_hash, ()):
+                self._proposals.put_back(*waiting)  # for its answer, or to be trained if this one failed
         self._emit(record.told(self._clock()))
         self._retention.tidy(record)
+
+    def _note_time(self, phase: Phase) -> None:
+        """Keep for later drivers how much of ``search.max_hours`` is used up."""
+        if self.space.search.max_hours is not None and phase is Phase.EXPLORE:
+            self._optuna[phase].set_user_attr(EXPLORED_SECONDS, self._clock() - self._begun)
 
     # ---- events ----------------------------------------------------------------------------------
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.search.asking import AskingStudy
 from aiq_search.search.record import BEGIN, config_hash
 from aiq_search.search.seeds import derive_seed
 from aiq_search.space import SearchSpace, SpaceError
-from aiq_search.space.check import grid
+from aiq_search.space.points import grid
 
 __all__ = ["Proposals"]
 
@@ -34,7 +37,13 @@ class Proposals:
     def __init__(self, space: SearchSpace, study: AskingStudy) -> None:
         self._space = space
         self._study = study
+        self._drawn: deque[tuple[optuna.Trial, dict[str, Any]]] = deque()
         self.retries = 0
+
+    @property
+    def owed(self) -> bool:
+        """Whether a trial that there is already waits to be begun, whatever the budget says."""
+        return self.retries > 0 or bool(self._drawn)
 
     def take_up(self, budget: int) -> int:
         """Bring the queue to where it should stand, whatever happened to the driver before.
@@ -43,11 +52,12 @@ class Proposals:
             budget: How many configurations may be tried.
 
         Returns:
-            The budget, or the number of a grid's cells where that is smaller.
+            The budget, or the number of a grid's cells and queued points where that is smaller.
         """
         waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,))
         self.retries = sum(BEGIN in trial.user_attrs for trial in waiting)
-        cells = list(grid(self._space)) if self._space.search.sampler.name == "grid" else []
+        on_grid = self._space.search.sampler.name == "grid"
+        cells = islice(grid(self._space), budget) if on_grid else ()
         points = {config_hash(point): dict(point) for point in (*self._space.enqueue, *cells)}
         there = sum(
             "fixed_params" in trial.system_attrs
@@ -56,21 +66,33 @@ class Proposals:
         )
         for point in list(points.values())[there:budget]:
             self._study.enqueue_trial(self._space.encode(point))
-        return min(budget, len(cells)) if cells else budget
+        return min(budget, len(points)) if on_grid else budget
 
     def finish_asking(self) -> None:
-        """Draw the configurations of trials whose driver died while it asked for them.
+        """Draw the configurations of trials that an earlier driver asked for and did not begin.
 
-        Nothing has ended since, so the sampler draws what it would have drawn.
+        Nothing has ended since it died, so the sampler draws what it would have drawn.
         """
         for frozen in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
             if BEGIN not in frozen.user_attrs:
                 trial = self._study.running(frozen.number)
+                self._skip_draws(trial, frozen)
                 params = self._space.suggest(trial)
                 if self._space.allows(params):
-                    trial.set_user_attr(BEGIN, self._begin_of(trial, params))
+                    self.put_back(trial, self._begin_of(trial, params))
                 else:
                     self._refuse(trial)
+
+    def _skip_draws(self, trial: optuna.Trial, frozen: FrozenTrial) -> None:
+        """Bring the sampler's randomness to where it stood after the parameters that a trial has."""
+        fixed = frozen.system_attrs.get("fixed_params", {})
+        for name, distribution in frozen.distributions.items():
+            if not (distribution.single() or name in fixed or name in trial.relative_params):
+                self._study.sampler.sample_independent(self._study, frozen, name, distribution)
+
+    def put_back(self, trial: optuna.Trial, begin: dict[str, Any]) -> None:
+        """Let a trial that was drawn, and not begun, be drawn again before all others."""
+        self._drawn.append((trial, begin))
 
     def draw(self) -> tuple[optuna.Trial, dict[str, Any]]:
         """Ask for a configuration until the space allows it.
@@ -81,6 +103,8 @@ class Proposals:
         Raises:
             SpaceError: Nothing that is drawn meets the constraints on parameters.
         """
+        if self._drawn:
+            return self._drawn.popleft()
         for _ in range(_MAX_REFUSED):
             trial = self._study.ask()
             params = self._space.suggest(trial)

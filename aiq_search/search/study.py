@@ -19,6 +19,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState as OptunaState
 
 from aiq_search.errors import StudyError
 from aiq_search.files import Place, place_of
@@ -27,7 +28,7 @@ from aiq_search.search.champion import Champion, choose_champion
 from aiq_search.search.database import DatabaseLock, PatientStorage
 from aiq_search.search.events import Phase, TrialKey
 from aiq_search.search.lock import StudyLock
-from aiq_search.search.record import TrialRecord
+from aiq_search.search.record import BEGIN, TrialRecord
 from aiq_search.search.storage import open_journal, open_storage
 from aiq_search.space import SearchSpace
 from aiq_search.suggest import did_you_mean
@@ -35,10 +36,13 @@ from aiq_search.suggest import did_you_mean
 if TYPE_CHECKING:
     from aiq_search.models import Architecture
 
-__all__ = ["FINALISTS", "Study", "check_study_id", "list_studies", "new_study_id"]
+__all__ = ["EXPLORED_SECONDS", "FINALISTS", "Study", "check_study_id", "list_studies", "new_study_id"]
 
 # Attribute of the confirming Optuna study: the exploring trials under confirmation.
 FINALISTS = "aiq.finalists"
+
+# Attribute of the exploring Optuna study: how long its drivers have explored, where that is limited.
+EXPLORED_SECONDS = "aiq.explored_seconds"
 
 # Attribute of the exploring Optuna study in a database: study.json, for another machine to go on with.
 _DOCUMENT = "aiq.study"
@@ -326,16 +330,24 @@ class Study:
 
     @property
     def complete(self) -> bool:
-        """Whether it ended in good order and nothing waits to be trained."""
+        """Whether it ended in good order and nothing waits to be trained.
+
+        A queued point that a finished search left alone (its budget was used up, its target reached) waits
+        for more trials; what `aiq retry` queued waits to be trained.
+        """
         if self.document.get("ended") != "finished":
             return False
-        trials = [trial for phase in Phase for trial in self.load(phase).get_trials(deepcopy=False)]
-        return all(trial.state.is_finished() for trial in trials)
+        return not any(
+            trial.state is OptunaState.RUNNING
+            or (trial.state is OptunaState.WAITING and BEGIN in trial.user_attrs)
+            for phase in Phase
+            for trial in self.load(phase).get_trials(deepcopy=False)
+        )
 
     def choose_finalists_anew(self) -> None:
         """Forget who the finalists are, because there will be more trials to choose from.
 
-        What is confirmed stays, and counts for those who are chosen again. Hold the study.
+        What is confirmed stays, and who has all seeds stays a finalist. Hold the study.
         """
         self.load(Phase.CONFIRM).set_user_attr(FINALISTS, [])
 

@@ -462,17 +462,18 @@ def test_a_seed_that_failed_is_as_bad_as_the_worst_where_less_is_better(tmp_path
     assert champion.trial == second
 
 
-def test_more_trials_choose_the_finalists_anew(tmp_path):
+def test_more_trials_choose_the_finalists_anew_and_keep_those_who_were_confirmed(tmp_path):
     study = new_study(tmp_path, search={"trials": 4})
     finish(study)
     before = {(r.origin, r.replicate) for r in study.records(Phase.CONFIRM)}
+    confirmed = set(study.finalists)
     study.document["space"]["search"]["trials"] = 20
     more = Study(study.directory, study.document)
     more.choose_finalists_anew()
     finish(more)
     assert len(more.records(Phase.EXPLORE)) == 20
     best = sorted(more.records(Phase.EXPLORE), key=lambda r: -r.value)[:2]
-    assert set(more.finalists) == {r.key.number for r in best}
+    assert set(more.finalists) == {r.key.number for r in best} | confirmed
     after = [(r.origin, r.replicate) for r in more.records(Phase.CONFIRM)]
     assert len(after) == len(set(after))
     assert before <= set(after)
