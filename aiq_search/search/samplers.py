@@ -13,13 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aiq_search.errors import InputError
 from aiq_search.search.seeds import derive_seed
+from aiq_search.space import SearchSpace
 from aiq_search.space.schema import SamplerOptions
 from aiq_search.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from optuna import Study
 
-__all__ = ["STEERED_BY_CONSTRAINTS", "SeededSampler", "create_sampler"]
+__all__ = ["STEERED_BY_CONSTRAINTS", "SeededSampler", "constraints_note", "create_sampler"]
 
 _CLASSES: dict[str, Any] = {
     "tpe": optuna.samplers.TPESampler,
@@ -88,17 +89,37 @@ def create_sampler(options: SamplerOptions, study_seed: int, *, conditional: boo
             of parameters that occur together.
 
     Raises:
-        InputError: An option that the class does not take.
+        InputError: An option that the class does not take, or that excludes another.
     """
     cls = _CLASSES[options.name]
     given = dict(options.model_extra or {})
     check_options("search.sampler", cls, given)
     if options.name == "tpe":
         given = {"multivariate": True, "group": conditional, **given}
+        if given["group"] and not given["multivariate"]:
+            raise InputError(
+                "search.sampler: with conditional parameters tpe models those together that occur together, "
+                "which multivariate: false excludes; set group: false, too, or leave multivariate out."
+            )
     try:
         return SeededSampler(lambda seed: cls(seed=seed, **given), study_seed)
     except (TypeError, ValueError) as error:
         raise InputError(f"search.sampler: {error}") from None
+
+
+def constraints_note(space: SearchSpace) -> str | None:
+    """What to tell a user whose sampler does not look at the constraints on reported numbers."""
+    constraints = space.objective.number_constraints
+    name = space.search.sampler.name
+    if not constraints or name in STEERED_BY_CONSTRAINTS:
+        return None
+    said = " and ".join(map(str, constraints))
+    only = "only decides" if len(constraints) == 1 else "only decide"
+    *others, last = STEERED_BY_CONSTRAINTS
+    return (
+        f"sampler {name} does not steer by constraints: {said} {only} the champion; "
+        f"{', '.join(others)} and {last} do."
+    )
 
 
 def check_options(where: str, cls: type, given: dict[str, Any]) -> None:
