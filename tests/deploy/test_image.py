@@ -73,5 +73,7 @@ def test_no_file_of_the_deployment_names_a_registry_or_this_machine():
         pytest.skip("this is no git repository")
     for name in listed.stdout.split():
         hosts = re.findall(r"https?://([^/\s\"'`]+)", (ROOT / name).read_text())
-        inner = re.compile(r"(127\.0\.0\.1|localhost|mlflow|HOST|ray-head|[a-z]+\.example\.org)(:\d+)?[,)\].]*$")
+        inner = re.compile(
+            r"(127\.0\.0\.1|localhost|mlflow|HOST|ray-head|[a-z]+\.example\.org)(:\d+)?[,)\].]*$"
+        )
         assert all(inner.match(host) for host in hosts), f"{name}: {hosts}"
