@@ -89,7 +89,7 @@ def command(document: dict[str, Any]) -> list[str]:
 
 
 def _submission(document: dict[str, Any]) -> str:
-    """What study.json keeps of who began the study; the jobs of one written file share the study's id."""
+    """What study.json keeps of who began the study; a job.json written by hand has its study's id for it."""
     return str(document.get("submission") or document["study"])
 
 
