@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiq_search.app.differences import differences
 from aiq_search.app.home import aiq_home
 from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
@@ -169,6 +170,7 @@ def run_search(
         AiqError: Ray cannot be started.
     """
     from aiq_search.search.driver import StudyDriver
+    from aiq_search.search.samplers import constraints_note
     from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 
     check_address(address)
@@ -194,7 +196,8 @@ def run_search(
         study = Study.create(home, space, facts, study_id)
     except OSError as error:
         raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
-    notes = [f"{learn_from(study, known)} trials of study {known.id} are learnt from." for known in earlier]
+    notes = [*filter(None, [constraints_note(space)])]
+    notes += [f"{learn_from(study, known)} trials of study {known.id} are learnt from." for known in earlier]
     return _run(_Run(study, dataset, uri, address, list(listeners), notes, data_dir, trainable))
 
 
@@ -300,26 +303,6 @@ def _check_same_space(study: Study, space: SearchSpace) -> None:
         + "\n  ".join(changed)
         + "\nStart a new study with the file, or resume without it."
     )
-
-
-def differences(old: Any, new: Any, where: str = "") -> list[str]:  # noqa: ANN401
-    """What differs between two documents, a line a field.
-
-    >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "d": 2}})
-    ['a.b: 1 -> 3', 'a.c: 2 -> absent', 'a.d: absent -> 2']
-    """
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        lines = []
-        for key in dict.fromkeys([*old, *new]):
-            place = f"{where}.{key}" if where else str(key)
-            if key not in new:
-                lines.append(f"{place}: {old[key]!r} -> absent")
-            elif key not in old:
-                lines.append(f"{place}: absent -> {new[key]!r}")
-            else:
-                lines += differences(old[key], new[key], place)
-        return lines
-    return [] if old == new else [f"{where}: {old!r} -> {new!r}"]
 
 
 def _run(run: _Run) -> SearchResult:

@@ -30,6 +30,7 @@ def print_dry_run(
     console = stdout()
     console.print(table(["network", "configuration", "parameters", "MACs", "seconds an epoch"], rows))
     size = "infinitely many" if found.size is None else f"{found.size:,}"
+    size = size if found.size_exact else f"at most {size}"
     console.print(
         f"  {found.name}: {size} configurations; {found.trials:,} trainings, {found.concurrency} at once"
     )

@@ -24,9 +24,14 @@ Set = Annotated[
 def check(file: File, set_: Set = None) -> None:
     """Say what is wrong with FILE, without running anything."""
     from aiq_search.app.space import checked_space
+    from aiq_search.cli.output import stderr
+    from aiq_search.search.samplers import constraints_note
 
     space = checked_space(file, set_ or [])
     typer.echo(f"{file}: a valid search space, {space.name}, of {len(space.parameters)} parameters.")
+    note = constraints_note(space)
+    if note is not None:
+        stderr().print(note, markup=False)
 
 
 @app.command()
@@ -34,10 +39,11 @@ def show(file: File, set_: Set = None, form: FormatOption = Format.TABLE) -> Non
     """Print the parameters of FILE and the number of configurations."""
     from aiq_search.app.space import checked_space, describe_parameters, size_sentence
     from aiq_search.cli.output import print_json, print_rows, stderr
+    from aiq_search.space.points import space_size
 
     space = checked_space(file, set_ or [])
     if form is Format.JSON:
-        print_json({**space.document(), "fingerprint": space.fingerprint})
+        print_json({**space.document(), "fingerprint": space.fingerprint, "size": str(space_size(space))})
         return
     print_rows(describe_parameters(space), form, ["parameter", "type", "range", "when"])
     stderr().print(size_sentence(space), markup=False)

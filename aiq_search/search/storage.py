@@ -101,9 +101,13 @@ def open_journal(path: Path) -> BaseStorage:
     Raises:
         StudyError: The journal is damaged.
     """
+    _check_there(path)
+    return _Journal(path)
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise StudyError(f"{path}: the study's journal is missing; restore it from a copy.")
-    return _Journal(path)
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -135,7 +139,11 @@ def cut_torn_tail(path: Path) -> int:
 
     Returns:
         Number of bytes cut.
+
+    Raises:
+        StudyError: It is missing.
     """
+    _check_there(path)
     with path.open("r+b") as file:
         size = file.seek(0, 2)
         keep, block = size, 1 << 16
