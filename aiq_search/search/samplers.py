@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -101,8 +103,15 @@ def create_sampler(options: SamplerOptions, study_seed: int, *, conditional: boo
                 "search.sampler: with conditional parameters tpe models those together that occur together, "
                 "which multivariate: false excludes; set group: false, too, or leave multivariate out."
             )
+
+    def create(seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # group and constraints: no news to a user
+            sampler: BaseSampler = cls(seed=seed, **given)
+            return sampler
+
     try:
-        return SeededSampler(lambda seed: cls(seed=seed, **given), study_seed)
+        return SeededSampler(create, study_seed)
     except (TypeError, ValueError) as error:
         raise InputError(f"search.sampler: {error}") from None
 

@@ -139,3 +139,8 @@ def test_an_option_that_cannot_be_in_a_conditional_space_is_refused_before_anyth
 def test_a_sampler_that_constraints_do_not_steer_is_named(sampler, constraints, said):
     space = simulated_space(search={"sampler": sampler}, objective={"constraints": constraints})
     assert constraints_note(space) == said
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_experimental_in_optuna_is_no_news_to_a_user(tmp_path):
+    finish(new_study(tmp_path, parameters=CONDITIONAL, search={"sampler": "tpe", "trials": 3}))
