@@ -11,7 +11,8 @@ WITH_PASSWORD = "https://ada:lovelace@mlflow.example.org"  # noqa: S105 - of nob
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "AIQ_JOB"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return new_study(tmp_path / "home")
 
@@ -42,6 +43,13 @@ def test_credentials_come_from_the_environment_and_are_never_kept(study, monkeyp
         tracking_uri_of(study)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_PASSWORD)
     assert tracking_uri_of(study) == WITH_PASSWORD
+
+
+def test_a_job_writes_to_the_server_of_its_cluster(study, monkeypatch):
+    remember_store(study, "http://127.0.0.1:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5001")
+    monkeypatch.setenv("AIQ_JOB", study.id)
+    assert tracking_uri_of(study) == "http://127.0.0.1:5001"
 
 
 def test_a_study_that_cannot_be_read_does_not_hide_the_others(study, tmp_path, monkeypatch):
