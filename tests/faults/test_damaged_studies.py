@@ -82,19 +82,32 @@ def test_a_damaged_study_json_is_understood_or_refused_and_left_as_it_is(whole, 
     assert outcomes["StudyError"] > FLIPS / 5
 
 
-@pytest.mark.parametrize("command", ["resume", "retry", "trials", "best", "delete", "doctor"])
-def test_no_command_shows_a_traceback_for_a_damaged_study(command, whole, tmp_path, monkeypatch):
+@pytest.fixture
+def damaged(whole, tmp_path, monkeypatch):
+    """Journal of a study, damaged in its midst, in AIQ_HOME."""
     monkeypatch.setenv("AIQ_HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     directory = tmp_path / "studies" / "study"
     (directory / "checkpoints").mkdir(parents=True)
     (directory / "study.json").write_bytes((whole.directory / "study.json").read_bytes())
-    damaged = b'{"op_code": 99}\n[]\nnot json\n' + whole.journal.read_bytes()
-    (directory / "study.journal").write_bytes(damaged)
+    journal = directory / "study.journal"
+    journal.write_bytes(b'{"op_code": 99}\n[]\nnot json\n' + whole.journal.read_bytes())
+    return journal
+
+
+@pytest.mark.parametrize("command", ["resume", "retry", "trials", "best", "doctor"])
+def test_no_command_shows_a_traceback_for_a_damaged_study(command, damaged):
+    content = damaged.read_bytes()
     result = CliRunner().invoke(app, [command, "study"])
     assert isinstance(result.exception, StudyError), result.exception
     assert result.exception.exit_code == 2
-    assert (directory / "study.journal").read_bytes() == damaged
+    assert damaged.read_bytes() == content
+
+
+def test_a_damaged_study_can_be_removed(damaged):
+    result = CliRunner().invoke(app, ["delete", "study", "--yes", "--keep-runs"])
+    assert result.exception is None, result.exception
+    assert not damaged.parent.exists()
 
 
 def test_only_what_follows_the_last_whole_line_is_cut(tmp_path):
