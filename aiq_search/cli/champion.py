@@ -56,7 +56,7 @@ def _numbers(champion: Champion) -> Table:
     drawn = table(columns, rows)
     for column in drawn.columns[1:]:
         column.justify = "right"
-    if confirmed:
+    if confirmed and champion.collapse_rate:
         drawn.caption = f"{champion.collapse_rate:.0%} of its fresh seeds collapsed or failed."
         drawn.caption_justify = "left"
     return drawn

@@ -68,6 +68,8 @@ def down(
     ended = local_cluster().down(delete_data, tell=lambda line: typer.echo(line, err=True))
     if not ended:
         typer.echo("Nothing was running.", err=True)
+    if delete_data:
+        typer.echo("PostgreSQL's data, MLflow's artifacts and the secrets are deleted.", err=True)
 
 
 @app.command()

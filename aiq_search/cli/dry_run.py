@@ -35,7 +35,7 @@ def print_dry_run(
         f"  {found.name}: {size} configurations; {found.trials:,} trainings, {found.concurrency} at once"
     )
     low, high = (_time(hours) for hours in found.hours)
-    console.print(f"  time: {low} to {high}, less what the pruner saves")
+    console.print(f"  time: {low} to {high}, less what the pruner saves, and half a minute to start")
     low, high = (f"{size / 1e6:,.0f} MB" for size in found.disk_bytes)
     console.print(f"  disk: {low} to {high}")
 

@@ -45,7 +45,7 @@ def export(
     from aiq_search.app.registered import is_registered
     from aiq_search.app.remote import export_remote, find_any
     from aiq_search.errors import InputError
-    from aiq_search.search import Study
+    from aiq_search.search import Phase, Study
 
     if is_registered(study):
         from aiq_search.app.registered import export_registered
@@ -82,9 +82,11 @@ def export(
 
         chosen = tuple(formats) if formats else default_formats()
         if not formats and "onnx" not in chosen:
-            typer.echo("Without ONNX, which needs: pip install onnx onnxruntime onnxscript", err=True)
+            typer.echo("ONNX is left out (optional: pip install onnx onnxruntime onnxscript).", err=True)
         result = export_study(study, output, trial=trial, formats=chosen, force=force, data_dir=data_dir)
         typer.echo(f"{result.record.name} of study {result.study}", err=True)
+        if result.record.key.phase is Phase.CONFIRM and trial is None:
+            typer.echo("It is the best of the champion's seeds: on new data expect the mean.", err=True)
         verification = result.verification
     for check in verification.checks:
         typer.echo(f"{'ok' if check.passed else '--'}  {check.name}: {check.detail}", err=True)

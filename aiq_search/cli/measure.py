@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["measure"]
 
+_FEW = 3  # warnings that a person is shown; a deep network has one a layer
+
 
 def measure(
     model: Annotated[str, typer.Argument(help="A bundle's directory, or package.module:function.")],
@@ -84,5 +86,8 @@ def _print(measured: Measurement, form: Format) -> None:
             f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}",
             markup=False,
         )
-    for sentence in report.warnings:
+    for sentence in report.warnings[:_FEW]:
         stderr().print(f"Warning: {sentence}", markup=False)
+    if len(report.warnings) > _FEW:
+        more = len(report.warnings) - _FEW
+        stderr().print(f"{more} more warnings; --format json has them all.", markup=False)

@@ -44,3 +44,20 @@ def test_the_table_says_what_the_number_rests_on_and_warns_on_stderr(app):
 def test_a_mistake_is_an_input_error(app):
     with pytest.raises(InputError, match="beta"):
         run(app, "--beta", "0")
+
+
+def test_of_many_warnings_a_person_is_shown_a_few(tmp_path):
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "photos.npz",
+        x_train=draw.integers(0, 256, (60, 3, 64, 64), np.uint8),
+        y_train=np.arange(60) % 3,
+    )
+    app = typer.Typer()
+    app.command()(measure)
+    deep = ["torchvision.models:resnet18", "--set", "num_classes=3", "--data", str(tmp_path / "photos.npz")]
+    result = CliRunner().invoke(app, deep, catch_exceptions=False)
+    assert result.stderr.count("Warning: ") == 3
+    assert "more warnings; --format json has them all." in result.stderr
