@@ -26,6 +26,8 @@ from aiq_search.search.events import (
 
 __all__ = ["SearchView", "search_view"]
 
+_PACE = 3  # trials that must have ended before the pace tells anything
+
 _TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
 
 
@@ -39,16 +41,17 @@ class _Tally:
         self.best: tuple[str, TrialEnded] | None = None
         self.phase: PhaseStarted | None = None
         self.done = 0
-        self.since = time.monotonic()
+        self.since: float | None = None  # the phase's first epoch: before it workers only start
 
     def take(self, event: Event) -> bool:
         """Note an event; whether it brought a new best."""
         match event:
             case PhaseStarted():
-                self.phase, self.done, self.since = event, event.done, time.monotonic()
+                self.phase, self.done, self.since = event, event.done, None
             case TrialStarted():
                 self.running[event.key] = (event, 0, None)
             case EpochEnded() if event.key in self.running:
+                self.since = self.since or time.monotonic()
                 started, _, _ = self.running[event.key]
                 self.running[event.key] = (started, event.epoch, event.metrics.get("aiq"))
             case TrialEnded():
@@ -70,12 +73,12 @@ class _Tally:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time that the phase still takes, at the pace so far."""
-        if self.phase is None:
+        """Time that the phase still takes, at the pace so far; None before there is a pace."""
+        if self.phase is None or self.since is None:
             return None
         fresh = self.done - self.phase.done
         left = self.phase.total - self.done
-        return None if fresh <= 0 else max(0.0, (time.monotonic() - self.since) / fresh * left)
+        return None if fresh < _PACE else max(0.0, (time.monotonic() - self.since) / fresh * left)
 
 
 def _best_line(name: str, event: TrialEnded) -> str:
