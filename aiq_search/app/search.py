@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.differences import differences
+from aiq_search.app.ended import end_of
 from aiq_search.app.home import aiq_home
 from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
@@ -276,6 +277,7 @@ def _deliver_again(study: Study, uri: str, data_dir: Path | None) -> SearchResul
         try:
             if not tracker.outbox.history(ChampionExported):
                 reconcile(study, tracker)
+                tracker.on_event(end_of(study))
                 notes += publish_end(study, tracker, data_dir)
         finally:
             undelivered = tracker.close(_DELIVERY_SECONDS)

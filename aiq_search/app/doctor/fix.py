@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from contextlib import suppress
-
 from aiq_search.app.doctor.study import leftovers, mismatches
+from aiq_search.app.ended import end_of
 from aiq_search.app.search import repaired
 from aiq_search.app.store import tracking_uri_of
-from aiq_search.errors import AiqError, NothingFeasibleError
-from aiq_search.search import Study, StudyEnded
+from aiq_search.errors import AiqError
+from aiq_search.search import Study
 
 __all__ = ["fix_study"]
 
@@ -56,22 +53,6 @@ def _tell_again(study: Study, tracking_uri: str) -> str:
     fresh = reconcile(study, listener)
     # What the outbox believes of these is wrong: their runs are looked for, and told everything, anew.
     listener.outbox.forget_runs({key for keys in wrong.values() for key in keys} - {study.id})
-    ended = study.document.get("ended")
-    champion = None
-    with suppress(NothingFeasibleError):
-        champion = study.champion().document()
-    interrupted = "the driver ended without a word; `aiq resume` continues the study"
-    counts = Counter(str(record.state) for record in records)
-    listener.on_event(
-        StudyEnded(
-            study.id,
-            ended or "interrupted",
-            time.time(),
-            dict(counts),
-            champion=champion,
-            message=None if ended else interrupted,
-            finalists=tuple(study.finalists),
-        )
-    )
+    listener.on_event(end_of(study))
     left = listener.close(_SECONDS)
     return f"MLflow was told again ({fresh} events were new to it). {left}"
