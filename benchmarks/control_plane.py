@@ -146,7 +146,7 @@ def product(trials: int, folder: Path) -> Marks:
         home=folder / "home",
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
         listeners=[marks],
-        trainable=lambda dataset, threads: EmptyTrainable,
+        trainable=lambda dataset, cpu, gpu: EmptyTrainable,
     )
     return marks
 

@@ -238,7 +238,7 @@ def run_shape(nodes: int, cpus: int, seconds: float, trials: int) -> dict[str, f
             address=cluster.address,
             storage=str(folder / "shared"),
             listeners=[clock],
-            trainable=lambda dataset, threads: SleepingTrainable,
+            trainable=lambda dataset, cpu, gpu: SleepingTrainable,
         )
         return clock.result()
     finally:

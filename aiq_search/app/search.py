@@ -94,7 +94,7 @@ class _Run:
     listeners: Sequence[StudyListener]
     notes: list[str] = field(default_factory=list)
     data_dir: Path | None = None
-    trainable: Callable[[ray.ObjectRef[Dataset], int], type[tune.Trainable]] | None = None
+    trainable: Callable[[ray.ObjectRef[Dataset], int, float], type[tune.Trainable]] | None = None
     storage: str | None = None  # where checkpoints are to lie from now on
     before: int | None = None  # the budget that was raised: there are more trials to choose finalists from
 
@@ -142,7 +142,7 @@ def run_search(
     home: Path | None = None,
     warm_start: Sequence[str] = (),
     listeners: Iterable[StudyListener] = (),
-    trainable: Callable[[ray.ObjectRef[Dataset], int], type[tune.Trainable]] | None = None,
+    trainable: Callable[[ray.ObjectRef[Dataset], int, float], type[tune.Trainable]] | None = None,
 ) -> SearchResult:
     """Run a new study to its end.
 
@@ -160,7 +160,7 @@ def run_search(
         home: AIQ_HOME.
         warm_start: Earlier studies of the same space (ids or names) that the sampler learns from.
         listeners: Told of every event.
-        trainable: Makes, of the data and a trial's threads, the Ray Tune Trainable that answers
+        trainable: Makes, of the data and a trial's CPUs and GPUs, the Ray Tune Trainable that answers
             assignments with reports; by default the one that trains.
 
     Returns:
@@ -415,7 +415,8 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
         data = ray.put(run.dataset)
         check_cluster(run.study, run.dataset, data)
         make = run.trainable or training_trainable
-        trainable = make(data, run.study.space.resources.cpu)
+        resources = run.study.space.resources
+        trainable = make(data, resources.cpu, resources.gpu)
         run_on_ray(driver, trainable, run.study.files / "tune")
 
 

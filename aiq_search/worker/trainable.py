@@ -7,9 +7,8 @@ import os
 import time
 import traceback
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 
 from aiq_search.datasets import Dataset
@@ -28,6 +27,9 @@ from aiq_search.training import (
 )
 from aiq_search.worker.messages import Assignment, Report
 
+if TYPE_CHECKING:
+    import ray
+
 __all__ = ["TrainingTrainable", "training_trainable"]
 
 # A checkpoint is written at most this often, and less often where writing one takes long.
@@ -42,10 +44,9 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
     on for the next trial.
     """
 
-    def setup(self, config: dict[str, Any], dataset: Dataset, threads: int = 1) -> None:
+    def setup(self, config: dict[str, Any], dataset: Dataset, threads: int = 1, gpu: float = 0) -> None:
         """Get ready for a first assignment."""
-        if not ray.get_runtime_context().get_accelerator_ids()["GPU"]:
-            # Ray leaves a GPU in sight that it did not give: every trial would crowd onto the first one.
+        if not gpu:  # Ray leaves every GPU in sight of these, and all trials would crowd onto the first
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import torch
 
@@ -181,15 +182,16 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
         return Report(epochs=told, size=self._size, done=True, reason=reason, traceback=trace)
 
 
-def training_trainable(dataset: ray.ObjectRef[Dataset], threads: int) -> type[tune.Trainable]:
+def training_trainable(dataset: ray.ObjectRef[Dataset], threads: int, gpu: float) -> type[tune.Trainable]:
     """What trains; Ray must be connected.
 
     Args:
         dataset: Reference to the ``Dataset`` in Ray's object store, which the trials of a node share.
         threads: torch threads of a trial.
+        gpu: GPUs of a trial; a worker that is given none sees none.
     """
     trainable: type[tune.Trainable] = tune.with_parameters(
-        TrainingTrainable, dataset=dataset, threads=threads
+        TrainingTrainable, dataset=dataset, threads=threads, gpu=gpu
     )
     return trainable
 

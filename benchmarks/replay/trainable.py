@@ -41,10 +41,10 @@ class ReplayTrainable(tune.Trainable):  # type: ignore[misc]
         """Nothing."""
 
 
-def replaying(table: Table) -> Callable[[Dataset, int], type[tune.Trainable]]:
+def replaying(table: Table) -> Callable[[Dataset, int, float], type[tune.Trainable]]:
     """What to give ``run_search`` as ``trainable``, so that it replays instead of training."""
 
-    def make(dataset: Dataset, threads: int) -> type[tune.Trainable]:
+    def make(dataset: Dataset, cpu: int, gpu: float) -> type[tune.Trainable]:
         trainable: type[tune.Trainable] = tune.with_parameters(ReplayTrainable, table=table)
         return trainable
 

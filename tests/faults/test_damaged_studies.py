@@ -136,11 +136,12 @@ def test_a_damaged_checkpoint_is_a_checkpoint_error_and_left_as_it_is(tmp_path):
     assert CheckpointError.exit_code == 2  # of `aiq export`, which reads such a file
 
 
-def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path):
+def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path, monkeypatch):
     from aiq_search.search.driver import StudyDriver
     from aiq_search.worker import Report
     from aiq_search.worker.trainable import TrainingTrainable
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker's side sets it for its whole process
     study = new_study(tmp_path)
     driver = StudyDriver(study)
     driver.begin()
