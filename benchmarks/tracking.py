@@ -165,7 +165,8 @@ def store(kind: str, folder: Path) -> Iterator[str]:
         "MLFLOW_BACKEND_STORE_URI": database.get_uri().replace("postgresql://", "postgresql+psycopg://"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # as aiq's own servers
-        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "4",
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10",
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "5",
     }
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "server.log").open("wb") as log:

@@ -69,6 +69,9 @@ def start_mlflow(
         "MLFLOW_FLASK_SERVER_SECRET_KEY": credentials.mlflow_key,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of MLflow's own jobs for GenAI: half a gigabyte
+        # A request takes two connections, and those beyond the pool connect anew each time.
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10",
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "5",
         "PGPASSFILE": str(folder / "mlflow.pgpass"),
         **ONLY_SCRAM,
     }

@@ -7,7 +7,6 @@ and remembers run ids; both survive any death of either. Every event has an iden
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 import threading
@@ -172,7 +171,7 @@ def event_id(event: Happening) -> str:
 
 def encode(event: Happening) -> str:
     """Write an event as JSON, without credentials."""
-    return json.dumps(redacted(dataclasses.asdict(event)), default=_as_plain)
+    return json.dumps(redacted(event), default=_as_plain)
 
 
 def decode(kind: str, payload: str) -> Happening:

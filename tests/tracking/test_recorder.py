@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -324,3 +327,15 @@ def test_a_confirmation_of_an_unknown_trial_lies_under_the_study(outbox: Outbox,
     outbox.put([study_started(), *trial.events()])
     deliver(outbox, store)
     assert picture(store)[str(trial.key)][1] == STUDY
+
+
+@pytest.mark.parametrize(("before", "after"), [("delete", "persist"), ("wal", "wal")])
+def test_the_journal_of_a_file_stays_while_we_write_unless_its_owner_chose(
+    outbox: Outbox, store: str, tmp_path: Path, before: str, after: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as owner:
+        assert owner.execute(f"PRAGMA journal_mode = {before}").fetchone() == (before,)
+    with sqlalchemy.create_engine(store).connect() as connection:  # one of the delivery process
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == after
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == (before,)
