@@ -19,7 +19,7 @@ from aiq_search.app.registry import publish_end, registered
 from aiq_search.app.shared_storage import check_reachable, chosen_storage, move_files
 from aiq_search.app.store import remember_store, tracking_uri_of
 from aiq_search.cluster import check_address, connected
-from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
 from aiq_search.search import Champion, ParetoFront, Study, StudyListener, TrialRecord
 from aiq_search.search.warm_start import check_same_question, learn_from
 from aiq_search.space import SearchSpace, load_space
@@ -270,7 +270,11 @@ def _deliver_again(study: Study, uri: str, data_dir: Path | None) -> SearchResul
     from aiq_search.tracking import MlflowListener, reconcile
     from aiq_search.tracking.outbox import ChampionExported
 
-    champion = study.champion()
+    champion, message = None, None
+    try:
+        champion = study.champion()
+    except NothingFeasibleError as error:
+        message = str(error)
     notes = ["finished already: nothing is left to train."]
     with study.held():
         tracker = MlflowListener(study.directory, uri)
@@ -282,7 +286,7 @@ def _deliver_again(study: Study, uri: str, data_dir: Path | None) -> SearchResul
         finally:
             undelivered = tracker.close(_DELIVERY_SECONDS)
         notes += filter(None, [registered(study)])
-    return SearchResult(study, champion, "finished", undelivered=undelivered, notes=tuple(notes))
+    return SearchResult(study, champion, "finished", message, undelivered=undelivered, notes=tuple(notes))
 
 
 def _find_or_fetch(home: Path, name: str, study_storage: str | None) -> Study:
@@ -476,8 +480,6 @@ def _save(study: Study) -> None:
 
 def failure_of(result: SearchResult) -> AiqError | None:
     """The error that a finished search amounts to, if it does."""
-    from aiq_search.errors import NothingFeasibleError
-
     if result.reason == "failed":
         return AiqError(result.message or "the search failed.")
     if result.reason == "finished" and result.champion is None:

@@ -169,7 +169,8 @@ class Study:
         directory = home / "studies" / study_id
         path = directory / "study.json"
         if not _ID.fullmatch(study_id) or not path.is_file():
-            known = [study.id for study in list_studies(home)]
+            found = list_studies(home)
+            known = {name for each in found for name in (each.id, each.document["space"]["name"])}
             hint = did_you_mean(study_id, known) if known else "there is none yet: `aiq search` begins one."
             raise StudyError(
                 f"no study {study_id!r} in {home.absolute()}; {hint} Studies stand in the folder in which "

@@ -32,6 +32,8 @@ def test_an_unknown_study_offers_the_nearest(tmp_path):
     new_study(tmp_path, "digits-1")
     with pytest.raises(StudyError, match='did you mean "digits-1"'):
         Study.find(tmp_path, "digits-2")
+    with pytest.raises(StudyError, match='did you mean "simulated"'):
+        Study.find(tmp_path, "simulatd")
     with pytest.raises(StudyError, match="there is none yet"):
         Study.find(tmp_path / "empty", "digits")
 
