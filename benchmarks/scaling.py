@@ -262,6 +262,7 @@ def measure_nodes(shapes: list[str], seconds: float, trials_per_slot: int) -> No
             said = subprocess.run(
                 command, cwd=folder, env=given, stdout=subprocess.PIPE, text=True, check=True
             )
+        print(f"{shape}: {said.stdout.splitlines()[-1]}", file=sys.stderr, flush=True)  # large ones take long
         found = json.loads(said.stdout.splitlines()[-1])
         table.add_row(
             *(
