@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SearchResult", "failure_of", "load_data", "prepare_space", "resume_search", "run_search"]
 
-# How long MLflow may take over what waits for it, in seconds: at the end, and when the user wants to go.
+# How long MLflow may take over what waits for it, in seconds: at the end, where it does not answer and where
+# it is only slow (a champion may be large, or far to go), and when the user wants to go.
 _DELIVERY_SECONDS = 30.0
+_AT_WORK_SECONDS = 300.0
 _JOB_SECONDS = 600.0  # nobody waits at a terminal for a job, and who reads it elsewhere has MLflow alone
 _HURRIED_SECONDS = 10.0
 
@@ -284,7 +286,7 @@ def _deliver_again(study: Study, uri: str, data_dir: Path | None) -> SearchResul
                 tracker.on_event(end_of(study))
                 notes += publish_end(study, tracker, data_dir)
         finally:
-            undelivered = tracker.close(_DELIVERY_SECONDS)
+            undelivered = tracker.close(_DELIVERY_SECONDS, _AT_WORK_SECONDS)
         notes += filter(None, [registered(study)])
     return SearchResult(study, champion, "finished", message, undelivered=undelivered, notes=tuple(notes))
 
@@ -340,7 +342,7 @@ def _carry_out(
 
     study = run.study
     champion, reason = None, None
-    patience = _JOB_SECONDS if os.environ.get("AIQ_JOB") else _DELIVERY_SECONDS
+    patience, at_work = _JOB_SECONDS if os.environ.get("AIQ_JOB") else _DELIVERY_SECONDS, _AT_WORK_SECONDS
     try:
         reconcile(study, tracker)
         driver.begin()
@@ -351,14 +353,20 @@ def _carry_out(
         trouble = storage_trouble(error, study.id)
         driver.message = driver.message or (str(trouble) if trouble else f"{type(error).__name__}: {error}")
         if trouble is not None:
-            patience = _HURRIED_SECONDS  # what cannot be written here cannot be delivered either
+            patience, at_work = (
+                _HURRIED_SECONDS,
+                0.0,
+            )  # what cannot be written here cannot be delivered either
             raise trouble from None
         raise
     finally:
         champion, late = _end(driver, study, reason)
         if driver.finished and not signals and reason is None and late is None:
             run.notes += publish_end(study, tracker, run.data_dir)
-        undelivered = tracker.close(_HURRIED_SECONDS if signals else patience)
+        if signals:
+            undelivered = tracker.close(_HURRIED_SECONDS)
+        else:
+            undelivered = tracker.close(patience, at_work, hurried=lambda: bool(signals))
         run.notes += filter(None, [registered(study)])
     if late is not None:
         raise late

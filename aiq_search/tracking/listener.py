@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -86,27 +86,39 @@ class MlflowListener:
             self._keep_delivering()
         return new
 
-    def close(self, timeout: float = 30.0) -> Undelivered:
-        """Deliver what waits, for at most ``timeout`` seconds, and say what MLflow lacks then.
+    def close(
+        self, timeout: float = 30.0, at_work: float = 0.0, hurried: Callable[[], bool] = lambda: False
+    ) -> Undelivered:
+        """Deliver what waits, and say what MLflow lacks then.
 
         What is left stays in the outbox; the next start of the study takes it up.
+
+        Args:
+            timeout: Seconds for it, where MLflow does not answer.
+            at_work: Seconds more where nothing has failed and MLflow is only slow to take it.
+            hurried: Whether whoever waits for it wants to wait no more.
         """
         if self._closed:
             return Undelivered()
         self._closed = True
         deadline = time.monotonic() + timeout
+        announce = at_work > 0
         with suppress(sqlite3.Error, OSError):
             self._write()
         while True:
             left = self._rest()
-            if not left.waiting or time.monotonic() >= deadline:
+            over = time.monotonic() - deadline
+            if not left.waiting or hurried() or over >= (0 if left.error else at_work):
                 break
+            if announce and over > 0:
+                _log.warning("MLflow is still taking the last events; Ctrl-C leaves them for later.")
+                announce = False
             self._looked = -CHECK_EVERY
             with suppress(OSError):
                 self._keep_delivering()
             self._ask_to_finish()
             with suppress(subprocess.TimeoutExpired):
-                self._wait(min(1.0, max(0.05, deadline - time.monotonic())))
+                self._wait(min(1.0, max(0.05, deadline + at_work - time.monotonic())))
         self._end_process(grace=max(1.0, deadline - time.monotonic()))
         left = self._rest()
         self._outbox.close()

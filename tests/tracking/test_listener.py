@@ -201,3 +201,15 @@ def test_a_folder_store_is_refused_before_anything_is_made(study_directory: Path
     with pytest.raises(InputError, match="must be a server"):
         MlflowListener(study_directory, "./mlruns")
     assert not study_directory.exists()
+
+
+@pytest.mark.slow
+def test_what_mlflow_takes_slowly_is_waited_for_unless_the_user_is_in_a_hurry(
+    study_directory: Path, store: str
+) -> None:
+    hurried = MlflowListener(study_directory, store)
+    for event in whole_study(3):
+        hurried.on_event(event)
+    assert hurried.close(60, hurried=lambda: True)
+    # The process that delivers takes longer than this to start.
+    assert not MlflowListener(study_directory, store).close(0.1, at_work=120)
