@@ -15,6 +15,7 @@ pytest.importorskip("moto")
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_search_keeps_its_checkpoints_in_s3_and_its_champion_comes_home(tmp_path):
     space = simulated_space(
         search={"trials": 3}, training={"epochs": 2}, confirm={"finalists": 1, "seeds": 1}

@@ -150,6 +150,7 @@ def trials_of(study):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_search_through_ray_is_the_search_without_it(table, tmp_path, monkeypatch):
     pictures = np.random.default_rng(0).integers(0, 256, (40, 1, 28, 28), np.uint8)
     np.savez(tmp_path / "pictures.npz", x_train=pictures, y_train=np.arange(40) % 10)

@@ -176,6 +176,7 @@ def test_mlflow_refuses_strangers_forged_hosts_and_other_origins(cluster):
     assert answer(create, b'{"name": "x"}', **headers) == 403
 
 
+@pytest.mark.nightly
 def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster):
     study = cluster.aiq("submit", SPACES / "digits.yaml", *LONG).strip()
     wait_for(lambda: "[2/500]" in cluster.aiq("logs", study))
@@ -203,6 +204,7 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     assert len({row["name"] for row in rows}) == len(rows)
 
 
+@pytest.mark.nightly
 def test_a_study_outlives_its_head_and_goes_on_with_a_worker(cluster):
     budget = ["--trials", "30", "--set", "confirm.finalists=0", "--set", "training.epochs=20"]
     study = cluster.aiq("submit", SPACES / "digits.yaml", *budget).strip()

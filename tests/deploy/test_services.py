@@ -19,6 +19,7 @@ from tests.deploy.test_compose import config, resolved  # noqa: F401 - fixtures
 missing = [tool for tool in TOOLS if shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.nightly,
     pytest.mark.timeout(1200),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can make namespaces"),
     pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}"),
