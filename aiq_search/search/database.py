@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import FunctionType, TracebackType
 from typing import Any, TypeVar
@@ -20,7 +21,13 @@ from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+    SQLAlchemyError,
+)
 from sqlalchemy.orm import Session
 
 from aiq_search.errors import StudyError
@@ -54,6 +61,8 @@ def _patiently(method: _Method) -> _Method:
                 if time.monotonic() > deadline:
                     self._patience = 0.0  # whoever tidies up after this need not wait as long again
                     raise
+                with suppress(SQLAlchemyError):
+                    self.scoped_session.remove()  # what the lost connection left of a transaction
                 if not self._again:
                     _log.warning("the study's database does not answer; waiting for it: %s", _line(error))
             finally:
@@ -68,7 +77,10 @@ def _patiently(method: _Method) -> _Method:
 def _is_away(error: BaseException) -> bool:
     """Whether an error is of the connection, which another attempt may mend."""
     cause: BaseException | None = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return isinstance(cause, OperationalError | InterfaceError)
+    if isinstance(cause, DBAPIError) and cause.connection_invalidated:
+        return True
+    # The last: the connection broke while a transaction was being taken back.
+    return isinstance(cause, OperationalError | InterfaceError | PendingRollbackError)
 
 
 def _line(error: BaseException) -> str:
@@ -171,6 +183,9 @@ class PatientStorage(RDBStorage):
         return changed or (self._again and self.get_trial(trial_id).state is state)
 
 
+_NOBODY = (0, None, "")
+
+
 class DatabaseLock:
     """An advisory lock of PostgreSQL, held by the connection that writes.
 
@@ -227,6 +242,8 @@ class DatabaseLock:
             # Our own connection of before: the server has not noticed that it is broken.
             cursor.execute("SELECT pg_terminate_backend(%s, 5000)", holder[:1])
             holder = self._try(cursor)
+        if holder == _NOBODY:  # who had it let go of it between our two questions
+            holder = self._try(cursor)
         if holder is None:
             cursor.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
             self._session = cursor.fetchone()
@@ -251,4 +268,4 @@ class DatabaseLock:
             "WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = %s",
             (self._key,),
         )
-        return cursor.fetchone() or (0, None, "")
+        return cursor.fetchone() or _NOBODY

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, PendingRollbackError
 
 from aiq_search.errors import StudyError
 from aiq_search.search import Phase, Study, TrialState, database
@@ -134,6 +135,24 @@ def test_a_database_that_stays_away_is_given_up_in_the_end(server, tmp_path, mon
     assert database._is_away(given_up.value) or isinstance(given_up.value, OperationalError)
     assert time.monotonic() - begun < 30
     server.ensure_postgres_running()
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (OperationalError("", {}, Exception()), True),
+        (DatabaseError("", {}, Exception(), connection_invalidated=True), True),
+        (PendingRollbackError(), True),
+        (DatabaseError("", {}, Exception()), False),
+        (IntegrityError("", {}, Exception()), False),
+        (KeyError(), False),
+    ],
+)
+def test_only_a_lost_connection_is_waited_for(error, away):
+    wrapped = StorageInternalError()
+    wrapped.__cause__ = error
+    assert database._is_away(error) is away
+    assert database._is_away(wrapped) is away
 
 
 def test_a_database_that_is_not_there_is_a_sentence_at_once(tmp_path):
