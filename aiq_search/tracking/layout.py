@@ -318,9 +318,9 @@ def experiment_description(space: str, document: Mapping[str, Any]) -> str:
         [
             f"**Search space `{space}`**: which network uses its neurons best? {question(document)}",
             "",
-            "Each study is one run; open it (▸) for its trials, and a trial for its confirmations on fresh "
-            "seeds. Show the columns `aiq`, `accuracy`, `efficiency` and `parameters`: on a study they are "
-            "those of its best network, on a trial those of its chosen epoch (lowest validation loss).",
+            "Each study is one run; open it (+) for its trials, and a trial for its confirmations on fresh "
+            "seeds. `aiq`, `accuracy`, `efficiency` and `parameters` are, on a study, those of its best "
+            "network, and on a trial those of its chosen epoch (lowest validation loss).",
             "",
             "* `aiq` = (accuracy^β · efficiency)^(1/(β+1)), higher is better.",
             "* `efficiency` = entropy of the firing states / neurons, geometric mean over the hidden layers.",

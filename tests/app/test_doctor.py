@@ -54,8 +54,13 @@ def reporting(**numbers):
 
 class TestSearch:
     def test_a_search_that_suits_its_space_has_no_finding(self, tmp_path):
-        [found] = searched(tmp_path)
+        [found] = searched(tmp_path, reporting(loss=lambda _, epoch: abs(epoch - 3)))
         assert found.level is Level.OK
+
+    def test_networks_that_still_learned_at_the_end_are_told(self, tmp_path):
+        [found] = searched(tmp_path)
+        assert (found.level, "last epoch" in found.what) == (Level.NOTE, True)
+        assert "training.epochs: 8" in found.remedy
 
     def test_an_optimum_at_the_edge_is_told_with_the_field_to_change(self, tmp_path):
         def aiq(assignment, epoch):

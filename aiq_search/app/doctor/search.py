@@ -20,6 +20,9 @@ _ENOUGH = 8
 # How near to the end of its range a parameter's best value is at the edge, as a fraction of the range.
 _EDGE = 0.03
 
+# So many of the best must be of one habit.
+_LEADERS = 5
+
 # Above these shares a habit is a finding.
 _MANY_COLLAPSES = 0.2
 _MANY_PRUNED = 0.9
@@ -27,7 +30,7 @@ _SATURATED = 0.95
 
 
 def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Finding]:
-    """Look for an optimum at the edge, pruning that is too early, collapses, saturation, and constraints.
+    """Look for an optimum at the edge, too early an end, collapses, saturation, and constraints.
 
     Args:
         study: The study.
@@ -39,7 +42,7 @@ def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Findi
         return
     findings = [
         found
-        for check in (_at_the_edge, _pruned_at_once, _collapses, _saturation, _never_met)
+        for check in (_at_the_edge, _pruned_at_once, _still_learning, _collapses, _saturation, _never_met)
         for found in check(study, explored)
     ]
     yield from findings
@@ -92,6 +95,18 @@ def _pruned_at_once(study: Study, explored: Sequence[TrialRecord]) -> Iterator[F
             f"{at_once} of {len(explored)} trials were pruned after {first} epochs, the first chance.",
             "The pruner sees too little: raise its min_resource (search.pruner: {name: asha, "
             "min_resource: 3}), or set search.pruner to median or none.",
+        )
+
+
+def _still_learning(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
+    best = _best(study, explored)[:_LEADERS]
+    if len(best) == _LEADERS and all(record.epoch == record.epochs for record in best):
+        yield _finding(
+            Level.NOTE,
+            f"The {_LEADERS} best trials had their lowest validation loss in the last epoch: they were still "
+            "learning.",
+            f"Train longer in a new study (training.epochs: {2 * best[0].epochs}); the order of the best may "
+            "change.",
         )
 
 
