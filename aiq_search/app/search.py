@@ -353,10 +353,8 @@ def _carry_out(
         trouble = storage_trouble(error, study.id)
         driver.message = driver.message or (str(trouble) if trouble else f"{type(error).__name__}: {error}")
         if trouble is not None:
-            patience, at_work = (
-                _HURRIED_SECONDS,
-                0.0,
-            )  # what cannot be written here cannot be delivered either
+            # What cannot be written here cannot be delivered either.
+            patience, at_work = _HURRIED_SECONDS, 0.0
             raise trouble from None
         raise
     finally:
