@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiq_search.app.search import SearchResult, resume_search, run_search
     from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
-    from aiq_search.search import Study
+    from aiq_search.study import Study
     from aiq_search.space import SearchSpace, load_space
     from aiq_search.statespace import EfficiencyReport, measure
 

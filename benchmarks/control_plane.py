@@ -35,8 +35,8 @@ from rich.console import Console
 from rich.table import Table
 
 from aiq_search import run_search
-from aiq_search.search import Phase, Study, TrialEnded, TrialStarted
-from aiq_search.search.record import BEGIN
+from aiq_search.study import Phase, Study, TrialEnded, TrialStarted
+from aiq_search.study.record import BEGIN
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space import load_space
 from aiq_search.worker import Report
@@ -154,7 +154,7 @@ def product(trials: int, folder: Path) -> Marks:
 def bare(trials: int, folder: Path) -> Marks:
     """Empty trials through Ray Tune alone."""
     from aiq_search.cluster import connected
-    from aiq_search.search.ray_tune import TUNE_ENVIRONMENT
+    from aiq_search.search.runners.ray_tune import TUNE_ENVIRONMENT
 
     marks = Marks()
     os.environ.update(TUNE_ENVIRONMENT)

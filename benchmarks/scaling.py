@@ -35,7 +35,7 @@ from rich.table import Table
 
 from aiq_search import run_search
 from aiq_search.files import Place, place_of, write_whole
-from aiq_search.search import Study, TrialEnded, TrialStarted
+from aiq_search.study import Study, TrialEnded, TrialStarted
 from aiq_search.search.driver import StudyDriver
 from aiq_search.space import load_space
 from aiq_search.worker import Report
@@ -99,7 +99,7 @@ def drive(storage: str | None, sampler: str, trials: int) -> tuple[float, float]
 
 
 def _key(driver: StudyDriver, text: str) -> Any:  # noqa: ANN401
-    from aiq_search.search import Phase, TrialKey
+    from aiq_search.study import Phase, TrialKey
 
     study, phase, number = text.rsplit("/", 2)
     return TrialKey(study, Phase(phase), int(number))

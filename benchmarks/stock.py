@@ -79,7 +79,7 @@ def space_of(points: list[Point]) -> dict[str, Any]:
 def ours(points: list[Point], folder: Path, data_dir: Path) -> float:
     """Seconds that the list takes with ``run_search``."""
     from aiq_search import run_search
-    from aiq_search.search import TrialEnded, TrialStarted
+    from aiq_search.study import TrialEnded, TrialStarted
 
     times: list[float] = []
 

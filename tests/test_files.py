@@ -22,7 +22,7 @@ from aiq_search.files import (
     size_of,
     write_whole,
 )
-from aiq_search.search import Phase, Study, TrialKey
+from aiq_search.study import Phase, Study, TrialKey
 from tests.s3 import BUCKET, s3_server
 from tests.search.simulation import finish, new_study
 

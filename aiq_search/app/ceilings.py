@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from aiq_search.search import Study, TrialRecord
+from aiq_search.study import Study, TrialRecord
 
 __all__ = ["LayerCeiling", "layer_ceilings"]
 

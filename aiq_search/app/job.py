@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from aiq_search.app.home import aiq_home
+from aiq_search.study.home import aiq_home
 from aiq_search.cluster.package import DOCUMENT, SPACE_FILE
 from aiq_search.errors import AiqError, StudyError
 
@@ -95,7 +95,7 @@ def _submission(document: dict[str, Any]) -> str:
 
 def _check_own(study: str, submission: str) -> None:
     """Raise StudyError where somebody else began the study: what was handed in would not be what runs."""
-    from aiq_search.search import Study
+    from aiq_search.study import Study
 
     if Study.open(aiq_home(), study).document.get("job") != submission:
         raise StudyError(
@@ -110,7 +110,7 @@ def _clear_unborn(study: str, folder: Path) -> None:
     Raises:
         StudyError: The database has trials of it: another head began it.
     """
-    from aiq_search.search.storage import open_storage
+    from aiq_search.study.storage import open_storage
 
     url = os.environ.get("AIQ_STUDY_STORAGE")
     if url:

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aiq_search.app.home import aiq_home
+from aiq_search.study.home import aiq_home
 from aiq_search.cluster.local import LocalCluster
 from aiq_search.errors import InputError
 

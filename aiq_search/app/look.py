@@ -7,7 +7,7 @@ from typing import Any
 
 from aiq_search.app.remote import AnyStudy
 from aiq_search.errors import NothingFeasibleError, StudyError
-from aiq_search.search import TrialRecord, TrialState
+from aiq_search.study import TrialRecord, TrialState
 
 __all__ = ["describe_study", "trial_rows"]
 

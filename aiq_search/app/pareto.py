@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiq_search.app.remote import AnyStudy
-from aiq_search.search import ParetoFront, Phase, pareto_front
+from aiq_search.study import ParetoFront, Phase, pareto_front
 
 __all__ = ["front_document", "front_of"]
 

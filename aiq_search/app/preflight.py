@@ -22,7 +22,7 @@ from aiq_search.files import Place, place_of
 
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
-    from aiq_search.search import Study
+    from aiq_search.study import Study
     from aiq_search.space.schema import ResourceOptions
 
 __all__ = [
@@ -72,7 +72,7 @@ class TrialNeeds:
         """What the widest network of a study's space takes."""
         import torch
 
-        from aiq_search.space.check import corner
+        from aiq_search.search.check import corner
 
         with torch.device("meta"):
             widest = study.architecture(corner(study.space, widest=True)).build()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.errors import AiqError, NothingFeasibleError
-from aiq_search.search import Study
+from aiq_search.study import Study
 from aiq_search.tracking.best import FOLDER as BEST
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from aiq_search.app.remote import find_any
 from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
-from aiq_search.search import Champion, Study
+from aiq_search.study import Champion, Study
 
 if TYPE_CHECKING:
     from aiq_search.tracking import MlflowListener
-    from aiq_search.tracking.figures import NetworkView
+    from aiq_search.report.figures import NetworkView
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = ["publish_report", "report_study", "view_networks"]
@@ -46,7 +46,7 @@ def report_study(
         InputError: There is no such study.
     """
     from aiq_search.tracking import MlflowListener, reconcile
-    from aiq_search.tracking.report import publish, write_report
+    from aiq_search.report.page import publish, write_report
 
     study = find_any(name, tracking_uri, home)
     if not isinstance(study, Study):
@@ -70,7 +70,7 @@ def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
     """The report that lies with a study's run in MLflow; drawn from the runs where there is none yet."""
     from mlflow.exceptions import MlflowException
 
-    from aiq_search.tracking.report import write_report
+    from aiq_search.report.page import write_report
 
     path = output or Path(f"{study.id}-report.html")
     if not study.is_running:
@@ -88,7 +88,7 @@ def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None
 
     For the end of a search, before the listener is closed.
     """
-    from aiq_search.tracking.report import publish
+    from aiq_search.report.page import publish
 
     return publish(study, listener, view_networks(study, data_dir), _findings(study))
 
@@ -98,7 +98,7 @@ def view_networks(study: Study, data_dir: Path | None = None) -> NetworkView:
 
     The champion's is measured on the validation split, if its weights and the data are there still.
     """
-    from aiq_search.tracking.figures import NetworkView
+    from aiq_search.report.figures import NetworkView
 
     view = NetworkView()
     with suppress(AiqError, OSError):
@@ -111,8 +111,8 @@ def view_networks(study: Study, data_dir: Path | None = None) -> NetworkView:
 def _ceilings(study: Study) -> dict[int, dict[str, float]]:
     """The ceilings of the layers of the trials that the picture of layers shows."""
     from aiq_search.app.ceilings import layer_ceilings
-    from aiq_search.tracking.figures import StudyFacts
-    from aiq_search.tracking.figures.layers import SHOWN
+    from aiq_search.report.figures import StudyFacts
+    from aiq_search.report.figures.layers import SHOWN
 
     best = StudyFacts(study).ranked[:SHOWN]
     return {
@@ -136,7 +136,7 @@ def _view(study: Study, champion: Champion, data_dir: Path | None) -> NetworkVie
 
     from aiq_search.datasets import load_dataset
     from aiq_search.statespace import StateCapture
-    from aiq_search.tracking.figures import NetworkView
+    from aiq_search.report.figures import NetworkView
     from aiq_search.training import load_weights
     from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aiq_search.app.home import aiq_home
+from aiq_search.study.home import aiq_home
 from aiq_search.app.search import SearchResult, repaired, resume_search
 from aiq_search.errors import InputError
-from aiq_search.search import Phase, Study, TrialRecord, TrialState
+from aiq_search.study import Phase, Study, TrialRecord, TrialState
 
 __all__ = ["failed_trials", "queue_again", "retry_failed"]
 
 
 def failed_trials(study: Study) -> list[TrialRecord]:
     """The trials that failed and have not been run again."""
-    from aiq_search.search.record import without_retried
+    from aiq_search.study.record import without_retried
 
     records = without_retried(study.records())
     return [r for r in records if r.state is TrialState.FAIL and r.copied_from is None]
@@ -26,7 +26,7 @@ def queue_again(study: Study) -> int:
 
     A told trial is told for ever, so the new one names the old one, which no longer counts. Hold the study.
     """
-    from aiq_search.search.record import BEGIN
+    from aiq_search.study.record import BEGIN
 
     failed = failed_trials(study)
     for phase in Phase:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.app.differences import differences
-from aiq_search.app.ended import end_of
-from aiq_search.app.home import aiq_home
+from aiq_search.study.differences import differences
+from aiq_search.study.ended import end_of
+from aiq_search.study.home import aiq_home
 from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
 from aiq_search.app.registry import publish_end, registered
@@ -20,7 +20,7 @@ from aiq_search.app.shared_storage import check_reachable, chosen_storage, move_
 from aiq_search.app.store import remember_store, tracking_uri_of
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
-from aiq_search.search import Champion, ParetoFront, Study, StudyListener, TrialRecord
+from aiq_search.study import Champion, ParetoFront, Study, StudyListener, TrialRecord
 from aiq_search.search.warm_start import check_same_question, learn_from
 from aiq_search.space import SearchSpace, load_space
 
@@ -109,7 +109,7 @@ def prepare_space(
     Raises:
         SpaceError: Something in it is wrong.
     """
-    from aiq_search.space.check import check_names
+    from aiq_search.search.check import check_names
 
     space = load_space(Path(source) if isinstance(source, str) else source, overrides)
     check_names(space)
@@ -123,7 +123,7 @@ def load_data(space: SearchSpace, data_dir: Path | None = None) -> Dataset:
         InputError: The data are missing or damaged, or do not fit the networks.
     """
     from aiq_search.datasets import load_dataset
-    from aiq_search.space.check import check_networks
+    from aiq_search.search.check import check_networks
 
     dataset = load_dataset(space.dataset, data_dir)
     check_networks(space, dataset.input_shape, len(dataset.classes))
@@ -419,7 +419,7 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
     with connected(run.study.directory.parent.parent, run.address):
         import ray
 
-        from aiq_search.search.ray_tune import run_on_ray
+        from aiq_search.search.runners.ray_tune import run_on_ray
         from aiq_search.worker.trainable import training_trainable
 
         data = ray.put(run.dataset)
@@ -432,8 +432,8 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
 
 def repaired(study: Study) -> list[str]:
     """Remove what a crash left half-written, and say so of the journal. Hold the study."""
-    from aiq_search.search.leftovers import half_written
-    from aiq_search.search.storage import cut_torn_tail
+    from aiq_search.study.leftovers import half_written
+    from aiq_search.study.storage import cut_torn_tail
 
     for path in half_written(study):
         path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from aiq_search.errors import InputError
 from aiq_search.files import Place, StoredPath, discard, place_of, shared_place, write_whole
-from aiq_search.search import Study
+from aiq_search.study import Study
 
 __all__ = [
     "StorageProbe",

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import number, table
-from aiq_search.search import Champion, Phase, Spread, TrialRecord
+from aiq_search.study import Champion, Phase, Spread, TrialRecord
 
 __all__ = ["champion_view"]
 

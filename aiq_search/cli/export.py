@@ -45,7 +45,7 @@ def export(
     from aiq_search.app.registered import is_registered
     from aiq_search.app.remote import export_remote, find_any
     from aiq_search.errors import InputError
-    from aiq_search.search import Phase, Study
+    from aiq_search.study import Phase, Study
 
     if is_registered(study):
         from aiq_search.app.registered import export_registered

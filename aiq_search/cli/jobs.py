@@ -15,7 +15,7 @@ from aiq_search.errors import InputError
 
 if TYPE_CHECKING:
     from aiq_search.cluster.jobs import JobsClient
-    from aiq_search.search import Study
+    from aiq_search.study import Study
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = ["given", "jobs", "logs", "resume_on_cluster", "status", "stop", "submit"]

@@ -13,7 +13,7 @@ __all__ = ["best", "pareto", "studies", "trials"]
 
 def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """List the studies in AIQ_HOME, the oldest first, then those that only MLflow has."""
-    from aiq_search.app.home import aiq_home
+    from aiq_search.study.home import aiq_home
     from aiq_search.app.look import describe_study
     from aiq_search.app.remote import all_studies
     from aiq_search.cli.output import print_rows, stderr
@@ -62,7 +62,7 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
     from aiq_search.app.remote import find_any
     from aiq_search.cli.champion import champion_view
     from aiq_search.cli.output import print_json, print_rows, stderr, stdout
-    from aiq_search.search import most_accurate
+    from aiq_search.study import most_accurate
 
     found = find_any(study, tracking_uri)
     champion = found.champion()

@@ -22,7 +22,7 @@ from aiq_search.cli.options import (
 
 if TYPE_CHECKING:
     from aiq_search.app.search import SearchResult
-    from aiq_search.search import StudyListener
+    from aiq_search.study import StudyListener
 
 __all__ = ["resume", "run_with_view", "search"]
 
@@ -151,7 +151,7 @@ def _show(result: SearchResult) -> None:
     """The champion, and the commands to look further."""
     from aiq_search.cli.champion import champion_view
     from aiq_search.cli.output import stderr, stdout
-    from aiq_search.search import most_accurate
+    from aiq_search.study import most_accurate
 
     if result.champion is None:
         return

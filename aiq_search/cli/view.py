@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import number
-from aiq_search.search.events import (
+from aiq_search.study.events import (
     EpochEnded,
     Event,
     Phase,

@@ -2,6 +2,6 @@
 
 from aiq_search.datasets.dataset import Dataset, Normalization, Split
 from aiq_search.datasets.options import DatasetOptions
-from aiq_search.datasets.registry import DATASETS, known_shape, load_dataset
+from aiq_search.datasets.load import DATASETS, known_shape, load_dataset
 
 __all__ = ["DATASETS", "Dataset", "DatasetOptions", "Normalization", "Split", "known_shape", "load_dataset"]

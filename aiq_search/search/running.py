@@ -8,8 +8,8 @@ from typing import Any
 
 import optuna
 
-from aiq_search.search.events import TrialState
-from aiq_search.search.record import ATTEMPTS, TrialRecord
+from aiq_search.study.events import TrialState
+from aiq_search.study.record import ATTEMPTS, TrialRecord
 from aiq_search.space import ObjectiveOptions
 from aiq_search.space.constraint import feasible
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import optuna
 
 from aiq_search.errors import StudyError
-from aiq_search.search.events import Phase
-from aiq_search.search.record import BEGIN, TrialRecord
-from aiq_search.search.study import Study
+from aiq_search.study.events import Phase
+from aiq_search.study.record import BEGIN, TrialRecord
+from aiq_search.study.study import Study
 from aiq_search.space import SearchSpace
 
 __all__ = ["check_same_question", "learn_from"]

@@ -23,7 +23,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiq_search.search.events import Phase, StudyEnded, StudyStarted, TrialEnded
+from aiq_search.study.events import Phase, StudyEnded, StudyStarted, TrialEnded
 from aiq_search.tracking.best import BestBundle
 from aiq_search.tracking.outbox import Letter, Outbox
 from aiq_search.tracking.uri import default_tracking_uri, is_server, redact

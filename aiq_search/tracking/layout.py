@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from aiq_search.search.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
+from aiq_search.study.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
 from aiq_search.tracking.uri import redact
 
 __all__ = [

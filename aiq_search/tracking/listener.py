@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aiq_search.search.events import Event
+from aiq_search.study.events import Event
 from aiq_search.tracking.outbox import ChampionExported, FilesWritten, Happening, Outbox, Undelivered
 from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri, redact
 
@@ -71,7 +71,7 @@ class MlflowListener:
         self.put([FilesWritten(study, str(folder.absolute()), time.time())])
 
     def register(self, study: str, folder: Path, champion: Mapping[str, Any]) -> None:
-        """Have the bundle in a folder registered as a model; see ``aiq_search.tracking.registry``."""
+        """Have the bundle in a folder registered as a model; see ``aiq_search.tracking.model_registry``."""
         self.put([ChampionExported(study, str(folder.absolute()), champion, time.time())])
 
     def put(self, events: Iterable[Happening]) -> int:

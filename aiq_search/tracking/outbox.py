@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from aiq_search.search.events import (
+from aiq_search.study.events import (
     EpochEnded,
     Event,
     Phase,

@@ -21,8 +21,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from aiq_search.errors import StudyError
-from aiq_search.search import Champion, Phase, TrialKey, TrialRecord, TrialState
-from aiq_search.search.champion import choose_champion
+from aiq_search.study import Champion, Phase, TrialKey, TrialRecord, TrialState
+from aiq_search.study.champion import choose_champion
 from aiq_search.space import SearchSpace
 from aiq_search.tracking.layout import objective, text
 from aiq_search.tracking.removal import connect, unreachable

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiq_search.search.events import EpochEnded, Event, StudyStarted
+from aiq_search.study.events import EpochEnded, Event, StudyStarted
 
 if TYPE_CHECKING:
-    from aiq_search.search.record import TrialRecord
+    from aiq_search.study.record import TrialRecord
     from aiq_search.tracking.listener import MlflowListener
 
 __all__ = ["RecordedStudy", "events_of", "events_of_record", "reconcile"]

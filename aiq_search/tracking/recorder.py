@@ -30,7 +30,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine
 from sqlalchemy.event import listens_for
 
-from aiq_search.search.events import (
+from aiq_search.study.events import (
     EpochEnded,
     StudyEnded,
     StudyStarted,
@@ -319,7 +319,7 @@ class Recorder:
 
     def _register(self, run_id: str, event: ChampionExported) -> None:
         """Register the champion, and keep the sentence that says what became of it."""
-        from aiq_search.tracking.registry import register_champion
+        from aiq_search.tracking.model_registry import register_champion
 
         document = self._study_started().document
         said = self._ask(lambda: register_champion(self._uri, run_id, document, event))

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from aiq_search.errors import StudyError
-from aiq_search.search import Study, TrialRecord
+from aiq_search.study import Study, TrialRecord
 from benchmarks.faults.launching import REPOSITORY, Forked, Process, start
 
 __all__ = ["Driver", "MlflowServer", "Scene", "free_port", "wait_for"]

@@ -20,7 +20,7 @@ from aiq_search import tracking
 from aiq_search.app import search as app
 from aiq_search.cli.main import main as aiq
 from aiq_search.search.driver import StudyDriver
-from aiq_search.search.events import Phase, TrialKey
+from aiq_search.study.events import Phase, TrialKey
 from aiq_search.training import save_weights
 from aiq_search.worker import Assignment, Report
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from aiq_search import run_search
-from aiq_search.search import Study
+from aiq_search.study import Study
 from benchmarks.replay.quality import BUDGETS, describe, replay_all
 from benchmarks.replay.search import SPACE, outcome_of
 from benchmarks.replay.table import TABLE, Table, build

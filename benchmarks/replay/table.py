@@ -10,7 +10,7 @@ import pandas as pd
 
 from aiq_search import resume_search, run_search
 from aiq_search.errors import InputError, StudyError
-from aiq_search.search import Study
+from aiq_search.study import Study
 from aiq_search.worker import Assignment, Report
 
 __all__ = ["TABLE", "WIDTHS", "Cell", "Table", "build", "chosen_epochs"]

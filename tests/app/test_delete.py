@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from aiq_search.app.delete import delete_study, what_goes
 from aiq_search.cli.main import app
 from aiq_search.errors import AiqError, StudyError
-from aiq_search.search import Study
+from aiq_search.study import Study
 from aiq_search.tracking import MlflowListener, reconcile
 from aiq_search.tracking.removal import runs_of
 from tests.search.simulation import finish, new_study
@@ -56,7 +56,7 @@ def test_with_mlflow_away_nothing_is_removed(tmp_path, monkeypatch):
 
 
 def test_trials_in_a_database_go_too(tmp_path, uri):
-    from aiq_search.search.storage import open_storage
+    from aiq_search.study.storage import open_storage
 
     url = f"sqlite:///{tmp_path / 'trials.db'}"
     from tests.search.simulation import DATASET, simulated_space

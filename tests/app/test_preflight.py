@@ -24,7 +24,7 @@ from aiq_search.app.preflight import (
 )
 from aiq_search.app.shared_storage import StorageProbe, answer_probe
 from aiq_search.errors import InputError
-from aiq_search.search.watch import why_pending
+from aiq_search.search.runners.ray_watch import why_pending
 from aiq_search.space.schema import ResourceOptions
 from tests.search.simulation import new_study
 

@@ -15,7 +15,7 @@ from aiq_search.app.remote import all_studies, export_remote, find_any
 from aiq_search.app.watch import watch_events
 from aiq_search.cli import main
 from aiq_search.errors import InputError, StudyError
-from aiq_search.search import Phase, Study, StudyEnded, TrialEnded, TrialState
+from aiq_search.study import Phase, Study, StudyEnded, TrialEnded, TrialState
 from aiq_search.tracking import Outbox
 from aiq_search.tracking.outbox import FilesWritten
 from aiq_search.tracking.reading import RemoteStudy

@@ -12,7 +12,7 @@ import pytest
 
 from aiq_search import run_search
 from aiq_search.errors import AiqError, InputError, StudyError
-from aiq_search.search import Phase, Study, TrialEnded, TrialState
+from aiq_search.study import Phase, Study, TrialEnded, TrialState
 from aiq_search.training import load_weights
 from tests.search.simulation import Recorder
 

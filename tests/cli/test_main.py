@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiq_search.cli import main
-from aiq_search.search import StudyLock
+from aiq_search.study import StudyLock
 from tests.search.simulation import finish, new_study
 
 SPACES = Path(__file__).parents[2] / "search_spaces"

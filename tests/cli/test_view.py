@@ -1,8 +1,8 @@
 """What a view makes of a search's events."""
 
 from aiq_search.cli import view
-from aiq_search.search import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
-from aiq_search.search.events import PhaseStarted
+from aiq_search.study import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
+from aiq_search.study.events import PhaseStarted
 
 
 def test_time_left_is_told_from_the_first_epoch_on_once_there_is_a_pace(monkeypatch):

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from aiq_search.app.doctor.study import mismatches
-from aiq_search.search import Phase, Study, TrialState
-from aiq_search.search.record import ATTEMPTS
+from aiq_search.study import Phase, Study, TrialState
+from aiq_search.study.record import ATTEMPTS
 from aiq_search.tracking.removal import runs_of
 from tests.cluster import stranger
 from tests.cluster.hosts import Host, Network, why_not

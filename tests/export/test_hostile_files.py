@@ -33,7 +33,7 @@ def no_network(monkeypatch):
     def build(*args, **kwargs):
         pytest.fail("a network was built from a bundle that had to be refused")
 
-    monkeypatch.setattr("aiq_search.models.registry.build_model", build)
+    monkeypatch.setattr("aiq_search.models.build.build_model", build)
 
 
 @pytest.mark.parametrize(

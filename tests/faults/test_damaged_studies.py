@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from aiq_search.cli.main import app
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import AiqError, InputError, StudyError
-from aiq_search.search import Study
-from aiq_search.search.storage import cut_torn_tail
+from aiq_search.study import Study
+from aiq_search.study.storage import cut_torn_tail
 from aiq_search.training import CheckpointError
 from aiq_search.training.checkpoint import load_weights, save_weights
 from tests.search.simulation import finish, new_study

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search.search import Study
+from aiq_search.study import Study
 from benchmarks.faults.processes import empty_store
 from benchmarks.faults.rows import ROWS, Conditions, SkippedRowError
 from benchmarks.faults.table import Known, write_table

@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from aiq_search.errors import InputError, NothingFeasibleError
-from aiq_search.search import (
+from aiq_search.study import (
     EpochEnded,
     Phase,
     PhaseStarted,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aiq_search.errors import InputError
-from aiq_search.search import Phase, TrialState
+from aiq_search.study import Phase, TrialState
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.samplers import STEERED_BY_CONSTRAINTS, constraints_note, create_sampler
 from aiq_search.space import load_space

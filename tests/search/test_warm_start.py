@@ -1,7 +1,7 @@
 import pytest
 
 from aiq_search.errors import StudyError
-from aiq_search.search import Phase
+from aiq_search.study import Phase
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.warm_start import learn_from
 from tests.search.simulation import finish, new_study, run

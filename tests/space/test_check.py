@@ -4,7 +4,7 @@ import pytest
 
 from aiq_search.app.space import size_sentence
 from aiq_search.space import SpaceError
-from aiq_search.space.check import check_networks, corner
+from aiq_search.search.check import check_networks, corner
 from tests.space.test_schema import CONDITIONAL, INT, space_of
 
 SHAPE = (1, 8, 8)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiq_search.search.events import (
+from aiq_search.study.events import (
     EpochEnded,
     Event,
     Phase,
@@ -20,7 +20,7 @@ from aiq_search.search.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.search.record import TrialRecord
+from aiq_search.study.record import TrialRecord
 
 STUDY = "lenet-5-digits-20260102-030405-beef"
 START = 1_767_322_245.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiq_search.search.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialState
+from aiq_search.study.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialState
 from aiq_search.tracking import layout
 from tests.tracking.simulated import STUDY, SimulatedTrial, document, study_ended, trials
 

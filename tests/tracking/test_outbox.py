@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiq_search.search.events import (
+from aiq_search.study.events import (
     EpochEnded,
     Phase,
     StudyStarted,

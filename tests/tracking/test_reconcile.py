@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search.search.events import TrialEnded, TrialState
+from aiq_search.study.events import TrialEnded, TrialState
 from aiq_search.tracking import MlflowListener, Outbox, reconcile
 from aiq_search.tracking.outbox import event_id
 from aiq_search.tracking.reconcile import events_of, events_of_record

@@ -13,7 +13,7 @@ import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from aiq_search.search.events import EpochEnded, Phase, TrialState
+from aiq_search.study.events import EpochEnded, Phase, TrialState
 from aiq_search.tracking import Outbox
 from aiq_search.tracking.deliver import Delivery
 from aiq_search.tracking.recorder import Recorder

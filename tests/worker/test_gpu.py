@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aiq_search import run_search
-from aiq_search.search import TrialState
+from aiq_search.study import TrialState
 
 pytestmark = [
     pytest.mark.slow,

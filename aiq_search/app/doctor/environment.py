@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.app.preflight import available_memory, mlflow_trouble
-from aiq_search.search import Study, list_studies
+from aiq_search.study import Study, list_studies
 from aiq_search.tracking import default_tracking_uri
 
 __all__ = ["check_environment", "check_home"]

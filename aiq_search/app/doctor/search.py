@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aiq_search.app.ceilings import layer_ceilings
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError
-from aiq_search.search import Phase, Study, TrialRecord, TrialState
+from aiq_search.study import Phase, Study, TrialRecord, TrialState
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
 
@@ -52,7 +52,7 @@ def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Findi
 
 def _best(study: Study, explored: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The complete trials that meet the constraints, the best first."""
-    from aiq_search.search.champion import rank_key
+    from aiq_search.study.champion import rank_key
 
     good = [r for r in explored if r.state is TrialState.COMPLETE and r.feasible and not r.collapsed]
     return sorted(good, key=lambda record: rank_key(study.space.objective, record))

@@ -12,8 +12,8 @@ from aiq_search.app.retry import failed_trials
 from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
 from aiq_search.files import Place, size_of
-from aiq_search.search import Study, TrialRecord, TrialState
-from aiq_search.search.leftovers import half_written
+from aiq_search.study import Study, TrialRecord, TrialState
+from aiq_search.study.leftovers import half_written
 from aiq_search.tracking.layout import ENDS
 from aiq_search.tracking.outbox import FILE as OUTBOX
 

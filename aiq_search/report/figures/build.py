@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiq_search.tracking.figures import champion, layers, parameters, progress, tradeoff
-from aiq_search.tracking.figures.facts import StudyFacts
+from aiq_search.report.figures import champion, layers, parameters, progress, tradeoff
+from aiq_search.report.figures.facts import StudyFacts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from aiq_search.tracking.figures.facts import StudyFacts
-from aiq_search.tracking.figures.style import PALETTE, figure
-from aiq_search.tracking.words import counted
+from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.figures.style import PALETTE, figure
+from aiq_search.report.words import counted
 
 __all__ = ["SHOWN", "layer_efficiencies"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from optuna._hypervolume import compute_hypervolume
 
-from aiq_search.search.events import TrialState
-from aiq_search.search.record import TrialRecord
+from aiq_search.study.events import TrialState
+from aiq_search.study.record import TrialRecord
 
 __all__ = ["ParetoFront", "pareto_front"]
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.search.champion import (
+from aiq_search.study.champion import (
     Champion,
     choose_champion,
     judge_finalists,
@@ -16,13 +16,13 @@ from aiq_search.search.champion import (
     rank_key,
     score,
 )
-from aiq_search.search.events import Phase, TrialState
+from aiq_search.study.events import Phase, TrialState
 from aiq_search.space import SearchSpace
 from aiq_search.tracking.layout import objective, widths
 from aiq_search.tracking.reconcile import RecordedStudy
 
 if TYPE_CHECKING:
-    from aiq_search.search.record import TrialRecord
+    from aiq_search.study.record import TrialRecord
 
 __all__ = ["ChosenStudy", "StudyFacts"]
 

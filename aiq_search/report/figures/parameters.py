@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from aiq_search.tracking.figures.facts import StudyFacts
-from aiq_search.tracking.figures.style import BLUE, SCALE, figure, style
+from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.figures.style import BLUE, SCALE, figure, style
 
 if TYPE_CHECKING:
-    from aiq_search.search.record import TrialRecord
+    from aiq_search.study.record import TrialRecord
 
 __all__ = ["importances", "parallel_coordinates", "slices"]
 

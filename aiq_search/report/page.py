@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiq_search.tracking import story
-from aiq_search.tracking.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
+from aiq_search.report import story
+from aiq_search.report.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.tracking.layout import question
 from aiq_search.tracking.uri import redact, redacted
-from aiq_search.tracking.words import typeset
+from aiq_search.report.words import typeset
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -113,7 +113,7 @@ def _render(template: str, **values: object) -> str:
     from markupsafe import Markup
 
     room = jinja2.Environment(
-        loader=jinja2.PackageLoader("aiq_search.tracking"),
+        loader=jinja2.PackageLoader("aiq_search.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -128,7 +128,7 @@ def _render(template: str, **values: object) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("aiq_search.tracking").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("aiq_search.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 @functools.cache

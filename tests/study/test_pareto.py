@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiq_search.search import Phase, TrialKey, TrialRecord, TrialState, pareto_front
+from aiq_search.study import Phase, TrialKey, TrialRecord, TrialState, pareto_front
 
 BOTH = (("accuracy", "maximize"), ("efficiency", "maximize"))
 

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.search import Study, StudyEnded
+from aiq_search.study import Study, StudyEnded
 
 __all__ = ["end_of"]
 

@@ -16,8 +16,8 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, PendingRollbackError
 
 from aiq_search.errors import StudyError
-from aiq_search.search import Phase, Study, TrialState, database
-from aiq_search.search.database import DatabaseLock, PatientStorage
+from aiq_search.study import Phase, Study, TrialState, database
+from aiq_search.study.database import DatabaseLock, PatientStorage
 from aiq_search.search.driver import StudyDriver
 from tests.search.simulation import DATASET, finish, new_study, run, simulated_space
 
@@ -191,7 +191,7 @@ def test_a_study_whose_answers_are_lost_ends_as_if_they_had_not_been(tmp_path, m
 
     storage = PatientStorage(f"sqlite:///{tmp_path / 'lossy.db'}")
     sqlalchemy.event.listen(storage.engine, "commit", commit_and_break)
-    monkeypatch.setattr("aiq_search.search.study.open_storage", lambda url: storage)
+    monkeypatch.setattr("aiq_search.study.study.open_storage", lambda url: storage)
     space = simulated_space(**edits)
     lossy = Study.create(tmp_path, space, {"dataset": DATASET, "storage": "sqlite:///lossy"}, "lossy")
     finish(lossy)

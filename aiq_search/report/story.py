@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiq_search.search.champion import Spread
-from aiq_search.search.events import TrialState
-from aiq_search.tracking.figures.facts import StudyFacts
+from aiq_search.study.champion import Spread
+from aiq_search.study.events import TrialState
+from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.tracking.layout import ONCE, SHOWN, command_line
-from aiq_search.tracking.words import counted, ratio
+from aiq_search.report.words import counted, ratio
 
 if TYPE_CHECKING:
-    from aiq_search.search.record import TrialRecord
+    from aiq_search.study.record import TrialRecord
 
 __all__ = ["commands", "comparison", "findings", "footer", "headline", "sentences", "tiles"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from aiq_search.files import discard
-from aiq_search.search.champion import rank_key
-from aiq_search.search.events import Phase, TrialKey, TrialState
-from aiq_search.search.record import TrialRecord
-from aiq_search.search.study import Study
+from aiq_search.study.champion import rank_key
+from aiq_search.study.events import Phase, TrialKey, TrialState
+from aiq_search.study.record import TrialRecord
+from aiq_search.study.study import Study
 
 __all__ = ["Retention"]
 

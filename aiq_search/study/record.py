@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from aiq_search.search.events import Phase, TrialEnded, TrialKey, TrialStarted, TrialState, trial_name
+from aiq_search.study.events import Phase, TrialEnded, TrialKey, TrialStarted, TrialState, trial_name
 
 __all__ = ["ATTEMPTS", "BEGIN", "END", "TrialRecord", "config_hash", "without_retried"]
 

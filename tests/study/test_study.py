@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from aiq_search.errors import AiqError, StudyError
-from aiq_search.search import Phase, Study, StudyLock, list_studies
-from aiq_search.search.storage import cut_torn_tail
+from aiq_search.study import Phase, Study, StudyLock, list_studies
+from aiq_search.study.storage import cut_torn_tail
 from tests.search.simulation import finish, new_study
 
 
@@ -140,7 +140,7 @@ def test_the_death_of_the_holder_frees_the_lock(tmp_path):
     path = study.directory / "lock"
     code = (
         "import sys, time, pathlib\n"
-        "from aiq_search.search.lock import StudyLock\n"
+        "from aiq_search.study.lock import StudyLock\n"
         "with StudyLock(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiq_search.files import Place
-from aiq_search.search.study import Study
+from aiq_search.study.study import Study
 
 __all__ = ["half_written"]
 

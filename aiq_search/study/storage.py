@@ -14,8 +14,8 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 
 from aiq_search.errors import StudyError
-from aiq_search.search.database import PatientStorage
-from aiq_search.search.record import END
+from aiq_search.study.database import PatientStorage
+from aiq_search.study.record import END
 
 __all__ = ["cut_torn_tail", "open_journal", "open_storage"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from aiq_search.search.events import TrialState
-from aiq_search.tracking.figures.facts import StudyFacts
-from aiq_search.tracking.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
-from aiq_search.tracking.words import counted
+from aiq_search.study.events import TrialState
+from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
+from aiq_search.report.words import counted
 
 if TYPE_CHECKING:
-    from aiq_search.search.record import TrialRecord
+    from aiq_search.study.record import TrialRecord
 
 __all__ = ["best_so_far", "rungs"]
 

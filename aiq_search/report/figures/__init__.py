@@ -1,0 +1,7 @@
+"""The pictures that explain a study: plotly figures, each with a title and a sentence on how to read it."""
+
+from aiq_search.report.figures.build import Picture, build_figures
+from aiq_search.report.figures.champion import NetworkView
+from aiq_search.report.figures.facts import ChosenStudy, StudyFacts
+
+__all__ = ["ChosenStudy", "NetworkView", "Picture", "StudyFacts", "build_figures"]

@@ -1,0 +1,1 @@
+"""Runners: what trains a driver's assignments and brings the reports back."""

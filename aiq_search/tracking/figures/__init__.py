@@ -1,7 +1,0 @@
-"""The pictures that explain a study: plotly figures, each with a title and a sentence on how to read it."""
-
-from aiq_search.tracking.figures.build import Picture, build_figures
-from aiq_search.tracking.figures.champion import NetworkView
-from aiq_search.tracking.figures.facts import ChosenStudy, StudyFacts
-
-__all__ = ["ChosenStudy", "NetworkView", "Picture", "StudyFacts", "build_figures"]
