@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiq_search.app.search import SearchResult, resume_search, run_search
     from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
-    from aiq_search.study import Study
     from aiq_search.space import SearchSpace, load_space
     from aiq_search.statespace import EfficiencyReport, measure
+    from aiq_search.study import Study
 
 __version__ = "0.1.0"
 

@@ -35,10 +35,10 @@ from rich.console import Console
 from rich.table import Table
 
 from aiq_search import run_search
-from aiq_search.study import Phase, Study, TrialEnded, TrialStarted
-from aiq_search.study.record import BEGIN
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space import load_space
+from aiq_search.study import Phase, Study, TrialEnded, TrialStarted
+from aiq_search.study.record import BEGIN
 from aiq_search.worker import Report
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -35,9 +35,9 @@ from rich.table import Table
 
 from aiq_search import run_search
 from aiq_search.files import Place, place_of, write_whole
-from aiq_search.study import Study, TrialEnded, TrialStarted
 from aiq_search.search.driver import StudyDriver
 from aiq_search.space import load_space
+from aiq_search.study import Study, TrialEnded, TrialStarted
 from aiq_search.worker import Report
 
 SPACE: dict[str, Any] = {

@@ -30,10 +30,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aiq_search.report.page import write_report
 from aiq_search.study.events import Event, TrialEnded
 from aiq_search.tracking import MlflowListener, layout
 from aiq_search.tracking.deliver import CONNECTIONS
-from aiq_search.report.page import write_report
 from aiq_search.tracking.server import page_of, serving
 from aiq_search.tracking.uri import is_server
 from tests.tracking.conftest import answers, free_port, wait_until

@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiq_search.study.home import aiq_home
 from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError, StudyError
 from aiq_search.files import Place, remove_tree, size_of
 from aiq_search.study import Phase, Study
+from aiq_search.study.home import aiq_home
 
 __all__ = ["Removal", "delete_study", "what_goes"]
 

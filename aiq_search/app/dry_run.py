@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aiq_search.app.search import load_data, prepare_space
-from aiq_search.space import SearchSpace
 from aiq_search.search.check import corner
+from aiq_search.space import SearchSpace
 from aiq_search.space.points import space_size
 
 __all__ = ["DryRun", "Probe", "dry_run"]

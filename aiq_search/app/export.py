@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aiq_search.study.home import aiq_home
 from aiq_search.datasets import Dataset, load_dataset
 from aiq_search.errors import StudyError
 from aiq_search.export import FORMATS, BundleContents, SeedMetrics, SpreadDocument, Verification, write_bundle
@@ -16,6 +15,7 @@ from aiq_search.export.onnx_file import onnx_available
 from aiq_search.export.writing import check_formats
 from aiq_search.files import Place
 from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialState
+from aiq_search.study.home import aiq_home
 from aiq_search.training import load_weights
 
 __all__ = ["ExportResult", "default_formats", "export_study"]

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from aiq_search.study.home import aiq_home
 from aiq_search.cluster.package import DOCUMENT, SPACE_FILE
 from aiq_search.errors import AiqError, StudyError
+from aiq_search.study.home import aiq_home
 
 __all__ = ["Supervisor", "command", "main"]
 

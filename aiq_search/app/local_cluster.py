@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aiq_search.study.home import aiq_home
 from aiq_search.cluster.local import LocalCluster
 from aiq_search.errors import InputError
+from aiq_search.study.home import aiq_home
 
 __all__ = ["adopt_cluster", "connection_lines", "leave_cluster", "local_cluster"]
 

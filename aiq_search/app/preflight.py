@@ -22,8 +22,8 @@ from aiq_search.files import Place, place_of
 
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
-    from aiq_search.study import Study
     from aiq_search.space.schema import ResourceOptions
+    from aiq_search.study import Study
 
 __all__ = [
     "NodeFacts",

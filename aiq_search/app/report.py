@@ -13,8 +13,8 @@ from aiq_search.errors import AiqError
 from aiq_search.study import Champion, Study
 
 if TYPE_CHECKING:
-    from aiq_search.tracking import MlflowListener
     from aiq_search.report.figures import NetworkView
+    from aiq_search.tracking import MlflowListener
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = ["publish_report", "report_study", "view_networks"]
@@ -45,8 +45,8 @@ def report_study(
     Raises:
         InputError: There is no such study.
     """
-    from aiq_search.tracking import MlflowListener, reconcile
     from aiq_search.report.page import publish, write_report
+    from aiq_search.tracking import MlflowListener, reconcile
 
     study = find_any(name, tracking_uri, home)
     if not isinstance(study, Study):
@@ -135,8 +135,8 @@ def _view(study: Study, champion: Champion, data_dir: Path | None) -> NetworkVie
     import torch
 
     from aiq_search.datasets import load_dataset
-    from aiq_search.statespace import StateCapture
     from aiq_search.report.figures import NetworkView
+    from aiq_search.statespace import StateCapture
     from aiq_search.training import load_weights
     from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aiq_search.study.home import aiq_home
 from aiq_search.app.search import SearchResult, repaired, resume_search
 from aiq_search.errors import InputError
 from aiq_search.study import Phase, Study, TrialRecord, TrialState
+from aiq_search.study.home import aiq_home
 
 __all__ = ["failed_trials", "queue_again", "retry_failed"]
 

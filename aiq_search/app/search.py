@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.study.differences import differences
-from aiq_search.study.ended import end_of
-from aiq_search.study.home import aiq_home
 from aiq_search.app.pareto import front_of
 from aiq_search.app.provenance import provenance
 from aiq_search.app.registry import publish_end, registered
@@ -20,9 +17,12 @@ from aiq_search.app.shared_storage import check_reachable, chosen_storage, move_
 from aiq_search.app.store import remember_store, tracking_uri_of
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
-from aiq_search.study import Champion, ParetoFront, Study, StudyListener, TrialRecord
 from aiq_search.search.warm_start import check_same_question, learn_from
 from aiq_search.space import SearchSpace, load_space
+from aiq_search.study import Champion, ParetoFront, Study, StudyListener, TrialRecord
+from aiq_search.study.differences import differences
+from aiq_search.study.ended import end_of
+from aiq_search.study.home import aiq_home
 
 if TYPE_CHECKING:
     import pandas as pd

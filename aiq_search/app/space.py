@@ -9,8 +9,8 @@ from typing import Any
 
 from aiq_search.app.search import prepare_space
 from aiq_search.errors import InputError
-from aiq_search.space import SearchSpace, SpaceError
 from aiq_search.search.check import check_networks
+from aiq_search.space import SearchSpace, SpaceError
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.points import drawn, space_size
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from aiq_search.study.home import aiq_home
 from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import StudyError
 from aiq_search.study import Study, list_studies
+from aiq_search.study.home import aiq_home
 from aiq_search.tracking.server import UiServer, page_of, serving
 from aiq_search.tracking.uri import default_tracking_uri
 

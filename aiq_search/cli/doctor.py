@@ -27,10 +27,10 @@ def doctor(
     Exits with 1 if there is a problem.
     """
     from aiq_search.app.doctor import Level, examine, fix_study
-    from aiq_search.study.home import aiq_home
     from aiq_search.cli.output import print_rows, stderr
     from aiq_search.errors import InputError
     from aiq_search.study import Study
+    from aiq_search.study.home import aiq_home
 
     if fix:
         if study is None:

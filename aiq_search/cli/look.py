@@ -13,10 +13,10 @@ __all__ = ["best", "pareto", "studies", "trials"]
 
 def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """List the studies in AIQ_HOME, the oldest first, then those that only MLflow has."""
-    from aiq_search.study.home import aiq_home
     from aiq_search.app.look import describe_study
     from aiq_search.app.remote import all_studies
     from aiq_search.cli.output import print_rows, stderr
+    from aiq_search.study.home import aiq_home
 
     rows: list[dict[str, Any]] = []
     for study in all_studies(tracking_uri):

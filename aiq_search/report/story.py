@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.words import counted, ratio
 from aiq_search.study.champion import Spread
 from aiq_search.study.events import TrialState
-from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.tracking.layout import ONCE, SHOWN, command_line
-from aiq_search.report.words import counted, ratio
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import optuna
 from optuna.trial import TrialState as OptunaState
 
+from aiq_search.space import SearchSpace
 from aiq_search.study.record import BEGIN, TrialRecord
 from aiq_search.study.seeds import derive_seed
-from aiq_search.space import SearchSpace
 
 __all__ = ["enqueue_confirmations"]
 

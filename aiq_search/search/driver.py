@@ -15,8 +15,15 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.study.champion import Champion, choose_champion, name_finalists
 from aiq_search.search.confirmation import enqueue_confirmations
+from aiq_search.search.ledger import Ledger
+from aiq_search.search.proposals import Proposals
+from aiq_search.search.pruners import create_pruner, decide_again
+from aiq_search.search.running import RunningTrial, objective_values
+from aiq_search.search.samplers import create_sampler
+from aiq_search.space import SearchSpace
+from aiq_search.space.points import grid
+from aiq_search.study.champion import Champion, choose_champion, name_finalists
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -28,16 +35,9 @@ from aiq_search.study.events import (
     TrialKey,
     TrialState,
 )
-from aiq_search.search.ledger import Ledger
-from aiq_search.search.proposals import Proposals
-from aiq_search.search.pruners import create_pruner, decide_again
 from aiq_search.study.record import ATTEMPTS, BEGIN, END, TrialRecord
 from aiq_search.study.retention import Retention
-from aiq_search.search.running import RunningTrial, objective_values
-from aiq_search.search.samplers import create_sampler
 from aiq_search.study.study import EXPLORED_SECONDS, FINALISTS, Study
-from aiq_search.space import SearchSpace
-from aiq_search.space.points import grid
 from aiq_search.worker import Assignment, Report
 
 __all__ = ["StudyDriver"]

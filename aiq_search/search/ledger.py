@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from aiq_search.space import ObjectiveOptions
 from aiq_search.study.champion import score
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.record import TrialRecord
-from aiq_search.space import ObjectiveOptions
 
 __all__ = ["Ledger"]
 

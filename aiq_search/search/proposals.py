@@ -11,11 +11,11 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from aiq_search.space import SearchSpace, SpaceError
+from aiq_search.space.points import grid
 from aiq_search.study.asking import AskingStudy
 from aiq_search.study.record import BEGIN, config_hash
 from aiq_search.study.seeds import derive_seed
-from aiq_search.space import SearchSpace, SpaceError
-from aiq_search.space.points import grid
 
 __all__ = ["Proposals"]
 

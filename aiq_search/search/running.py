@@ -8,10 +8,10 @@ from typing import Any
 
 import optuna
 
-from aiq_search.study.events import TrialState
-from aiq_search.study.record import ATTEMPTS, TrialRecord
 from aiq_search.space import ObjectiveOptions
 from aiq_search.space.constraint import feasible
+from aiq_search.study.events import TrialState
+from aiq_search.study.record import ATTEMPTS, TrialRecord
 
 __all__ = ["RunningTrial", "objective_values"]
 

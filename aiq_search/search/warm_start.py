@@ -5,10 +5,10 @@ from __future__ import annotations
 import optuna
 
 from aiq_search.errors import StudyError
+from aiq_search.space import SearchSpace
 from aiq_search.study.events import Phase
 from aiq_search.study.record import BEGIN, TrialRecord
 from aiq_search.study.study import Study
-from aiq_search.space import SearchSpace
 
 __all__ = ["check_same_question", "learn_from"]
 

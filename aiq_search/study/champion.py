@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
+from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.record import TrialRecord, without_retried
-from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
 
 __all__ = [
     "Champion",

@@ -23,6 +23,7 @@ from optuna.trial import TrialState as OptunaState
 
 from aiq_search.errors import StudyError
 from aiq_search.files import Place, place_of
+from aiq_search.space import SearchSpace
 from aiq_search.study.asking import AskingStudy
 from aiq_search.study.champion import Champion, choose_champion
 from aiq_search.study.database import DatabaseLock, PatientStorage
@@ -30,7 +31,6 @@ from aiq_search.study.events import Phase, TrialKey
 from aiq_search.study.lock import StudyLock
 from aiq_search.study.record import BEGIN, TrialRecord
 from aiq_search.study.storage import open_journal, open_storage
-from aiq_search.space import SearchSpace
 from aiq_search.suggest import did_you_mean
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from aiq_search.study import Phase, Study, TrialEnded, TrialRecord, TrialStarted
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.samplers import create_sampler
+from aiq_search.study import Phase, Study, TrialEnded, TrialRecord, TrialStarted
 from aiq_search.tracking import Outbox
 from aiq_search.tracking.removal import runs_of
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiq_search.study import Champion, Phase, Study, TrialKey, TrialRecord
-from aiq_search.study.champion import choose_finalists
 from aiq_search.search.driver import StudyDriver
 from aiq_search.space import SearchSpace, load_space
+from aiq_search.study import Champion, Phase, Study, TrialKey, TrialRecord
+from aiq_search.study.champion import choose_finalists
 from aiq_search.worker import Assignment
 from benchmarks.replay.table import Cell, Table, cell_of
 

@@ -13,8 +13,8 @@ from aiq_search.app.doctor.search import check_search
 from aiq_search.app.doctor.study import check_files, check_runs, check_states, mismatches
 from aiq_search.cli.main import app
 from aiq_search.errors import StudyError
-from aiq_search.study import Phase, Study, TrialKey, TrialRecord, TrialState
 from aiq_search.search.driver import StudyDriver
+from aiq_search.study import Phase, Study, TrialKey, TrialRecord, TrialState
 from aiq_search.tracking.removal import StudyRun
 from aiq_search.worker import Report
 from tests.search.simulation import finish, metrics_of, new_study, report_of, run

@@ -13,8 +13,8 @@ from aiq_search.app import jobs
 from aiq_search.cli.main import app
 from aiq_search.cluster.jobs import Job, _drain_seconds
 from aiq_search.errors import AiqError, InputError, StudyError
-from aiq_search.study import Study
 from aiq_search.space import load_space
+from aiq_search.study import Study
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 ENDED = Job("a", "digits", "stopped", "", None, 1.0, 2.0, drain_seconds=600)

@@ -6,8 +6,8 @@ import pytest
 
 from aiq_search.app.retry import failed_trials, queue_again, retry_failed
 from aiq_search.errors import InputError
-from aiq_search.study import Phase, PhaseStarted, Study, TrialStarted, TrialState
 from aiq_search.search.driver import StudyDriver
+from aiq_search.study import Phase, PhaseStarted, Study, TrialStarted, TrialState
 from aiq_search.worker import Report
 from tests.search.simulation import Recorder, finish, new_study, run
 

@@ -9,8 +9,8 @@ import pytest
 
 from aiq_search import run_search
 from aiq_search.errors import InputError
-from aiq_search.study import Phase, Study
 from aiq_search.space import load_space
+from aiq_search.study import Phase, Study
 from aiq_search.worker import Assignment
 from benchmarks.replay.quality import PEERS, Mean, Replays, describe
 from benchmarks.replay.search import SPACE, outcome_of, replay, run_driver

@@ -14,10 +14,10 @@ from aiq_search.cli.main import app
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
 from aiq_search.export import BundleError, load_bundle
 from aiq_search.models import model_size
+from aiq_search.space import SearchSpace
 from aiq_search.study import Phase, Study
 from aiq_search.study.record import BEGIN, END, config_hash
 from aiq_search.study.study import FINALISTS
-from aiq_search.space import SearchSpace
 from aiq_search.training import TrainingOptions, TrainingRun, save_weights
 
 SPACE = {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search.study import Study, TrialState
 from aiq_search.search.runners.ray_tune import reason_of
+from aiq_search.study import Study, TrialState
 from benchmarks.faults.networks import network
 
 REPOSITORY = Path(__file__).parents[2]

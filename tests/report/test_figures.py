@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from aiq_search.study.events import Phase, TrialState
-from aiq_search.study.pareto import pareto_front
 from aiq_search.report import story
 from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.report.words import typeset
+from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.pareto import pareto_front
 from tests.tracking.simulated import (
     RecordedTrials,
     SimulatedStudy,

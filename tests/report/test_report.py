@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from aiq_search.study.events import TrialState
 from aiq_search.report import story
-from aiq_search.tracking import MlflowListener
 from aiq_search.report.figures import StudyFacts, build_figures
 from aiq_search.report.page import publish, write_pictures, write_report
+from aiq_search.study.events import TrialState
+from aiq_search.tracking import MlflowListener
 from tests.tracking.conftest import runs_of
 from tests.tracking.simulated import (
     STUDY,

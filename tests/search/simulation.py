@@ -3,9 +3,9 @@
 import math
 import random
 
-from aiq_search.study import Phase, Study, TrialKey
 from aiq_search.search.driver import StudyDriver
 from aiq_search.space import load_space
+from aiq_search.study import Phase, Study, TrialKey
 from aiq_search.worker import Assignment, Report
 
 DATASET = {

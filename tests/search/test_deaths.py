@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
 
-from aiq_search.study import Phase, Study, TrialEnded, TrialStarted, TrialState
 from aiq_search.search.driver import StudyDriver
+from aiq_search.study import Phase, Study, TrialEnded, TrialStarted, TrialState
 from aiq_search.study.record import ATTEMPTS, BEGIN
 from tests.search.simulation import Recorder, finish, key_of, new_study, report_of, run
 

@@ -5,6 +5,8 @@ import optuna
 import pytest
 
 from aiq_search.errors import InputError, NothingFeasibleError
+from aiq_search.search.driver import StudyDriver
+from aiq_search.space import SpaceError
 from aiq_search.study import (
     EpochEnded,
     Phase,
@@ -16,8 +18,6 @@ from aiq_search.study import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.search.driver import StudyDriver
-from aiq_search.space import SpaceError
 from aiq_search.worker import Report
 from tests.search.simulation import Recorder, finish, new_study, report_of, run
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from optuna.trial import TrialState as OptunaState
 
-from aiq_search.study import Phase, Study, TrialState
 from aiq_search.search.driver import StudyDriver
+from aiq_search.study import Phase, Study, TrialState
 from aiq_search.worker import Report
 from tests.search.simulation import finish, key_of, new_study, report_of, run
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import optuna
 
-from aiq_search.study import Phase, TrialKey, TrialRecord, TrialState
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.ledger import Ledger
+from aiq_search.study import Phase, TrialKey, TrialRecord, TrialState
 from aiq_search.study.record import without_retried
 from aiq_search.study.retention import Retention
 from tests.search.simulation import new_study, run, simulated_space

@@ -8,8 +8,8 @@ import pytest
 
 from aiq_search.app.search import _find_or_fetch
 from aiq_search.errors import StudyError
-from aiq_search.study import Study, TrialState
 from aiq_search.search.driver import StudyDriver
+from aiq_search.study import Study, TrialState
 from tests.search.simulation import DATASET, finish, new_study, run, simulated_space
 
 

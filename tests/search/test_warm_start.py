@@ -1,9 +1,9 @@
 import pytest
 
 from aiq_search.errors import StudyError
-from aiq_search.study import Phase
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.warm_start import learn_from
+from aiq_search.study import Phase
 from tests.search.simulation import finish, new_study, run
 
 TPE = {"trials": 20, "sampler": {"name": "tpe", "n_startup_trials": 10}, "pruner": "asha"}

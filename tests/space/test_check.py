@@ -3,8 +3,8 @@ import re
 import pytest
 
 from aiq_search.app.space import size_sentence
-from aiq_search.space import SpaceError
 from aiq_search.search.check import check_networks, corner
+from aiq_search.space import SpaceError
 from tests.space.test_schema import CONDITIONAL, INT, space_of
 
 SHAPE = (1, 8, 8)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search.space import SearchSpace, SpaceError, load_space
 from aiq_search.search.check import check_names, check_networks
+from aiq_search.space import SearchSpace, SpaceError, load_space
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 

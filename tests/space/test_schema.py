@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiq_search.space import SpaceError, load_space
 from aiq_search.search.check import corner
+from aiq_search.space import SpaceError, load_space
 from aiq_search.space.points import grid, space_size
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

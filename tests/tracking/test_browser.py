@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from aiq_search.tracking import MlflowListener, Outbox
 from aiq_search.report.figures import NetworkView
 from aiq_search.report.page import publish, write_report
+from aiq_search.tracking import MlflowListener, Outbox
 from aiq_search.tracking.server import page_of, serving
 from tests.tracking.conftest import runs_of
 from tests.tracking.simulated import STUDY, SimulatedTrial, simulated_study, study_ended, study_started

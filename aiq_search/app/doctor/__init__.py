@@ -9,8 +9,8 @@ from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.app.doctor.fix import fix_study
 from aiq_search.app.doctor.search import check_search
 from aiq_search.app.doctor.study import check_files, check_runs, check_states
-from aiq_search.study.home import aiq_home
 from aiq_search.study import Study
+from aiq_search.study.home import aiq_home
 
 __all__ = ["Finding", "Level", "examine", "examine_study", "fix_study"]
 

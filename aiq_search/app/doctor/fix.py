@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aiq_search.app.doctor.study import leftovers, mismatches
-from aiq_search.study.ended import end_of
 from aiq_search.app.search import repaired
 from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
 from aiq_search.study import Study
+from aiq_search.study.ended import end_of
 
 __all__ = ["fix_study"]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from aiq_search.app.ceilings import layer_ceilings
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError
-from aiq_search.study import Phase, Study, TrialRecord, TrialState
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
+from aiq_search.study import Phase, Study, TrialRecord, TrialState
 
 __all__ = ["check_search"]
 

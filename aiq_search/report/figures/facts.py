@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiq_search.errors import NothingFeasibleError
+from aiq_search.space import SearchSpace
 from aiq_search.study.champion import (
     Champion,
     choose_champion,
@@ -17,7 +18,6 @@ from aiq_search.study.champion import (
     score,
 )
 from aiq_search.study.events import Phase, TrialState
-from aiq_search.space import SearchSpace
 from aiq_search.tracking.layout import objective, widths
 from aiq_search.tracking.reconcile import RecordedStudy
 

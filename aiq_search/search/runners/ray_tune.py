@@ -21,8 +21,8 @@ from ray.tune.stopper import Stopper
 
 from aiq_search.files import Place, StorageError, StoredPath, remove_tree
 from aiq_search.search.driver import StudyDriver
-from aiq_search.study.events import Phase, TrialKey
 from aiq_search.search.runners.ray_watch import TrialWatch
+from aiq_search.study.events import Phase, TrialKey
 from aiq_search.worker import Assignment, Report
 
 __all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "TUNE_ENVIRONMENT", "run_on_ray"]
