@@ -139,7 +139,7 @@ def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -
             if os.environ.get("AIQ_STUDY_STORAGE"):
                 return None  # perhaps the database has it
             raise
-    return study if study.document.get("job") else None
+    return study if study.document.provenance.job else None
 
 
 def describe_job(job: Job) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def publish(
     pictures = build_figures(facts, view)
     _write_page(facts, pictures, path, findings)
     write_pictures(pictures, folder / "pictures")
-    document = json.dumps(redacted(study.document), indent=2, default=str)
+    document = json.dumps(redacted(study.document.as_json()), indent=2, default=str)
     (folder / "study.json").write_text(document + "\n", encoding="utf-8")
     listener.attach(study.id, folder)
     return path
