@@ -92,7 +92,7 @@ def test_an_npz_with_several_arrays_must_name_the_inputs(opened, tmp_path):
 def test_the_script_in_the_bundle_needs_only_onnxruntime_and_numpy(exported, example, tmp_path):
     pytest.importorskip("onnxruntime")
     script = (exported / "predict.py").read_text()
-    assert len([line for line in script.splitlines() if line.strip()]) <= 16
+    assert len([line for line in script.splitlines() if line.strip()]) <= 18
     block = (
         "import runpy, sys\n"
         "for name in ('torch', 'aiq_search', 'safetensors', 'PIL'): sys.modules[name] = None\n"
@@ -109,3 +109,11 @@ def test_the_script_in_the_bundle_needs_only_onnxruntime_and_numpy(exported, exa
     labels = [line.split("\t")[1] for line in done.stdout.splitlines()]
     classes = json.loads((exported / "preprocessing.json").read_text())["classes"]
     assert labels == [classes[row.argmax()] for row in example["logits"]]
+
+
+def test_the_script_without_a_file_says_how_it_is_used(exported):
+    done = subprocess.run(
+        [sys.executable, exported / "predict.py"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("usage: python predict.py FILE")
