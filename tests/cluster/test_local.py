@@ -127,7 +127,7 @@ def shown_job(cluster, study):
 
 
 def test_without_workers_every_port_is_on_this_machine_alone(cluster, finished):
-    family = [each for service in cluster.state["services"].values() for each in Process(**service)._family()]
+    family = [each for service in cluster.state["services"].values() for each in Process(**service).family()]
     listening = set()
     for process in family:
         with suppress(psutil.NoSuchProcess):

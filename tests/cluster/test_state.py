@@ -46,12 +46,12 @@ def test_after_a_reboot_no_process_of_it_is_ours(cluster):
     cluster._save(replace(cluster.state, boot="another 1"))
     assert cluster.state.services == {}
     assert cluster.down() == []
-    assert len(process._family()) == 1  # what has the number now is left alone
+    assert len(process.family()) == 1  # what has the number now is left alone
 
 
 def test_up_ends_what_dead_services_left_behind_before_it_begins_anew(cluster, monkeypatch):
     process = cluster.state.services["mlflow"]
-    assert len(process._family()) == 1
+    assert len(process.family()) == 1
 
     def stop_here(*_):
         raise AiqError("far enough")
@@ -63,4 +63,4 @@ def test_up_ends_what_dead_services_left_behind_before_it_begins_anew(cluster, m
     with pytest.raises(AiqError, match="far enough"):
         cluster.up(tell=said.append)
     assert said == ["mlflow: has ended by itself", "postgres: starting"]
-    assert not [each for each in process._family() if each.alive]
+    assert not [each for each in process.family() if each.alive]
