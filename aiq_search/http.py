@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["fetch", "root_cause"]
+__all__ = ["basic_auth", "fetch", "root_cause"]
 
 
 def fetch(
@@ -44,6 +45,15 @@ def fetch(
         answer = session.request(method, url, json=json, headers=headers, timeout=timeout)
     answer.raise_for_status()
     return answer
+
+
+def basic_auth(user: str, password: str) -> str:
+    """The ``Authorization`` header of a user and a password.
+
+    >>> basic_auth("ada", "lovelace")
+    'Basic YWRhOmxvdmVsYWNl'
+    """
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def root_cause(error: BaseException) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
 from aiq_search.polling import poll
 
-__all__ = ["Owner", "Process", "this_boot"]
+__all__ = ["Owner", "Process", "open_log", "this_boot"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PAUSE = 0.05  # seconds between two looks at a process that is stopping
@@ -23,6 +24,11 @@ _PAUSE = 0.05  # seconds between two looks at a process that is stopping
 def this_boot() -> str:
     """Identify the current boot of the machine or container: process ids mean nothing beyond it."""
     return f"{_BOOT_ID.read_text(encoding='ascii').strip()} {_birth(1)}"
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log for appending; it is readable by its owner alone."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 @dataclass(frozen=True)
@@ -74,22 +80,19 @@ class Process:
             log: Its output is appended there; the file is readable by its owner alone.
             owner: Run as this user; by default as ourselves.
         """
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
+        with open_log(log) as output:
             started = subprocess.Popen(  # noqa: S603 - programs of our own environment
                 command,
                 env=dict(environment),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 user=owner.uid,
                 group=owner.gid,
                 extra_groups=owner.groups,
             )
-        finally:
-            os.close(descriptor)
         started.returncode = 0  # nobody waits for it: `end` finds out by itself, from any process
         birth = _birth(started.pid)
         return cls(started.pid, -1.0 if birth is None else birth)
