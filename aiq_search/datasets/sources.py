@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aiq_search.datasets.dataset import Split
 from aiq_search.errors import InputError
-from aiq_search.user_code import load_function
+from aiq_search.user_code import CodePolicy, check_call, describe_error
 
 __all__ = ["Arrays", "from_digits", "from_function", "from_npz", "from_torchvision"]
 
@@ -132,16 +132,24 @@ def from_npz(path: Path) -> Arrays:
     return _named_arrays(arrays, str(path))
 
 
-def from_function(reference: str) -> Arrays:
+def from_function(reference: str, code: CodePolicy) -> Arrays:
     """What the user's function returns: a mapping with the names of ``from_npz``.
 
     Args:
         reference: ``package.module:function``, called without arguments.
+        code: Which functions may be imported.
 
     Raises:
-        InputError: There is no such function, or it gives something else.
+        InputError: There is no such function, it may not be imported, it raises, or returns something else.
     """
-    arrays = load_function(reference)()
+    function = code.load(reference)
+    check_call(reference, function, ())
+    try:
+        arrays = function()
+    except InputError:
+        raise
+    except Exception as error:  # the user's function may raise anything
+        raise InputError(f"dataset.name: {reference} raised {describe_error(error)}") from error
     if not isinstance(arrays, Mapping):
         raise InputError(
             f"dataset.name: {reference} must return a mapping with x_train and y_train, "
