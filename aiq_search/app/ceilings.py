@@ -44,10 +44,10 @@ def layer_ceilings(study: Study, record: TrialRecord) -> dict[str, LayerCeiling]
     """
     from aiq_search.models import layer_outputs  # torch: a look at a study must not wait for it
 
-    dataset = study.document["dataset"]
-    outputs = layer_outputs(study.architecture(record.params).build(), tuple(dataset["input_shape"]))
+    dataset = study.document.dataset
+    outputs = layer_outputs(study.architecture(record.params).build(), dataset.input_shape)
     return {
-        name: LayerCeiling(neurons, places * int(dataset["validation"]))
+        name: LayerCeiling(neurons, places * dataset.validation)
         for name, (neurons, places) in outputs.items()
         if f"efficiency/{name}" in record.metrics
     }

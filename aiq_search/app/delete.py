@@ -6,10 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError, StudyError
-from aiq_search.files import Place, remove_tree, size_of
-from aiq_search.study import Phase, Study
+from aiq_search.files import Place, size_of
+from aiq_search.study import Study
 from aiq_search.study.home import aiq_home
 
 __all__ = ["Removal", "delete_study", "what_goes"]
@@ -44,9 +43,9 @@ def what_goes(name: str, *, tracking_uri: str | None = None, home: Path | None =
     """
     study = Study.find(home or aiq_home(), name)
     places: list[Place] = [study.directory]
-    if study.document.get("files"):
+    if study.document.checkpoint_place:
         places.append(study.files)
-    uri = tracking_uri_of(study, tracking_uri)
+    uri = study.tracking_uri(tracking_uri)
     return Removal(study.id, study.directory, _trials_of(study), sum(map(size_of, places)), uri)
 
 
@@ -79,13 +78,7 @@ def delete_study(
     with study.held():
         if not keep_runs and plan.tracking_uri is not None:
             removed = _remove_runs(study, plan.tracking_uri)
-        if study.document.get("storage"):
-            for phase in Phase:
-                with suppress(KeyError):  # gone already, when a removal was cut off
-                    study.storage.delete_study(study.storage.get_study_id_from_name(study.name_of(phase)))
-        remove_tree(study.files)
-        if study.directory.exists():
-            remove_tree(study.directory)
+        study.delete()
     uri = None if keep_runs else plan.tracking_uri
     return Removal(plan.study, plan.folder, plan.trials, plan.bytes, uri, removed)
 

@@ -114,7 +114,7 @@ def _weights_path(study: Study, record: TrialRecord) -> Place:
 
 def _load_dataset(study: Study, data_dir: Path | None) -> Dataset:
     dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
-    expected = study.document["dataset"]["digest"]
+    expected = study.document.dataset.digest
     if dataset.digest != expected:
         raise StudyError(
             f"study {study.id} was run on other data: expected {dataset.name} with digest {expected[:12]}…, "
@@ -130,8 +130,8 @@ def _contents(study: Study, record: TrialRecord, weights: Place, dataset: Datase
         weights=load_weights(weights)[0],
         dataset=dataset,
         dataset_options=study.space.dataset,
-        beta=study.document["beta"],
-        capture=study.document["capture"],
+        beta=study.document.beta,
+        capture=study.document.capture,
         expected=_expected(record),
         tolerance=GPU_TOLERANCE if on_gpu else BundleContents.tolerance,
         source={
@@ -141,9 +141,9 @@ def _contents(study: Study, record: TrialRecord, weights: Place, dataset: Datase
             "epoch": record.epoch,
             "seed": record.seed,
             "parameters": dict(record.params),
-            "fingerprint": study.document["fingerprint"],
-            "git_commit": study.document.get("git_commit"),
-            "versions": study.document.get("versions"),
+            "fingerprint": study.document.fingerprint,
+            "git_commit": study.document.provenance.git_commit,
+            "versions": {**study.document.provenance.versions},
         },
     )
 

@@ -26,7 +26,7 @@ def describe_study(study: AnyStudy) -> dict[str, Any]:
     row: dict[str, Any] = {
         "study": study.id,
         "space": study.space.name,
-        "created": document["created"],
+        "created": document.created,
         "status": _status(study, records),
         "trials": len(records),
         "complete": counts[TrialState.COMPLETE],
@@ -48,14 +48,14 @@ def _unreadable(study: AnyStudy) -> dict[str, Any]:
         document = study.document
     except StudyError:  # one of which MLflow has the run alone
         return {"study": study.id, "space": None, "created": None, "status": "damaged"}
-    known = {"study": study.id, "space": study.space.name, "created": document["created"]}
-    return {**known, "status": "unreachable" if document.get("storage") else "damaged"}
+    known = {"study": study.id, "space": study.space.name, "created": document.created}
+    return {**known, "status": "unreachable" if document.trials_url else "damaged"}
 
 
 def _status(study: AnyStudy, records: list[TrialRecord]) -> str:
     if study.is_running:
         return "running"
-    if study.document.get("ended") == "finished":
+    if study.document.ended == "finished":
         return "finished"
     return "interrupted" if records else "empty"
 

@@ -66,9 +66,7 @@ def publish_champion(study: Study, listener: MlflowListener, data_dir: Path | No
         shutil.rmtree(earlier, ignore_errors=True)
     folder.mkdir()
     bundle = folder / "bundle"
-    export_study(
-        study.id, bundle, formats=default_formats(), data_dir=data_dir, home=study.directory.parent.parent
-    )
+    export_study(study.id, bundle, formats=default_formats(), data_dir=data_dir, home=study.home)
     listener.attach(study.id, folder)
     listener.register(study.id, folder, study.champion().document())
     return bundle

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.redaction import redact
 from aiq_search.study import Study, list_studies
 from aiq_search.study.home import aiq_home
-from aiq_search.tracking import check_tracking_uri, default_tracking_uri, redact
+from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.uri import is_server
 
 if TYPE_CHECKING:
     from aiq_search.export import Verification
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["AnyStudy", "all_studies", "export_remote", "find_any", "refreshed"]
+__all__ = ["AnyStudy", "all_studies", "export_remote", "find_any"]
 
 AnyStudy: TypeAlias = Union[Study, "RemoteStudy"]
 
@@ -65,11 +66,6 @@ def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> li
 
     known = {study.id for study in found}
     return [*found, *(study for study in list_remote_studies(uri) if study.id not in known)]
-
-
-def refreshed(study: AnyStudy) -> AnyStudy:
-    """The same study as it is now."""
-    return Study.open(study.directory.parent.parent, study.id) if isinstance(study, Study) else study.again()
 
 
 def export_remote(
@@ -127,7 +123,7 @@ def _newest(here: Study, name: str, tracking_uri: str | None) -> AnyStudy:
 
     try:
         found = find_study(name, uri)
-        newer = found is not None and found.document["created"] > here.document["created"]
+        newer = found is not None and found.document.created > here.document.created
     except AiqError:
         return here  # what is here can be looked at without the server
     return found if newer and found is not None and found.id != here.id else here

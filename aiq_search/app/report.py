@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.app.remote import find_any
-from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
 from aiq_search.study import Champion, Study
 
@@ -57,7 +56,7 @@ def report_study(
         write_report(study, path, view, findings)
         if study.is_running:
             return path, "the study is running; it is kept there at the end"
-    listener = MlflowListener(study.directory, tracking_uri_of(study, tracking_uri))
+    listener = MlflowListener(study.directory, study.tracking_uri(tracking_uri))
     try:
         reconcile(study, listener)
         kept = publish(study, listener, view, findings)

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.pareto import front_of
-from aiq_search.app.provenance import provenance
 from aiq_search.app.registry import publish_end, registered
-from aiq_search.app.shared_storage import check_reachable, chosen_storage, move_files
-from aiq_search.app.store import remember_store, tracking_uri_of
+from aiq_search.app.shared_storage import check_reachable, chosen_storage
 from aiq_search.cluster import check_address, connected
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
 from aiq_search.search.warm_start import check_same_question, learn_from
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.study import Champion, ParetoFront, Study, StudyListener, TrialRecord
 from aiq_search.study.differences import differences
+from aiq_search.study.document import Ended
 from aiq_search.study.ended import end_of
 from aiq_search.study.home import aiq_home
 
@@ -183,20 +182,22 @@ def run_search(
     space = prepare_space(source, overrides)
     StudyDriver.check(space)
     dataset = load_data(space, data_dir)
-    facts = {
-        **provenance(),
-        "dataset": dataset.description(),
-        "data_dir": None if data_dir is None else str(data_dir.resolve()),
-        "storage": study_storage,
-        "files": chosen_storage(storage),
-    }
+    place = chosen_storage(storage)
     home = home or aiq_home()
     earlier = [Study.find(home, name) for name in warm_start]
     for known in earlier:
         check_same_question(space, known)
-    facts["warm_start"] = [known.id for known in earlier]
     try:
-        study = Study.create(home, space, facts, study_id)
+        study = Study.create(
+            home,
+            space,
+            dataset.description(),
+            study_id,
+            trials_url=study_storage,
+            checkpoint_place=place,
+            data_dir=None if data_dir is None else data_dir.resolve(),
+            warm_start=[known.id for known in earlier],
+        )
     except OSError as error:
         raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
     notes = [*filter(None, [constraints_note(space)])]
@@ -247,16 +248,15 @@ def resume_search(
     check_reachable(study.files)
     if source is not None:
         _check_same_space(study, prepare_space(source))
-    uri = tracking_uri_of(study, tracking_uri)
+    uri = study.tracking_uri(tracking_uri)
     before = None
     if trials is not None:
         before = study.space.search.trials if trials > study.space.search.trials else None
-        study.document["space"]["search"]["trials"] = trials
-        study = Study(study.directory, study.document)
+        study = study.extended(trials)
     if before is None and study.complete:
         return _deliver_again(study, uri, data_dir)
     dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
-    expected = study.document["dataset"]["digest"]
+    expected = study.document.dataset.digest
     if dataset.digest != expected:
         raise StudyError(
             f"study {study.id} was begun on other data: expected {study.space.dataset.name} with digest "
@@ -302,11 +302,11 @@ def _find_or_fetch(home: Path, name: str, study_storage: str | None) -> Study:
 
 
 def _check_same_space(study: Study, space: SearchSpace) -> None:
-    if space.fingerprint == study.document["fingerprint"]:
+    if space.fingerprint == study.document.fingerprint:
         return
     changed = differences(study.space.fingerprinted, space.fingerprinted)
     raise StudyError(
-        f"study {study.id} searches another space (fingerprint {study.document['fingerprint']}, the file's "
+        f"study {study.id} searches another space (fingerprint {study.document.fingerprint}, the file's "
         f"is {space.fingerprint}). The study's value -> the file's:\n  "
         + "\n  ".join(changed)
         + "\nStart a new study with the file, or resume without it."
@@ -321,13 +321,10 @@ def _run(run: _Run) -> SearchResult:
 
     study = run.study
     with study.held():
-        run.notes += repaired(study)
+        run.notes += study.repair()
         if run.storage is not None:
-            _move(study, run.storage)
-        _reopen(study, run.before)
-        remember_store(study, run.tracking_uri)
-        _save(study)
-        study.share()
+            study = run.study = _moved(study, run.storage)
+        _reopen(study, run.tracking_uri)
         tracker = MlflowListener(study.directory, run.tracking_uri, bundler="aiq_search.app.best_bundle")
         driver = StudyDriver(study, [*run.listeners, tracker])
         with draining_on_signals(driver) as signals:
@@ -341,7 +338,8 @@ def _carry_out(
     from aiq_search.tracking import reconcile
 
     study = run.study
-    champion, reason = None, None
+    champion: Champion | None = None
+    reason: Ended | None = None
     patience, at_work = _JOB_SECONDS if os.environ.get("AIQ_JOB") else _DELIVERY_SECONDS, _AT_WORK_SECONDS
     try:
         reconcile(study, tracker)
@@ -379,26 +377,11 @@ def _carry_out(
     )
 
 
-def _reopen(study: Study, before: int | None) -> None:
-    """A study is not over any more; with a larger budget than ``before``, finalists are chosen anew.
-
-    That is told to the storage under the old budget: who is cut off in between resumes that.
-    """
-    study.document["ended"] = None
-    if before is not None and study.finalists:
-        options = study.document["space"]["search"]
-        wanted, options["trials"] = options["trials"], before
-        _save(study)
-        study.choose_finalists_anew()
-        options["trials"] = wanted
-
-
-def _end(driver: StudyDriver, study: Study, reason: str | None) -> tuple[Champion | None, AiqError | None]:
+def _end(driver: StudyDriver, study: Study, reason: Ended | None) -> tuple[Champion | None, AiqError | None]:
     """Let go of a study; its champion, and why the end could not be written: what went before is whole."""
     try:
         champion = driver.end(reason)
-        study.document["ended"] = reason or ("finished" if driver.finished else "interrupted")
-        study.save()
+        study.mark_ended(reason or ("finished" if driver.finished else "interrupted"))
     except StudyError as error:  # another driver has it by now
         return None, error
     except Exception as error:
@@ -416,7 +399,7 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
     trouble = mlflow_trouble(tracking_uri)
     if trouble is not None:
         _log.warning(trouble)
-    with connected(run.study.directory.parent.parent, run.address):
+    with connected(run.study.home, run.address):
         import ray
 
         from aiq_search.search.runners.ray_tune import run_on_ray
@@ -428,19 +411,6 @@ def train(run: _Run, driver: StudyDriver, tracking_uri: str) -> None:
         resources = run.study.space.resources
         trainable = make(data, resources.cpu, resources.gpu)
         run_on_ray(driver, trainable, run.study.files / "tune")
-
-
-def repaired(study: Study) -> list[str]:
-    """Remove what a crash left half-written, and say so of the journal. Hold the study."""
-    from aiq_search.study.leftovers import half_written
-    from aiq_search.study.storage import cut_torn_tail
-
-    for path in half_written(study):
-        path.unlink(missing_ok=True)
-    if study.document.get("storage"):
-        return []
-    cut = cut_torn_tail(study.journal)
-    return [f"{study.journal}: cut {cut} bytes that a crash left of an unfinished line."] if cut else []
 
 
 def storage_trouble(error: BaseException, study: str) -> AiqError | None:
@@ -465,9 +435,9 @@ def storage_trouble(error: BaseException, study: str) -> AiqError | None:
     return None
 
 
-def _move(study: Study, storage: str) -> None:
+def _moved(study: Study, storage: str) -> Study:
     try:
-        move_files(study, storage)
+        return study.moved(storage)
     except OSError as error:
         raise InputError(
             f"--storage {storage}: the study's checkpoints cannot be moved there "
@@ -475,9 +445,9 @@ def _move(study: Study, storage: str) -> None:
         ) from None
 
 
-def _save(study: Study) -> None:
+def _reopen(study: Study, tracking_uri: str) -> None:
     try:
-        study.save()
+        study.reopen(tracking_uri)
     except OSError as error:
         raise storage_trouble(error, study.id) or AiqError(
             f"{study.directory}: cannot be written ({error.strerror})."

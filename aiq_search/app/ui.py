@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import StudyError
 from aiq_search.study import Study, list_studies
 from aiq_search.study.home import aiq_home
@@ -60,7 +59,7 @@ def open_ui(
         InputError: the store or the address cannot be used.
     """
     here = _study_here(study)
-    uri = tracking_uri or default_tracking_uri() if here is None else tracking_uri_of(here, tracking_uri)
+    uri = tracking_uri or default_tracking_uri() if here is None else here.tracking_uri(tracking_uri)
     with serving(uri, host, port) as server:
         space = here.space.name if here else space_of(study) if study else None
         page = page_of(server, space, study if study != space else None)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from aiq_search.app.remote import AnyStudy, refreshed
+from aiq_search.app.remote import AnyStudy
 from aiq_search.study import Event, Phase, PhaseStarted, StudyEnded, StudyStarted, TrialEnded
 from aiq_search.tracking.outbox import event_id
 from aiq_search.tracking.reconcile import events_of
@@ -50,7 +50,7 @@ def watch_events(study: AnyStudy, every: float = 2.0) -> Iterator[Event]:
             yield PhaseStarted(study.id, phase, _total(study, phase), done[phase], time.time())
         first = False
         time.sleep(every)
-        study = refreshed(study)
+        study = study.refreshed()
 
 
 def _total(study: AnyStudy, phase: Phase) -> int:
@@ -63,4 +63,4 @@ def _total(study: AnyStudy, phase: Phase) -> int:
 
 def _ended(study: AnyStudy) -> StudyEnded:
     counts = Counter(str(record.state) for record in study.records())
-    return StudyEnded(study.id, study.document.get("ended") or "interrupted", time.time(), counts)
+    return StudyEnded(study.id, study.document.ended or "interrupted", time.time(), counts)

@@ -19,7 +19,7 @@ def watch(
 ) -> None:
     """Watch STUDY until no driver runs it; json and csv print its row of `aiq studies` then."""
     from aiq_search.app.look import describe_study
-    from aiq_search.app.remote import find_any, refreshed
+    from aiq_search.app.remote import find_any
     from aiq_search.app.watch import watch_events
     from aiq_search.cli.output import print_json, print_rows, stderr, stdout
     from aiq_search.cli.view import search_view
@@ -28,7 +28,7 @@ def watch(
     with search_view(stdout() if form is Format.TABLE else stderr()) as view:
         for event in watch_events(found, every):
             view.on_event(event)
-    row = describe_study(refreshed(found))
+    row = describe_study(found.refreshed())
     if form is Format.JSON:
         print_json(row)
     else:

@@ -14,7 +14,7 @@ __all__ = ["end_of"]
 
 def end_of(study: Study) -> StudyEnded:
     """The event that the study's last driver emitted, or would have emitted had it lived."""
-    ended = study.document.get("ended")
+    ended = study.document.ended
     champion = None
     with suppress(NothingFeasibleError):
         champion = study.champion().document()

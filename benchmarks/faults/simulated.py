@@ -20,7 +20,7 @@ from aiq_search import tracking
 from aiq_search.app import search as app
 from aiq_search.cli.main import main as aiq
 from aiq_search.search.driver import StudyDriver
-from aiq_search.study.events import Phase, TrialKey
+from aiq_search.study.events import TrialKey
 from aiq_search.training import save_weights
 from aiq_search.worker import Assignment, Report
 
@@ -33,8 +33,7 @@ class SimulatedRun:
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        study, phase, number = assignment.key.rsplit("/", 2)
-        self.key = TrialKey(study, Phase(phase), int(number))
+        self.key = TrialKey.parse(assignment.key)
         self._checkpoint = Path(assignment.checkpoint)
         self.epoch = json.loads(self._checkpoint.read_text()) if self._checkpoint.is_file() else 0
         self._told = 0

@@ -61,7 +61,7 @@ def test_trials_in_a_database_go_too(tmp_path, uri):
     url = f"sqlite:///{tmp_path / 'trials.db'}"
     from tests.search.simulation import DATASET, simulated_space
 
-    study = Study.create(tmp_path, simulated_space(), {"dataset": DATASET, "storage": url}, "stored")
+    study = Study.create(tmp_path, simulated_space(), DATASET, "stored", trials_url=url)
     delete_study(study.id, keep_runs=True, home=tmp_path)
     assert open_storage(url).get_all_studies() == []
 

@@ -73,8 +73,8 @@ class TestSearch:
         assert "raise parameters.model.hidden1.high = 64" in found.remedy
 
     def test_a_parameter_that_the_best_trial_does_not_have_is_judged_by_those_that_have_it(self, tmp_path):
-        study = new_study(tmp_path)
-        parameters = {"model.hidden2": {"type": "int", "low": 2, "high": 64}}
+        parameters = {f"model.hidden{n}": {"type": "int", "low": 2, "high": 64} for n in (1, 2)}
+        study = new_study(tmp_path, parameters=parameters)
         shallow = {"model.hidden1": 8}
         trials = [shallow, {**shallow, "model.hidden2": 64}, {**shallow, "model.hidden2": 64}, *[shallow] * 5]
         records = [
@@ -85,14 +85,13 @@ class TestSearch:
             )
             for number, params in enumerate(trials)
         ]  # fmt: skip
-        study.document["space"]["parameters"] |= parameters
-        found = told(list(check_search(Study(study.directory, study.document), records)), "at the high end")
+        found = told(list(check_search(study, records)), "at the high end")
         assert "model.hidden2 = 64" in found.what
 
     def test_all_trials_pruned_at_once_is_told(self, tmp_path):
         findings = searched(
             tmp_path,
-            reporting(aiq=lambda a, epoch: 0.5 - 0.001 * int(a.key.rsplit("/", 1)[1])),
+            reporting(aiq=lambda a, epoch: 0.5 - 0.001 * TrialKey.parse(a.key).number),
             search={"trials": 30, "pruner": {"name": "asha", "reduction_factor": 2}},
         )
         found = told(findings, "were pruned after 1 epochs")
@@ -100,7 +99,7 @@ class TestSearch:
 
     def test_too_many_collapses_are_told(self, tmp_path):
         def efficiency(assignment, epoch):
-            return 0.0 if int(assignment.key.rsplit("/", 1)[1]) % 3 == 0 else 0.5
+            return 0.0 if TrialKey.parse(assignment.key).number % 3 == 0 else 0.5
 
         found = told(searched(tmp_path, reporting(efficiency=efficiency)), "networks collapsed")
         assert found.what.startswith("4 of 12")
@@ -133,7 +132,7 @@ class TestSearch:
 
     def test_divergence_is_told(self, tmp_path):
         def change(assignment, epoch, report):
-            broken = int(assignment.key.rsplit("/", 1)[1]) % 2 and assignment.key.count("explore")
+            broken = TrialKey.parse(assignment.key).number % 2 and assignment.key.count("explore")
             return Report(done=True, reason="diverged: the training loss is nan") if broken else report
 
         found = told(searched(tmp_path, change, search={"max_failed": 1.0}), "trainings diverged")
@@ -197,14 +196,13 @@ class TestStudy:
             StudyRun("c", keys[0], "FINISHED"),
             StudyRun("d", keys[1], "RUNNING"),
         ]
-        study.document["ended"] = None
         assert mismatches(study, records, runs, alive=False) == {
             "have no run in MLflow": [keys[2]],
             "have more than one run in MLflow": [keys[0]],
             "have a run in MLflow that says something else": [keys[1]],
             "are RUNNING in MLflow, but no driver runs them": [study.id],
         }
-        study.document["ended"] = "finished"
+        study.mark_ended("finished")
         found = mismatches(study, records, runs[1:], alive=False)
         assert found["have no run in MLflow"] == [study.id, keys[2]]
         found = mismatches(study, records, runs, alive=False)

@@ -15,6 +15,8 @@ from aiq_search.cluster.jobs import Job, _drain_seconds
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.space import load_space
 from aiq_search.study import Study
+from aiq_search.study.provenance import Provenance
+from tests.search.simulation import DATASET
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 ENDED = Job("a", "digits", "stopped", "", None, 1.0, 2.0, drain_seconds=600)
@@ -56,7 +58,13 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def study(home):
     """A study that a job began."""
-    return Study.create(home, load_space(SPACE), {"dataset": {"name": "digits"}, "job": "5b"}, "a")
+    return Study.create(
+        home,
+        load_space(SPACE),
+        DATASET,
+        "a",
+        provenance=Provenance(command=(), versions={}, platform="", job="5b"),
+    )
 
 
 def test_every_submission_has_an_id_of_its_own(home):

@@ -31,8 +31,7 @@ STUDY = "simulated-1"
 def study(tmp_path: Path) -> Study:
     made = new_study(tmp_path / "elsewhere", STUDY)
     finish(made)
-    made.document["ended"] = "finished"
-    made.save()
+    made.mark_ended("finished")
     return made
 
 
@@ -42,7 +41,7 @@ def store(study: Study, empty_store: Path, tmp_path: Path, monkeypatch: pytest.M
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     box = Outbox(study.directory)
-    ended = study.document["created"] + 60
+    ended = study.document.created + 60
     box.put([*events_of(study), StudyEnded(study.id, "finished", ended, {}, finalists=study.finalists)])
     deliver(box, uri)
     box.close()

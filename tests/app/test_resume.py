@@ -18,8 +18,7 @@ def finished(tmp_path, **edits):
     """A study that ended as if its process had been killed before a word of it reached MLflow."""
     study = new_study(tmp_path, search={"trials": 3}, confirm={"finalists": 0}, **edits)
     finish(study)
-    study.document["ended"] = "finished"
-    study.save()
+    study.mark_ended("finished")
     return study
 
 

@@ -36,8 +36,7 @@ SPACE = {
 def trained(digits, tmp_path_factory):
     """A study with one exploring trial and four confirmations, each truly trained."""
     home = tmp_path_factory.mktemp("home")
-    facts = {"dataset": digits.description(), "versions": {"torch": "2"}, "git_commit": None, "storage": None}
-    study = Study.create(home, SearchSpace.model_validate(SPACE), facts)
+    study = Study.create(home, SearchSpace.model_validate(SPACE), digits.description())
     params = {"model.hidden1": 6}
     for phase, number, seed in [(Phase.EXPLORE, 0, 1), *((Phase.CONFIRM, i, 10 + i) for i in range(4))]:
         run = TrainingRun(study.architecture(params), digits, TrainingOptions(**SPACE["training"]), seed=seed)
@@ -126,8 +125,7 @@ def test_weights_of_another_trial_are_found_out(trained, tmp_path):
 
 
 def test_nothing_is_exported_where_nothing_is_feasible(trained, digits, tmp_path):
-    facts = {"dataset": digits.description(), "storage": None}
-    Study.create(tmp_path / "home", SearchSpace.model_validate(SPACE), facts)
+    Study.create(tmp_path / "home", SearchSpace.model_validate(SPACE), digits.description())
     with pytest.raises(NothingFeasibleError):
         export_study("tiny", tmp_path / "champion", home=tmp_path / "home")
 

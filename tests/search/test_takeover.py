@@ -18,12 +18,12 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path}/trials.db"
 
 
-def stored(home, url, **facts):
-    return Study.create(home, simulated_space(), {"dataset": DATASET, "storage": url, **facts}, "shared")
+def stored(home, url, **options):
+    return Study.create(home, simulated_space(), DATASET, "shared", trials_url=url, **options)
 
 
 def test_another_head_goes_on_where_the_first_one_was_lost(tmp_path, url):
-    driver = StudyDriver(stored(tmp_path / "lost", url, files=str(tmp_path / "files")))
+    driver = StudyDriver(stored(tmp_path / "lost", url, checkpoint_place=str(tmp_path / "files")))
     driver.begin()
     run(driver, stop_after=14)
 
@@ -38,20 +38,20 @@ def test_another_head_goes_on_where_the_first_one_was_lost(tmp_path, url):
     assert [record.key for record in records][: len(begun)] == [record.key for record in begun]
     assert len({record.key for record in records}) == len(records)
     assert {record.state for record in records} == {TrialState.COMPLETE}
-    assert Study.open(tmp_path / "new", "shared").document["storage"] == url
+    assert Study.open(tmp_path / "new", "shared").document.trials_url == url
 
 
 def test_the_databases_address_is_not_in_the_database(tmp_path, url):
     study = stored(tmp_path, url)
     kept = study.storage.get_study_user_attrs(study.storage.get_study_id_from_name("shared"))
     assert url not in json.dumps(kept)
-    assert kept["aiq.study"]["fingerprint"] == study.document["fingerprint"]
+    assert kept["aiq.study"]["fingerprint"] == study.document.fingerprint
 
 
 def test_this_machines_own_study_comes_first(tmp_path, url):
     stored(tmp_path / "lost", url)
     new_study(tmp_path / "here", "shared")
-    assert _find_or_fetch(tmp_path / "here", "shared", url).document.get("storage") is None
+    assert _find_or_fetch(tmp_path / "here", "shared", url).document.trials_url is None
 
 
 @pytest.mark.parametrize("name", ["digits", "../shared"])

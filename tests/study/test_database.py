@@ -37,8 +37,7 @@ def server():
 
 
 def stored(home, server, name, **edits):
-    facts = {"dataset": DATASET, "storage": server.get_uri()}
-    return Study.create(home, simulated_space(**edits), facts, name)
+    return Study.create(home, simulated_space(**edits), DATASET, name, trials_url=server.get_uri())
 
 
 def kill(server):
@@ -161,8 +160,9 @@ def test_a_database_that_is_not_there_is_a_sentence_at_once(tmp_path):
         Study.create(
             tmp_path,
             simulated_space(),
-            {"dataset": DATASET, "storage": "postgresql://ada@127.0.0.1:9/none"},
+            DATASET,
             "none",
+            trials_url="postgresql://ada@127.0.0.1:9/none",
         )
     assert time.monotonic() - begun < 10
 
@@ -191,9 +191,9 @@ def test_a_study_whose_answers_are_lost_ends_as_if_they_had_not_been(tmp_path, m
 
     storage = PatientStorage(f"sqlite:///{tmp_path / 'lossy.db'}")
     sqlalchemy.event.listen(storage.engine, "commit", commit_and_break)
-    monkeypatch.setattr("aiq_search.study.study.open_storage", lambda url: storage)
+    monkeypatch.setattr("aiq_search.study.trials.open_storage", lambda url: storage)
     space = simulated_space(**edits)
-    lossy = Study.create(tmp_path, space, {"dataset": DATASET, "storage": "sqlite:///lossy"}, "lossy")
+    lossy = Study.create(tmp_path, space, DATASET, "lossy", trials_url="sqlite:///lossy")
     finish(lossy)
     assert facts(lossy) == facts(whole)
     assert lost > 50

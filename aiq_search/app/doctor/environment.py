@@ -57,7 +57,7 @@ def check_home(home: Path) -> Iterator[Finding]:
                 f"{path} is no readable study: study.json is missing or damaged.",
                 "Restore study.json from a copy, or remove the folder.",
             )
-    waiting = [s for s in readable.values() if s.document.get("ended") != "finished" and not s.is_running]
+    waiting = [s for s in readable.values() if s.document.ended != "finished" and not s.is_running]
     for study in waiting:
         yield _finding(
             Level.NOTE,

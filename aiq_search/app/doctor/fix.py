@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from aiq_search.app.doctor.study import leftovers, mismatches
-from aiq_search.app.search import repaired
-from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
 from aiq_search.study import Study
 from aiq_search.study.ended import end_of
@@ -28,14 +26,14 @@ def fix_study(study: Study, tracking_uri: str | None = None) -> list[str]:
         StudyError: A driver holds the study.
     """
     with study.held():
-        done = repaired(study)
+        done = study.repair()
         records = study.records()
         left = leftovers(study, records)
         for path in left:
             path.unlink(missing_ok=True)
         if left:
             done.append(f"{len(left)} files that belonged to no trial were removed.")
-        done.append(_tell_again(study, tracking_uri_of(study, tracking_uri)))
+        done.append(_tell_again(study, study.tracking_uri(tracking_uri)))
     return done
 
 

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.app.doctor.finding import Finding, Level
-from aiq_search.app.retry import failed_trials
-from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
 from aiq_search.files import Place, size_of
 from aiq_search.study import Study, TrialRecord, TrialState
-from aiq_search.study.leftovers import half_written
 from aiq_search.tracking.layout import ENDS
 from aiq_search.tracking.outbox import FILE as OUTBOX
 
@@ -40,9 +37,9 @@ def check_states(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
             f"{counts['RUNNING']} trials were interrupted.",
             f"aiq resume {study.id} continues them from their checkpoints.",
         )
-    elif study.document.get("ended") != "finished":
+    elif study.document.ended != "finished":
         yield _finding(Level.NOTE, "It is not finished.", f"aiq resume {study.id}")
-    failed = failed_trials(study)
+    failed = study.failed()
     if failed:
         reason, often = Counter(record.reason or "no reason" for record in failed).most_common(1)[0]
         yield _finding(
@@ -54,7 +51,7 @@ def check_states(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
 
 def check_files(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
     """Look at the journal's end and at files that belong to nothing."""
-    if not study.document.get("storage") and _is_torn(study.journal) and not study.is_running:
+    if not study.document.trials_url and _is_torn(study.journal) and not study.is_running:
         yield _finding(
             Level.WARNING,
             "The journal ends in an unfinished line, which a crash left.",
@@ -75,7 +72,7 @@ def check_files(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
 def leftovers(study: Study, records: list[TrialRecord]) -> list[Place]:
     """Half-written files and checkpoints of trials that have ended."""
     running = {study.checkpoint_path(r.key) for r in records if r.state is TrialState.RUNNING}
-    left = set(half_written(study))
+    left = set(study.leftovers())
     left.update(study.checkpoints.glob("*.unfinished.safetensors"))
     return sorted(left - running, key=str)
 
@@ -88,7 +85,7 @@ def check_runs(
     from aiq_search.tracking.removal import runs_of
 
     try:
-        runs = runs_of(study.id, study.space.name, tracking_uri_of(study, tracking_uri))
+        runs = runs_of(study.id, study.space.name, study.tracking_uri(tracking_uri))
     except AiqError as error:
         yield _finding(
             Level.WARNING, f"MLflow cannot be compared: {error}", "Start it, or give --tracking-uri."
@@ -131,8 +128,8 @@ def mismatches(
     states = {str(record.key): str(record.state) for record in records}
     # The study's own run is one of those that must be there, and say how it ended.
     expected = {key: _STATUS[state] for key, state in states.items() if state in _STATUS}
-    if study.document.get("ended") in ENDS and not alive:
-        expected[study.id] = ENDS[study.document["ended"]]
+    if study.document.ended in ENDS and not alive:
+        expected[study.id] = ENDS[study.document.ended]
     return {
         "have no run in MLflow": [key for key in (study.id, *states) if key not in by_owner],
         "have more than one run in MLflow": [key for key, statuses in by_owner.items() if len(statuses) > 1],
