@@ -141,7 +141,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
 
 def findings(facts: StudyFacts) -> list[str]:
     """What the counts suggest to do next; what the space and the pruner suggest, the doctor says."""
-    told = []
+    told = list((facts.document.get("dataset") or {}).get("warnings") or ())
     failed = sum(r.state is TrialState.FAIL for r in facts.explored)
     if failed:
         of = counted(len(facts.explored), "trial")
@@ -172,7 +172,7 @@ def footer(facts: StudyFacts) -> str:
     """Where the numbers come from."""
     document = facts.document
     dataset = document.get("dataset") or {}
-    versions = ", ".join(f"{n} {v}" for n, v in (document.get("versions") or {}).items())
+    versions = ", ".join(f"{n} {v}" for n, v in (document["provenance"]["versions"]).items())
     parts = [
         f"Data set {dataset.get('name')} (digest {dataset.get('digest')})",
         f"{facts.observations:,} observations",
@@ -180,7 +180,7 @@ def footer(facts: StudyFacts) -> str:
         f"beta {facts.beta}",
         f"seed {document.get('seed')}",
         f"space {facts.space}, fingerprint {document.get('fingerprint')}",
-        f"commit {document['git_commit']}" if document.get("git_commit") else "",
+        f"commit {document['provenance']['git_commit']}" if document["provenance"]["git_commit"] else "",
         versions,
     ]
     return " · ".join(p for p in parts if p)

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from aiq_search.redaction import redact
 from aiq_search.study.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
-from aiq_search.tracking.uri import redact
 
 __all__ = [
     "ENDS",
@@ -100,7 +100,8 @@ def child_name(document: Mapping[str, Any], started: TrialStarted) -> str:
 def study_tags(document: Mapping[str, Any]) -> dict[str, str]:
     """Tags that parent and children share: where a number comes from."""
     dataset = document.get("dataset") or {}
-    versions = document.get("versions") or {}
+    provenance = document.get("provenance") or {}
+    versions = provenance.get("versions") or {}
     known = {
         "aiq.study": document.get("study"),
         "aiq.beta": document.get("beta"),
@@ -110,7 +111,7 @@ def study_tags(document: Mapping[str, Any]) -> dict[str, str]:
         "mlflow.source.name": "aiq search",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
-        "mlflow.source.git.commit": document.get("git_commit"),
+        "mlflow.source.git.commit": provenance.get("git_commit"),
     }
     return {name: text(value) for name, value in known.items() if value is not None}
 
@@ -125,10 +126,10 @@ def _user() -> str | None:
 def command_line(document: Mapping[str, Any]) -> str:
     """The command that began a study, as one types it.
 
-    >>> command_line({"command": ["aiq", "search", "my space.yaml"]})
+    >>> command_line({"provenance": {"command": ["aiq", "search", "my space.yaml"]}})
     "aiq search 'my space.yaml'"
     """
-    given = document.get("command") or "aiq search SPACE.yaml"
+    given = (document.get("provenance") or {}).get("command") or "aiq search SPACE.yaml"
     return text(given if isinstance(given, str) else shlex.join(str(word) for word in given))
 
 

@@ -8,12 +8,13 @@ that the outbox knows changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from aiq_search.study.events import EpochEnded, Event, StudyStarted
 
 if TYPE_CHECKING:
+    from aiq_search.study.document import StudyDocument
     from aiq_search.study.record import TrialRecord
     from aiq_search.tracking.listener import MlflowListener
 
@@ -28,7 +29,7 @@ class RecordedStudy(Protocol):
         """The study's id."""
 
     @property
-    def document(self) -> Mapping[str, Any]:
+    def document(self) -> StudyDocument:
         """The content of study.json."""
 
     def records(self) -> Sequence[TrialRecord]:
@@ -45,9 +46,8 @@ def reconcile(study: RecordedStudy, listener: MlflowListener) -> int:
 def events_of(study: RecordedStudy) -> Iterator[Event]:
     """The events of a study, as far as its storage tells them: all but its ends."""
     document = study.document
-    created = float(document.get("created") or 0.0)
-    space = str((document.get("space") or {}).get("name") or study.id)
-    yield StudyStarted(study.id, space, document, False, created)
+    created = document.created
+    yield StudyStarted(study.id, document.space.name, document.as_json(), False, created)
     for record in sorted(study.records(), key=lambda r: r.started or created):
         yield from events_of_record(record)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -30,7 +31,7 @@ LAYERS = ("conv1", "conv2", "fc")
 def document(study: str = STUDY) -> dict[str, Any]:
     """What study.json holds."""
     width = {"type": "int", "low": 2, "high": 256, "log": True}
-    return {
+    content: dict[str, Any] = {
         "study": study,
         "space": {
             "schema_version": 1,
@@ -50,9 +51,18 @@ def document(study: str = STUDY) -> dict[str, Any]:
             "confirm": {"finalists": 3, "seeds": 4},
         },
         "fingerprint": "f" * 16,
-        "command": "aiq search lenet_5.yaml --tracking-uri https://ada:lovelace@mlflow.example.org",
-        "versions": {"aiq-search": "0.1.0", "torch": "2.15.0"},
-        "git_commit": "c0ffee",
+        "provenance": {
+            "command": [
+                "aiq",
+                "search",
+                "lenet_5.yaml",
+                "--tracking-uri",
+                "https://ada:lovelace@mlflow.example.org",
+            ],
+            "versions": {"aiq-search": "0.1.0", "torch": "2.15.0"},
+            "platform": "Linux",
+            "git_commit": "c0ffee",
+        },
         "seed": 0,
         "created": START,
         "tracking_uri": "sqlite:///mlflow.db",
@@ -63,12 +73,12 @@ def document(study: str = STUDY) -> dict[str, Any]:
             "validation": 360,
             "test": 360,
             "input_shape": [1, 8, 8],
+            "input_dtype": "uint8",
             "classes": [str(x) for x in range(10)],
         },
         "beta": 2,
-        "capture": "after",
-        "layers": list(LAYERS),
     }
+    return StudyDocument.parse(content, "simulated").as_json()
 
 
 def epoch_metrics(widths: Sequence[int], epoch: int, rng: random.Random) -> dict[str, float]:
@@ -292,7 +302,7 @@ class RecordedTrials:
 
     def __init__(self, records: Sequence[TrialRecord], **changes: Any) -> None:
         self.id = STUDY
-        self.document = document() | changes
+        self.document = StudyDocument.parse(document() | changes, "simulated")
         self._records = list(records)
 
     @property

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.space import SearchSpace
 from aiq_search.study.champion import (
     Champion,
     choose_champion,
@@ -44,8 +43,8 @@ class StudyFacts:
 
     def __init__(self, study: ChosenStudy) -> None:
         self.id = study.id
-        self.document: Mapping[str, Any] = study.document
-        self.options = SearchSpace.model_validate(self.document["space"])
+        self.document: Mapping[str, Any] = study.document.as_json()
+        self.options = study.document.space
         records = list(study.records())
         self.explored = [r for r in records if r.key.phase is Phase.EXPLORE]
         self.confirmed = [r for r in records if r.key.phase is Phase.CONFIRM]
