@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ __all__ = [
     "prepare_resumed",
     "prepare_space",
 ]
+
+_log = logging.getLogger("aiq_search.search")
 
 SpaceSource: TypeAlias = str | Path | Mapping[str, Any] | SearchSpace
 
@@ -118,6 +121,8 @@ def load_data(space: SearchSpace, data_dir: Path | None = None) -> Dataset:
 
     dataset = load_dataset(space.dataset, data_dir)
     check_networks(space, dataset.input_shape, len(dataset.classes))
+    for warning in dataset.warnings:
+        _log.warning(warning)
     return dataset
 
 
@@ -160,7 +165,7 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
         raise AiqError(
             f"{options.home}: no study can be created there ({error.strerror}); set AIQ_HOME."
         ) from None
-    notes = [*filter(None, [constraints_note(space)])]
+    notes = [*dataset.warnings, *filter(None, [constraints_note(space)])]
     notes += [f"Warm start: using {learn_from(study, each)} trials from study {each.id}." for each in earlier]
     return PreparedStudy(study, StudyData(study, dataset=dataset), options, tracking_uri, notes=notes)
 

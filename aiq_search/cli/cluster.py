@@ -42,7 +42,7 @@ def up(
 
     options = {"mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
     ports = {name: port for name, port in options.items() if port is not None}
-    _show(local_cluster().up(workers, ports, tell=say), form)
+    _show(local_cluster().up(workers, ports, report=say), form)
 
 
 @app.command()
@@ -57,7 +57,7 @@ def status(form: FormatOption = Format.TABLE) -> None:
         say(f"No cluster is running in {cluster.home}. Start one: aiq cluster up")
         raise typer.Exit(1)
     _show(state, form)
-    if not state.whole:
+    if state.dead:
         say("Some services are not running. Restart them: aiq cluster up")
         raise typer.Exit(1)
 
@@ -72,7 +72,7 @@ def down(
     from aiq_search.app.local_cluster import local_cluster
     from aiq_search.cli.output import say
 
-    if not local_cluster().down(delete_data, tell=say):
+    if not local_cluster().down(delete_data, report=say):
         say("Nothing was running.")
     if delete_data:
         say("Deleted PostgreSQL's data, MLflow's artifacts and the secrets.")
@@ -101,8 +101,8 @@ def _show(state: ClusterState, form: Format) -> None:
             "service": name,
             "status": "running" if state.is_alive(name) else "not running",
             "address": where.get(name),
-            "pid": state.services[name].pid if state.is_alive(name) else None,
+            "pid": state.processes[name].pid if state.is_alive(name) else None,
         }
-        for name in state.names
+        for name in (service.name for service in state.services)
     ]
     print_rows(rows, form, ["service", "status", "address"])
