@@ -66,7 +66,7 @@ def publish_champion(study: Study, listener: MlflowListener, data: StudyData) ->
         NothingFeasibleError: There is no champion.
         InputError: Its weights or data are gone, or its network cannot be exported.
     """
-    from aiq_search.app.bundles import default_formats, export_study
+    from aiq_search.app.bundles import export_study
     from aiq_search.tracking.best import FOLDER as BEST
 
     folder = study.directory / "champion"
@@ -74,7 +74,7 @@ def publish_champion(study: Study, listener: MlflowListener, data: StudyData) ->
         shutil.rmtree(earlier, ignore_errors=True)
     folder.mkdir()
     bundle = folder / "bundle"
-    exported = export_study(study, bundle, data=data, formats=default_formats())
+    exported = export_study(study, bundle, data=data)
     listener.attach(study.id, folder)
     if exported.champion is not None:
         listener.register(study.id, folder, exported.champion.document())
