@@ -21,9 +21,6 @@ import json
 import sys
 from pathlib import Path
 
-if len(sys.argv) != 2:
-    sys.exit("usage: python predict.py FILE, an .npy or .npz such as example_input.npz")
-
 import numpy as np
 import onnxruntime
 
