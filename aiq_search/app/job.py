@@ -142,7 +142,7 @@ def main() -> int:
 
 def _compare(theirs: dict[str, str]) -> None:
     """Say which versions differ here from where the study was submitted."""
-    from aiq_search.app.provenance import versions
+    from aiq_search.study.provenance import versions
 
     ours = versions()
     for package in ("python", "aiq-search", "torch"):

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiq_search.app.provenance import versions
 from aiq_search.app.remote import AnyStudy, find_any
 from aiq_search.cluster.jobs import Job, JobsClient
 from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
@@ -18,6 +17,7 @@ from aiq_search.files import shared_place
 from aiq_search.space import SearchSpace
 from aiq_search.study import Study
 from aiq_search.study.home import aiq_home
+from aiq_search.study.provenance import versions
 from aiq_search.study.study import check_study_id, new_study_id
 from aiq_search.tracking import default_tracking_uri
 from aiq_search.tracking.uri import is_server

@@ -274,7 +274,7 @@ def mlflow_trouble(uri: str) -> str | None:
 
     No reason to stop: events wait in the study's outbox.
     """
-    from aiq_search.tracking import redact
+    from aiq_search.redaction import redact
 
     if uri.startswith(("http://", "https://")):
         try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from aiq_search.errors import InputError
 from aiq_search.export import Verification, copy_bundle
-from aiq_search.tracking import check_tracking_uri, default_tracking_uri, redact
+from aiq_search.redaction import redact
+from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

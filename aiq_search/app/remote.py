@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.redaction import redact
 from aiq_search.study import Study, list_studies
 from aiq_search.study.home import aiq_home
-from aiq_search.tracking import check_tracking_uri, default_tracking_uri, redact
+from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.uri import is_server
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.pareto import front_of
-from aiq_search.app.provenance import provenance
 from aiq_search.app.registry import publish_end, registered
 from aiq_search.app.shared_storage import check_reachable, chosen_storage, move_files
 from aiq_search.app.store import remember_store, tracking_uri_of
@@ -23,6 +22,7 @@ from aiq_search.study import Champion, ParetoFront, Study, StudyListener, TrialR
 from aiq_search.study.differences import differences
 from aiq_search.study.ended import end_of
 from aiq_search.study.home import aiq_home
+from aiq_search.study.provenance import provenance
 
 if TYPE_CHECKING:
     import pandas as pd

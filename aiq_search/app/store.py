@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from aiq_search.errors import InputError
+from aiq_search.redaction import redact
 from aiq_search.study import Study
-from aiq_search.tracking import absolute_tracking_uri, default_tracking_uri, redact
+from aiq_search.tracking import absolute_tracking_uri, default_tracking_uri
 
 __all__ = ["remember_store", "tracking_uri_of"]
 

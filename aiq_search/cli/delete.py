@@ -21,7 +21,7 @@ def delete(
     from aiq_search.app.delete import delete_study, what_goes
     from aiq_search.cli.output import stderr
     from aiq_search.errors import InputError
-    from aiq_search.tracking import redact
+    from aiq_search.redaction import redact
 
     plan = what_goes(study, tracking_uri=tracking_uri)
     console = stderr()

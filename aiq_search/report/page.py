@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiq_search.redaction import redact, redacted
 from aiq_search.report import story
 from aiq_search.report.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.report.words import typeset
 from aiq_search.tracking.layout import question
-from aiq_search.tracking.uri import redact, redacted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -23,10 +23,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiq_search.redaction import redact
 from aiq_search.study.events import Phase, StudyEnded, StudyStarted, TrialEnded
 from aiq_search.tracking.best import BestBundle
 from aiq_search.tracking.outbox import Letter, Outbox
-from aiq_search.tracking.uri import default_tracking_uri, is_server, redact
+from aiq_search.tracking.uri import default_tracking_uri, is_server
 
 if TYPE_CHECKING:
     from aiq_search.tracking.recorder import Recorder

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from aiq_search.redaction import redact
 from aiq_search.study.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
-from aiq_search.tracking.uri import redact
 
 __all__ = [
     "ENDS",

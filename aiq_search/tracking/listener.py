@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from aiq_search.redaction import redact
 from aiq_search.study.events import Event
 from aiq_search.tracking.outbox import ChampionExported, FilesWritten, Happening, Outbox, Undelivered
-from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri, redact
+from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri
 
 __all__ = ["MlflowListener"]
 

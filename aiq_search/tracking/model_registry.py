@@ -21,9 +21,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
+from aiq_search.redaction import redact
 from aiq_search.tracking.layout import champion_points, objective, outcome, question, text
 from aiq_search.tracking.outbox import ChampionExported
-from aiq_search.tracking.uri import redact
 
 __all__ = ["ALIAS", "Probabilities", "model_name", "register_champion"]
 

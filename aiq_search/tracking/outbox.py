@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from aiq_search.redaction import redact, redacted
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -28,7 +29,6 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.tracking.uri import redact, redacted
 
 __all__ = [
     "REGISTERED",

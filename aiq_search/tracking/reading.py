@@ -21,12 +21,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from aiq_search.errors import StudyError
+from aiq_search.redaction import redact
 from aiq_search.space import SearchSpace
 from aiq_search.study import Champion, Phase, TrialKey, TrialRecord, TrialState
 from aiq_search.study.champion import choose_champion
 from aiq_search.tracking.layout import objective, text
 from aiq_search.tracking.removal import connect, unreachable
-from aiq_search.tracking.uri import redact
 
 __all__ = ["RemoteStudy", "find_study", "list_remote_studies"]
 

@@ -30,6 +30,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine
 from sqlalchemy.event import listens_for
 
+from aiq_search.redaction import redact
 from aiq_search.study.events import (
     EpochEnded,
     StudyEnded,
@@ -40,7 +41,7 @@ from aiq_search.study.events import (
 )
 from aiq_search.tracking import layout
 from aiq_search.tracking.outbox import REGISTERED, ChampionExported, FilesWritten, Letter, Outbox
-from aiq_search.tracking.uri import artifact_root, redact
+from aiq_search.tracking.uri import artifact_root
 
 __all__ = ["Recorder", "RefusedError"]
 

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from aiq_search.errors import AiqError
-from aiq_search.tracking.uri import redact
+from aiq_search.redaction import redact
 
 __all__ = ["StudyRun", "connect", "remove_runs", "runs_of", "unreachable"]
 

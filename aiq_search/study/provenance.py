@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from aiq_search.tracking import redact
+from aiq_search.redaction import redact
 
 __all__ = ["provenance", "versions"]
 
