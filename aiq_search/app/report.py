@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +12,15 @@ from typing import TYPE_CHECKING
 from aiq_search.app.remote import find_any
 from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
+from aiq_search.redaction import redacted
 from aiq_search.study import Champion, Study
 
 if TYPE_CHECKING:
-    from aiq_search.report.figures import NetworkView
+    from aiq_search.report.figures import ChosenStudy, NetworkView
     from aiq_search.tracking import MlflowListener
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["publish_report", "report_study", "view_networks"]
+__all__ = ["keep_report", "publish_report", "report_study", "view_networks"]
 
 STATES = 12  # most frequent states that are told of a layer
 
@@ -45,7 +48,7 @@ def report_study(
     Raises:
         InputError: There is no such study.
     """
-    from aiq_search.report.page import publish, write_report
+    from aiq_search.report.page import write_report
     from aiq_search.tracking import MlflowListener, reconcile
 
     study = find_any(name, tracking_uri, home)
@@ -60,7 +63,7 @@ def report_study(
     listener = MlflowListener(study.directory, tracking_uri_of(study, tracking_uri))
     try:
         reconcile(study, listener)
-        kept = publish(study, listener, view, findings)
+        kept = keep_report(study, listener, view, findings)
     finally:
         left = listener.close(60)
     return output or kept, str(left) if left else None
@@ -88,9 +91,21 @@ def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None
 
     For the end of a search, before the listener is closed.
     """
-    from aiq_search.report.page import publish
+    return keep_report(study, listener, view_networks(study, data_dir), _findings(study))
 
-    return publish(study, listener, view_networks(study, data_dir), _findings(study))
+
+def keep_report(
+    study: ChosenStudy, listener: MlflowListener, view: NetworkView | None, findings: Sequence[str]
+) -> Path:
+    """Write the report, its pictures' data and study.json, and have the listener keep them in MLflow."""
+    from aiq_search.report.page import write_report
+
+    folder = listener.directory / "artifacts"
+    path = write_report(study, folder / "report.html", view, findings, pictures=folder / "pictures")
+    document = json.dumps(redacted(study.document), indent=2, default=str)
+    (folder / "study.json").write_text(document + "\n", encoding="utf-8")
+    listener.attach(study.id, folder)
+    return path
 
 
 def view_networks(study: Study, data_dir: Path | None = None) -> NetworkView:

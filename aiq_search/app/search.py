@@ -270,7 +270,7 @@ def resume_search(
 def _deliver_again(study: Study, uri: str, data_dir: Path | None) -> SearchResult:
     """A study that is finished: what MLflow lacks of it, since it was away or the end was cut off."""
     from aiq_search.tracking import MlflowListener, reconcile
-    from aiq_search.tracking.outbox import ChampionExported
+    from aiq_search.tracking.letters import ChampionExported
 
     champion, message = None, None
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from aiq_search.app.remote import AnyStudy, refreshed
 from aiq_search.study import Event, Phase, PhaseStarted, StudyEnded, StudyStarted, TrialEnded
-from aiq_search.tracking.outbox import event_id
+from aiq_search.tracking.letters import event_id
 from aiq_search.tracking.reconcile import events_of
 
 __all__ = ["watch_events"]

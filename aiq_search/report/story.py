@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.words import counted, ratio
 from aiq_search.study.champion import Spread
+from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
-from aiq_search.tracking.layout import ONCE, SHOWN, command_line
+from aiq_search.study.metrics import HEADLINE, SIZES
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
@@ -115,7 +116,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
         return []
     validation, test = facts.winner.validation, facts.winner.test
     rows = [("network", facts.label(winner), facts.label(accurate), "")]
-    for name in SHOWN:
+    for name in HEADLINE:
         if name in validation:
             rows.append(
                 (
@@ -127,7 +128,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
             )
     for name, value in test.items():
         rows.append((f"{_words(name)}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
-    for name in ONCE:
+    for name in SIZES:
         if name in winner.metrics and name in accurate.metrics:
             note = f"{_times(accurate, winner, name)} times"
             rows.append(

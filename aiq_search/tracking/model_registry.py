@@ -22,8 +22,10 @@ from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
 from aiq_search.redaction import redact
-from aiq_search.tracking.layout import champion_points, objective, outcome, question, text
-from aiq_search.tracking.outbox import ChampionExported
+from aiq_search.study.description import question
+from aiq_search.study.progress import objective_of, ranking
+from aiq_search.tracking.layout import champion_points, outcome, text
+from aiq_search.tracking.letters import ChampionExported
 
 __all__ = ["ALIAS", "Probabilities", "model_name", "register_champion"]
 
@@ -104,7 +106,7 @@ def register_champion(uri: str, run_id: str, document: Mapping[str, Any], event:
 def _facts(document: Mapping[str, Any], event: ChampionExported, bundle: Path) -> dict[str, str]:
     """Tags of a version: what it is, and what it may be compared with."""
     dataset = document.get("dataset") or {}
-    ranked, _ = objective(document)
+    ranked, _ = ranking(objective_of(document))
     spreads = event.champion["metrics"]["validation"]
     numbers = {p.name: f"{p.value:.6g}" for p in champion_points(event.champion, 0.0, 0)}
     return {

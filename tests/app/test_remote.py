@@ -17,12 +17,12 @@ from aiq_search.cli import main
 from aiq_search.errors import InputError, StudyError
 from aiq_search.study import Phase, Study, StudyEnded, TrialEnded, TrialState
 from aiq_search.tracking import Outbox
-from aiq_search.tracking.outbox import FilesWritten
+from aiq_search.tracking.letters import FilesWritten
 from aiq_search.tracking.reading import RemoteStudy
 from aiq_search.tracking.reconcile import events_of
 from tests.search.simulation import finish, new_study
 from tests.tracking.conftest import empty_store  # noqa: F401 - a fixture
-from tests.tracking.test_recorder import deliver
+from tests.tracking.delivering import deliver
 
 STUDY = "simulated-1"
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import pytest
 
-from aiq_search.study.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialState
+from aiq_search.study.events import EpochEnded, Phase, TrialKey, TrialState
 from aiq_search.tracking import layout
 from tests.tracking.simulated import STUDY, SimulatedTrial, document, study_ended, trials
 
@@ -126,28 +125,6 @@ def test_a_traceback_is_shown_in_the_run_without_credentials() -> None:
 
 def test_the_command_s_credentials_are_not_in_the_tags() -> None:
     assert "lovelace" not in str(layout.parent_tags(document(), "lenet-5-digits"))
-
-
-def curve_of(ends: list[TrialEnded], document: dict[str, Any]) -> list[layout.Point]:
-    best = layout.BestSoFar(document)
-    return [p for end in ends for p in best.add(end) if p.name == "aiq"]
-
-
-def test_the_best_so_far_only_rises_and_skips_the_infeasible() -> None:
-    made = trials(30)
-    points = curve_of([t.ended() for t in made], document())
-    assert [p.value for p in points] == sorted(p.value for p in points)
-    feasible = [t.ended() for t in made if t.state is TrialState.COMPLETE and t.ended().feasible]
-    assert points[-1].value == max(e.value or 0 for e in feasible)
-
-
-def test_the_best_so_far_falls_where_less_is_better() -> None:
-    made = [dataclasses.replace(t.ended(), value=t.ended().metrics["loss"]) for t in trials(30)]
-    rule = {"space": {"objective": {"minimize": "loss"}}}
-    steps = [p.step for p in curve_of(made, rule)]
-    losses = [made[step - 1].value or 0 for step in steps]
-    assert losses == sorted(losses, reverse=True)
-    assert len(losses) > 1
 
 
 def test_the_champion_s_means_are_the_parent_s_last_numbers() -> None:

@@ -18,7 +18,8 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.tracking.outbox import Outbox, decode, encode, event_id
+from aiq_search.tracking.letters import decode, encode, event_id
+from aiq_search.tracking.outbox import Outbox
 from tests.tracking.simulated import STUDY, SimulatedTrial, study_ended, study_started, trials, whole_study
 
 

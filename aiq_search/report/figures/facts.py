@@ -17,9 +17,9 @@ from aiq_search.study.champion import (
     rank_key,
     score,
 )
+from aiq_search.study.description import widths
 from aiq_search.study.events import Phase, TrialState
-from aiq_search.tracking.layout import objective, widths
-from aiq_search.tracking.reconcile import RecordedStudy
+from aiq_search.study.progress import ranking
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
@@ -27,16 +27,27 @@ if TYPE_CHECKING:
 __all__ = ["ChosenStudy", "StudyFacts"]
 
 
-class ChosenStudy(RecordedStudy, Protocol):
-    """What is read of a study to draw it; ``aiq_search.search.Study`` has it."""
+class ChosenStudy(Protocol):
+    """What is read of a study to draw it; ``aiq_search.study.Study`` has it."""
+
+    @property
+    def id(self) -> str:
+        """The study's id."""
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The content of study.json."""
 
     @property
     def finalists(self) -> Sequence[int]:
         """Numbers of the exploring trials under confirmation."""
 
+    def records(self) -> Sequence[TrialRecord]:
+        """All trials of both phases."""
+
 
 class StudyFacts:
-    """A study as the pictures see it. Who leads and who won is search's business, and asked there.
+    """A study as the pictures see it. Who leads and who won is asked of the study room.
 
     Args:
         study: Whose records are read, once.
@@ -54,7 +65,7 @@ class StudyFacts:
     @cached_property
     def objective(self) -> str:
         """Name of the number that trials are ranked by."""
-        return objective(self.document)[0]
+        return ranking(self.options.objective)[0]
 
     @property
     def goal(self) -> str:
@@ -64,7 +75,7 @@ class StudyFacts:
     @cached_property
     def sign(self) -> int:
         """1 if more of the objective is better, else -1."""
-        return objective(self.document)[1]
+        return ranking(self.options.objective)[1]
 
     @property
     def space(self) -> str:
