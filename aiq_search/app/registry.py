@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiq_search.errors import AiqError, NothingFeasibleError
+from aiq_search.errors import AiqError, NothingFeasibleError, StudyError
 from aiq_search.study import Study
 from aiq_search.tracking.best import FOLDER as BEST
 
@@ -78,7 +78,10 @@ def registered(study: Study) -> str | None:
     """What became of the champion in the registry, in a sentence; None if nothing is known yet."""
     from aiq_search.tracking.outbox import REGISTERED, Outbox
 
-    outbox = Outbox(study.directory)
+    try:
+        outbox = Outbox(study.directory)
+    except StudyError:  # damaged: the doctor says so
+        return None
     try:
         return outbox.fact(REGISTERED)
     finally:

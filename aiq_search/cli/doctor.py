@@ -40,5 +40,6 @@ def doctor(
     findings = examine(study, tracking_uri=tracking_uri)
     rows = [finding.document() for finding in findings]
     print_rows(rows, form, ["area", "level", "what", "remedy"])
-    if any(finding.level is Level.PROBLEM for finding in findings):
+    # What --fix should have set right and is still there is a problem too.
+    if any(finding.level is Level.PROBLEM or (fix and finding.fixable) for finding in findings):
         raise typer.Exit(1)

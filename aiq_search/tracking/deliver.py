@@ -104,34 +104,33 @@ class Delivery:
         Raises:
             Exception: MLflow did not answer; what did not arrive still waits.
         """
-        letters = self._outbox.waiting()
-        if not letters:
+        if not self._outbox.has_more(0):
             return 0
         starts = self._outbox.history(StudyStarted)
         if not starts or not isinstance(started := starts[-1].event, StudyStarted):
             return 0  # reconciling puts it there
         try:
-            return self._deliver_all(letters, started, starts[-1].row, everything)
+            self._writer.connect(started)  # may find that runs are gone, so that more waits
+            return self._deliver_all(self._outbox.waiting(), started.study, starts[-1].row, everything)
         except Exception:
             self._writer.doubt()
             raise
 
-    def _deliver_all(self, letters: list[Letter], started: StudyStarted, row: int, everything: bool) -> int:
-        self._writer.connect(started)
+    def _deliver_all(self, letters: list[Letter], study: str, start: int, everything: bool) -> int:
         groups: dict[str, list[Letter]] = {}
         for letter in letters:
             groups.setdefault(letter.owner, []).append(letter)
-        of_study = groups.pop(started.study, [])
+        of_study = groups.pop(study, [])
         ripe = {owner: group for owner, group in groups.items() if everything or _is_ripe(group)}
         # An end before the last start is history: the study is being run again.
-        end = [x for x in of_study if isinstance(x.event, StudyEnded) and x.row > row]
+        end = [x for x in of_study if isinstance(x.event, StudyEnded) and x.row > start]
         beginning = [x for x in of_study if x not in end]
-        arrived = self._deliver(started.study, beginning) + self._deliver_trials(ripe)
+        arrived = self._deliver(study, beginning) + self._deliver_trials(ripe)
         if any(isinstance(x.event, TrialEnded) for group in ripe.values() for x in group):
             self._writer.write_best()
         # The end of the study comes after everything that happened before it.
         if end and len(ripe) == len(groups) and not self._outbox.has_more(letters[-1].row):
-            arrived += self._deliver(started.study, end)
+            arrived += self._deliver(study, end)
         return arrived
 
     def _deliver_trials(self, groups: dict[str, list[Letter]]) -> int:

@@ -36,7 +36,6 @@ FILE = "outbox.sqlite"
 REGISTERED = "registered"  # the fact that says what became of the champion in the registry
 
 _VERSION = 1
-_WAITS, _DELIVERED, _REFUSED, _ASIDE = range(4)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -46,7 +45,8 @@ CREATE TABLE IF NOT EXISTS events (
     kind TEXT NOT NULL,
     payload TEXT NOT NULL,
     checksum INTEGER NOT NULL,      -- of the four columns before
-    state INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1, 2, 3)),  -- waits, delivered, refused, set aside
+    -- 0 waits, 1 delivered, 2 refused by MLflow; unreadable: 3 before it was delivered, 4 after that
+    state INTEGER NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 4),
     error TEXT
 );
 CREATE INDEX IF NOT EXISTS waiting ON events (row) WHERE state = 0;
@@ -66,8 +66,10 @@ _DAMAGED = {1, 11, 17, 20, 24, 26}
 _PUT = """
 INSERT INTO events (event_id, owner, kind, payload, checksum) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (event_id) DO UPDATE SET owner = excluded.owner, kind = excluded.kind, payload = excluded.payload,
-checksum = excluded.checksum, state = 0, error = NULL WHERE state = 3
+checksum = excluded.checksum, state = state - 3, error = NULL WHERE state >= 3
 """
+
+_COLUMNS = "row, event_id, owner, kind, payload, checksum"
 
 
 class OutboxDamagedError(StudyError):
@@ -134,7 +136,7 @@ class Outbox:
             if not rebuild:
                 raise
             self.damage = str(error)
-            _put_aside(directory / FILE)
+            _keep_damaged(directory / FILE)
             self._connection = _open(directory / FILE, busy_timeout)
 
     def close(self) -> None:
@@ -170,7 +172,7 @@ class Outbox:
         wanted = {"owner = ?": owner, "kind = ?": kind.__name__ if kind else None, "row > ?": after}
         # Only what is asked for is named, so that the indices are used.
         clauses = {clause: value for clause, value in wanted.items() if value is not None}
-        where = " AND ".join([*clauses, "state != 3"])
+        where = " AND ".join([*clauses, "state < 3"])
         return self._letters(self._rows(f"{where} ORDER BY row", *clauses.values()))
 
     def owners(self, kind: type[Any]) -> set[str]:
@@ -178,8 +180,18 @@ class Outbox:
         return {row[0] for row in self._ask("SELECT owner FROM events WHERE kind = ?", kind.__name__)}
 
     def event_ids(self) -> set[str]:
-        """The events that are here and can be read."""
-        return {row[0] for row in self._ask("SELECT event_id FROM events WHERE state != 3")}
+        """Identities of the events that can be read; the others are set aside."""
+        ids: set[str] = set()
+        unreadable: list[tuple[str | None, int]] = []
+        with self._lock:
+            for row in self._connection.execute(f"SELECT {_COLUMNS} FROM events WHERE state < 3"):  # noqa: S608
+                try:
+                    _letter(row)
+                    ids.add(row[1])
+                except UnreadableError as error:
+                    unreadable.append((str(error), row[0]))
+        self._put_aside(unreadable)
+        return ids
 
     def has_more(self, row: int) -> bool:
         """Whether an event behind ``row`` waits."""
@@ -187,32 +199,32 @@ class Outbox:
 
     def delivered(self, letters: Iterable[Letter]) -> None:
         """Mark events as arrived."""
-        self._mark(_DELIVERED, [(letter.row, None) for letter in letters])
+        self._mark("1", [(None, letter.row) for letter in letters])
 
     def refused(self, letters: Iterable[Letter], error: str) -> None:
         """Mark events as refused by MLflow for good."""
-        self._mark(_REFUSED, [(letter.row, error) for letter in letters])
+        self._mark("2", [(error, letter.row) for letter in letters])
 
     def set_aside(self, letters: Iterable[Letter], reason: str) -> None:
         """Mark events as waiting no more until the study puts them again."""
-        self._mark(_ASIDE, [(letter.row, reason) for letter in letters])
+        self._put_aside([(reason, letter.row) for letter in letters])
 
     def retry_set_aside(self) -> None:
         """Have what was set aside wait again: this version may read it."""
         with self._transaction() as connection:
-            connection.execute("UPDATE events SET state = 0, error = NULL WHERE state = 3")
+            connection.execute("UPDATE events SET state = state - 3, error = NULL WHERE state >= 3")
 
     def discard_damaged(self) -> list[str]:
         """Remove events that were cut or changed, after the study has put again what it knows of.
 
         Returns:
-            The kinds of the events.
+            The kinds of those that were not delivered.
         """
-        rows = self._rows("state = 3")
-        damaged = [row for row in rows if not _is_whole(row)]
+        damaged = [row for row in self._rows("state >= 3") if not _is_whole(row)]
+        missing = [str(row[3]) for row in self._rows("state = 3") if not _is_whole(row)]
         with self._transaction() as connection:
             connection.executemany("DELETE FROM events WHERE row = ?", [(row[0],) for row in damaged])
-        return [str(row[3]) for row in damaged]
+        return missing
 
     def runs(self) -> dict[str, str]:
         """Run id by owner."""
@@ -268,29 +280,32 @@ class Outbox:
         return Undelivered(waiting, refused, trials, error, aside)
 
     def _rows(self, where: str, *values: object) -> list[tuple[Any, ...]]:
-        columns = "row, event_id, owner, kind, payload, checksum"
-        return self._ask(f"SELECT {columns} FROM events WHERE {where}", *values)  # noqa: S608 - our own words
+        return self._ask(f"SELECT {_COLUMNS} FROM events WHERE {where}", *values)  # noqa: S608 - our own words
 
     def _letters(self, rows: Iterable[tuple[Any, ...]]) -> list[Letter]:
         letters: list[Letter] = []
-        unreadable: list[tuple[int, str | None]] = []
+        unreadable: list[tuple[str | None, int]] = []
         for row in rows:
-            number, _, owner, kind, payload, _ = row
             try:
-                if not _is_whole(row):
-                    raise UnreadableError(f"an event ({str(kind)[:40]}) was cut or changed in the outbox")
-                letters.append(Letter(number, owner, decode(kind, payload)))
+                letters.append(_letter(row))
             except UnreadableError as error:
-                unreadable.append((number, str(error)))
+                unreadable.append((str(error), row[0]))
         if unreadable:
-            self._mark(_ASIDE, unreadable)
+            self._put_aside(unreadable)
         return letters
 
-    def _mark(self, state: int, rows: list[tuple[int, str | None]]) -> None:
+    def _mark(self, state: str, rows: list[tuple[str | None, int]]) -> None:
+        """Give events another state, with the reason."""
+        with self._transaction() as connection:
+            connection.executemany(f"UPDATE events SET state = {state}, error = ? WHERE row = ?", rows)  # noqa: S608
+
+    def _put_aside(self, rows: list[tuple[str | None, int]]) -> None:
+        """Set events aside. Their runs are looked for again: whether MLflow has the events is not sure."""
+        self._mark("CASE state WHEN 1 THEN 4 WHEN 4 THEN 4 ELSE 3 END", rows)
         with self._transaction() as connection:
             connection.executemany(
-                "UPDATE events SET state = ?, error = ? WHERE row = ?",
-                [(state, error, row) for row, error in rows],
+                "DELETE FROM runs WHERE owner = (SELECT owner FROM events WHERE row = ?)",
+                [(row,) for _, row in rows],
             )
 
     def _ask(self, query: str, *values: object) -> list[Any]:
@@ -313,6 +328,18 @@ def _is_whole(row: tuple[Any, ...]) -> bool:
     """Whether a row of the table is as it was written."""
     _, *parts, expected = row
     return all(isinstance(part, str) for part in parts) and checksum(*parts) == expected
+
+
+def _letter(row: tuple[Any, ...]) -> Letter:
+    """A row of the table as a letter.
+
+    Raises:
+        UnreadableError: It is not as it was written, or this version cannot read it.
+    """
+    number, _, owner, kind, payload, _ = row
+    if not _is_whole(row):
+        raise UnreadableError(f"an event of the kind {str(kind)[:40]!r} was cut or changed in the outbox")
+    return Letter(number, owner, decode(kind, payload))
 
 
 def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -348,7 +375,7 @@ def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
     return connection
 
 
-def _put_aside(path: Path) -> None:
+def _keep_damaged(path: Path) -> None:
     """Keep a damaged file beside the new one, for who wants to look at it."""
     path.replace(path.with_suffix(".damaged"))
     for rest in ("-wal", "-shm"):

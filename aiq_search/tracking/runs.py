@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from mlflow.entities import LifecycleStage, Run, ViewType
@@ -36,7 +36,11 @@ class StudyRuns:
         self._experiment = ""
         self._ids: dict[str, str] = {}
         self._sure = False  # whether ``_ids`` is all that MLflow has
-        self._found: dict[str, dict[str, Point]] = {}  # the last numbers of runs that the outbox did not know
+        self._unknown: set[str] = set()  # owners whose runs the outbox did not know
+        self._steps: dict[str, set[int]] = {}  # of them, as they were found
+        self._last: dict[
+            str, dict[str, tuple[int, float]]
+        ] = {}  # each number's last step and value, likewise
 
     def connect(self, started: StudyStarted) -> None:
         """Find or make the experiment, and find the study's runs; does nothing if all is known."""
@@ -78,26 +82,24 @@ class StudyRuns:
             lambda: self._store.client.create_run(self._experiment, begin, dict(tags), run_name=name)
         )
 
-    def lacking(self, owner: str, points: Sequence[Point], *, repeated: bool = False) -> list[Point]:
-        """Those of an owner's points that its run may lack.
+    def new_steps(self, owner: str, points: list[Point]) -> list[Point]:
+        """Those of an owner's points whose steps its run does not have.
 
-        All of them, but where the outbox is younger than the run: it was lost, and is filled again from
-        the study, which does not know the times that MLflow has.
-
-        Args:
-            owner: The owner.
-            points: In the order of their steps.
-            repeated: Whether they may be second values of a step that has one.
+        Writing a point again with its time changes nothing, so nothing is asked. But where the outbox does
+        not know the run, it was filled again from the study, which does not know the times that MLflow has.
         """
-        last = self._found.get(owner, {})
+        if owner not in self._unknown or not points:
+            return points
+        if owner not in self._steps:
+            run_id, name, client = self._ids[owner], points[0].name, self._store.client
+            history = self._store.ask(lambda: client.get_metric_history(run_id, name))
+            self._steps[owner] = {metric.step for metric in history}
+        return [point for point in points if point.step not in self._steps[owner]]
 
-        def is_there(point: Point) -> bool:
-            known = last.get(point.name)
-            if known is None or point.step > known.step:
-                return False
-            return not repeated or (point.step < known.step or point.value == known.value)
-
-        return [point for point in points if not is_there(point)]
+    def new_values(self, owner: str, points: list[Point]) -> list[Point]:
+        """Those of an owner's points that are not the last values of its run already."""
+        last = self._last.get(owner, {})
+        return [point for point in points if last.get(point.name) != (point.step, point.value)]
 
     def _find_experiment(self, started: StudyStarted) -> str:
         """Id of the experiment that has the space's name, made or brought back if need be."""
@@ -131,9 +133,9 @@ class StudyRuns:
             first, *doubles = sorted(runs, key=lambda run: _preference(run, known.get(owner)))
             self._ids[owner] = first.info.run_id
             if owner not in known:
-                self._found[owner] = {
-                    m.key: Point(m.key, m.value, m.timestamp, m.step) for m in first.data._metric_objs
-                }
+                self._unknown.add(owner)
+            if owner in self._unknown or owner == study:
+                self._last[owner] = {m.key: (m.step, m.value) for m in first.data._metric_objs}
             for double in doubles:
                 if double.info.lifecycle_stage == LifecycleStage.ACTIVE:
                     _log.warning("deleting %s, a second run of %s", double.info.run_id, owner)

@@ -107,14 +107,14 @@ class RunWriter:
             owner, lambda: self._create_child(self._start_of(owner, started), outcome)
         )
         points = [p for e in events if isinstance(e, EpochEnded) for p in layout.epoch_points(e)]
-        points = self._runs.lacking(owner, points)
+        points = self._runs.new_steps(owner, points)
         tags: dict[str, str] = {}
         if ended:
             epochs = [x.event for x in self._outbox.history(EpochEnded, owner)]
             last = layout.ended_points(ended, [e for e in epochs if isinstance(e, EpochEnded)])
-            points += self._runs.lacking(owner, last, repeated=True)
+            points += self._runs.new_values(owner, last)
             tags = {} if new else {"aiq.reason": ""} | outcome
-        elif not new and started is not None:
+        elif not new and started is not None and not self._outbox.history(TrialEnded, owner):
             tags = {"aiq.state": str(TrialState.RUNNING), "aiq.reason": ""}
             self._store.reopen(run_id)
         self._store.log(run_id, points, started.params if started else {}, tags)
@@ -133,7 +133,7 @@ class RunWriter:
         if not points or run_id is None:
             return
         with suppress(RefusedError):  # the user deleted the study's run: its trials are written all the same
-            self._store.log(run_id, self._runs.lacking(self.study, points))
+            self._store.log(run_id, self._runs.new_steps(self.study, points))
         curve.wrote(points)
 
     def close_study(self, reason: str, time: float) -> None:
@@ -160,7 +160,7 @@ class RunWriter:
         if ended.champion:
             step = len(self._outbox.owners(TrialEnded))
             points = layout.champion_points(ended.champion, ended.time, step)
-            points = self._runs.lacking(started.study, points, repeated=True)
+            points = self._runs.new_values(started.study, points)
         self._store.log(run_id, points, tags=layout.study_ended_tags(ended, started))
         self._store.close(run_id, layout.ENDS.get(ended.reason, "FAILED"), ended.time)
         if ended.reason != "finished":

@@ -35,11 +35,11 @@ def fix_study(study: Study, tracking_uri: str | None = None) -> list[str]:
             path.unlink(missing_ok=True)
         if left:
             done.append(f"{len(left)} files that belonged to no trial were removed.")
-        done.append(_tell_again(study, tracking_uri_of(study, tracking_uri)))
+        done += _send_again(study, tracking_uri_of(study, tracking_uri))
     return done
 
 
-def _tell_again(study: Study, tracking_uri: str) -> str:
+def _send_again(study: Study, tracking_uri: str) -> list[str]:
     """Give MLflow what it lacks, and let no run stay RUNNING."""
     from aiq_search.tracking import MlflowListener, reconcile
     from aiq_search.tracking.removal import runs_of
@@ -48,11 +48,20 @@ def _tell_again(study: Study, tracking_uri: str) -> str:
     try:
         wrong = mismatches(study, records, runs_of(study.id, study.space.name, tracking_uri), alive=False)
     except AiqError as error:
-        return f"MLflow cannot be told: {error}"
+        return [f"Nothing can be sent to MLflow: {error}"]
     listener = MlflowListener(study.directory, tracking_uri)
-    fresh = reconcile(study, listener)
-    # What the outbox believes of these is wrong: their runs are looked for, and told everything, anew.
+    done = []
+    if listener.outbox.damage:
+        done.append(f"{listener.outbox.damage}; it was made again from the study.")
+    sent = reconcile(study, listener)
+    dropped = listener.outbox.discard_damaged()
+    if dropped:
+        done.append(
+            f"Damaged events that the study does not have were removed ({', '.join(dropped)}); if they were "
+            f"files, aiq report {study.id} writes the report again."
+        )
+    # What the outbox believes of these is wrong: their runs are looked for, and sent everything, again.
     listener.outbox.forget_runs({key for keys in wrong.values() for key in keys} - {study.id})
     listener.on_event(end_of(study))
     left = listener.close(_SECONDS)
-    return f"MLflow was told again ({fresh} events were new to it). {left}"
+    return [*done, f"MLflow was sent {sent} events that it lacked. {left}"]
