@@ -196,7 +196,7 @@ def check_cluster(study: Study, dataset: Dataset, data: Any = None) -> None:  # 
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) > 1 and not study.document.get("files"):
+    if len(nodes) > 1 and not study.document.checkpoint_place:
         raise InputError(
             f"the cluster has {len(nodes)} nodes, and checkpoints would lie on the driver's alone: give "
             "--storage (or AIQ_STORAGE) a path that every node reaches, or s3://bucket/prefix."

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 
 from aiq_search.redaction import redact
 from aiq_search.report import story
-from aiq_search.report.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
+from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.report.words import typeset
 from aiq_search.study.description import question
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from aiq_search.study import StudyView
+
 __all__ = ["write_report"]
 
 
 def write_report(
-    study: ChosenStudy,
+    study: StudyView,
     path: Path,
     view: NetworkView | None = None,
     findings: Sequence[str] = (),
@@ -57,7 +59,7 @@ def _page(facts: StudyFacts, pictures: Sequence[Picture], findings: Sequence[str
         title=f"{facts.space}: {headline}",
         facts=facts,
         pictures=pictures,
-        date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.get("created"))),
+        date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.created)),
         question=typeset(question(facts.document)),
         story={"headline": headline, "sentences": story.sentences(facts)},
         tiles=story.tiles(facts),

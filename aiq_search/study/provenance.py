@@ -1,4 +1,4 @@
-"""How a study came about: command, versions, commit."""
+"""Where a study comes from: command, versions, git commit."""
 
 from __future__ import annotations
 
@@ -8,41 +8,61 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from aiq_search.redaction import redact
 
-__all__ = ["provenance", "versions"]
+__all__ = ["Provenance", "versions"]
 
 _PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 
-def provenance() -> dict[str, Any]:
-    """Command (without credentials), job, versions and git commit, as they are kept in study.json."""
-    return {
-        "command": [Path(sys.argv[0]).name, *(redact(argument) for argument in sys.argv[1:])],
-        "job": os.environ.get("AIQ_JOB"),  # set where the study is a job of a cluster
-        "versions": versions(),
-        "platform": platform.platform(),
-        "git_commit": _git_commit(),
-    }
+class Provenance(BaseModel):
+    """What it takes to run a study again.
+
+    Attributes:
+        command: The command line, without credentials.
+        job: The submission that started it, where the study is a job of a cluster.
+        versions: Of Python and of the packages that a result depends on.
+        platform: Operating system and processor.
+        git_commit: Commit of the working folder, with ``-dirty`` where something was not committed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: tuple[str, ...]
+    versions: dict[str, str]
+    platform: str
+    job: str | None = None
+    git_commit: str | None = None
+
+    @classmethod
+    def of_this_process(cls) -> Provenance:
+        """The provenance of a study that this process creates."""
+        return cls(
+            command=(Path(sys.argv[0]).name, *(redact(argument) for argument in sys.argv[1:])),
+            versions=versions(),
+            platform=platform.platform(),
+            job=os.environ.get("AIQ_JOB"),
+            git_commit=_git_commit(),
+        )
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that a result depends on."""
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _git_commit() -> str | None:
-    """Commit of the current folder's repository, with ``-dirty`` where something is not committed."""
     try:
-        found = subprocess.run(
+        answer = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
             capture_output=True,
             text=True,
@@ -51,4 +71,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return answer.stdout.strip() or None

@@ -6,7 +6,6 @@ Only the delivery process imports this module: mlflow takes seconds to import.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from aiq_search.redaction import redact
+from aiq_search.study.document import FILE, StudyDocument
 from aiq_search.tracking import layout
 from aiq_search.tracking.store import Store
 
@@ -45,25 +45,22 @@ def _remove_bundle(store: Store, run_id: str) -> None:
         _log.warning("an earlier bundle stays beside the new one: %s", redact(str(error)))
 
 
-def log_document(store: Store, run_id: str, document: Mapping[str, Any]) -> None:
+def log_document(store: Store, run_id: str, document: StudyDocument) -> None:
     """Keep study.json with the run: who has only the tracking URI reads the study from there."""
     try:
-        store.client.log_dict(run_id, dict(document), "study.json")
+        store.client.log_dict(run_id, document.as_json(), FILE)
     except Exception as error:  # a store for artifacts that takes nothing must not hold up the numbers
-        _log.warning("study.json is not in MLflow before the study's end: %s", redact(str(error)))
+        _log.warning("%s is not in MLflow before the study's end: %s", FILE, redact(str(error)))
 
 
-def log_dataset(store: Store, run_id: str, document: Mapping[str, Any]) -> None:
+def log_dataset(store: Store, run_id: str, document: StudyDocument) -> None:
     """Name the data set as an input of the run."""
-    dataset = document.get("dataset") or {}
-    if not dataset.get("name") or not dataset.get("digest"):
-        return
     about = Dataset(
-        name=str(dataset["name"]),
-        digest=str(dataset["digest"])[:36],
+        name=document.dataset.name,
+        digest=document.dataset.digest[:36],
         source_type="aiq_search",
-        source=str(dataset["name"]),
-        profile=layout.dataset_profile(dataset),
+        source=document.dataset.name,
+        profile=layout.dataset_profile(document),
     )
     tag = InputTag("mlflow.data.context", "training")
     store.ask(lambda: store.client.log_inputs(run_id, [DatasetInput(about, [tag])]))

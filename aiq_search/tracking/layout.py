@@ -17,11 +17,11 @@ from typing import Any
 
 from aiq_search.redaction import redact
 from aiq_search.study.description import command_line, question, widths
+from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
     Phase,
     StudyEnded,
-    StudyStarted,
     TrialEnded,
     TrialKey,
     TrialStarted,
@@ -83,25 +83,23 @@ def milliseconds(time: float) -> int:
     return round(time * 1000)
 
 
-def child_name(document: Mapping[str, Any], started: TrialStarted) -> str:
+def child_name(document: StudyDocument, started: TrialStarted) -> str:
     """Name of a trial's run: its number, then its widths (``trial-0042 4-2-8``)."""
-    return f"{started.name} {widths(document, started.params)}".strip()
+    return f"{started.name} {widths(document.space, started.params)}".strip()
 
 
-def study_tags(document: Mapping[str, Any]) -> dict[str, str]:
+def study_tags(document: StudyDocument) -> dict[str, str]:
     """Tags that parent and children share: where a number comes from."""
-    dataset = document.get("dataset") or {}
-    versions = document.get("versions") or {}
     known = {
-        "aiq.study": document.get("study"),
-        "aiq.beta": document.get("beta"),
-        "aiq.observations": dataset.get("validation"),
-        "aiq.capture": document.get("capture"),
-        "aiq.version": versions.get("aiq-search") or versions.get("aiq_search"),
+        "aiq.study": document.study,
+        "aiq.beta": document.beta,
+        "aiq.observations": document.dataset.validation,
+        "aiq.capture": document.capture,
+        "aiq.version": document.provenance.versions.get("aiq-search"),
         "mlflow.source.name": "aiq search",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
-        "mlflow.source.git.commit": document.get("git_commit"),
+        "mlflow.source.git.commit": document.provenance.git_commit,
     }
     return {name: text(value) for name, value in known.items() if value is not None}
 
@@ -113,20 +111,19 @@ def _user() -> str | None:
     return None
 
 
-def parent_tags(document: Mapping[str, Any], space: str) -> dict[str, str]:
+def parent_tags(document: StudyDocument) -> dict[str, str]:
     """Tags of the run that stands for the whole study."""
-    known = {
-        "aiq.space": space,
-        "aiq.seed": document.get("seed"),
-        "aiq.fingerprint": document.get("fingerprint"),
-        "aiq.command": command_line(document),
-        "aiq.trial_key": document.get("study"),
-        "mlflow.note.content": study_description(document, space),
+    return study_tags(document) | {
+        "aiq.space": document.space.name,
+        "aiq.seed": str(document.seed),
+        "aiq.fingerprint": document.fingerprint,
+        "aiq.command": text(command_line(document)),
+        "aiq.trial_key": document.study,
+        "mlflow.note.content": text(study_description(document)),
     }
-    return study_tags(document) | {name: text(value) for name, value in known.items() if value is not None}
 
 
-def child_tags(document: Mapping[str, Any], started: TrialStarted, parent: str) -> dict[str, str]:
+def child_tags(document: StudyDocument, started: TrialStarted, parent: str) -> dict[str, str]:
     """Tags of a trial's run; ``parent`` is the id of the run that it lies under.
 
     A confirmation's ``aiq.trial`` is the number of the trial that it repeats, so that one filter finds
@@ -199,10 +196,12 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
     return _points(numbers, milliseconds(time), step)
 
 
-def dataset_profile(dataset: Mapping[str, Any]) -> str:
-    """Sizes of a data set as the JSON that MLflow shows beside it."""
-    known = ("train", "validation", "test", "input_shape", "classes", "label_noise")
-    return json.dumps({k: dataset[k] for k in known if k in dataset})
+def dataset_profile(document: StudyDocument) -> str:
+    """Sizes of a data set as the JSON that MLflow shows with it."""
+    profile = document.dataset.model_dump(
+        mode="json", include={"train", "validation", "test", "input_shape", "classes", "class_counts"}
+    )
+    return json.dumps(profile | {"label_noise": document.space.dataset.label_noise})
 
 
 def ended_tags(event: TrialEnded) -> dict[str, str]:
@@ -226,7 +225,7 @@ def ended_tags(event: TrialEnded) -> dict[str, str]:
     return tags
 
 
-def study_ended_tags(ended: StudyEnded, started: StudyStarted) -> dict[str, str]:
+def study_ended_tags(ended: StudyEnded, document: StudyDocument) -> dict[str, str]:
     """Tags that a study's end adds to its run."""
     tags = {
         "aiq.state": ended.reason,
@@ -236,8 +235,8 @@ def study_ended_tags(ended: StudyEnded, started: StudyStarted) -> dict[str, str]
     if ended.message:
         tags["aiq.reason"] = text(ended.message)
     if ended.champion:
-        note = outcome(started.document, ended.champion)
-        tags["mlflow.note.content"] = text(note + study_description(started.document, started.space))
+        note = outcome(document, ended.champion) + study_description(document)
+        tags["mlflow.note.content"] = text(note)
     return tags
 
 
@@ -255,7 +254,7 @@ def _points(metrics: Mapping[str, float], timestamp: int, step: int) -> list[Poi
     return [Point(k, float(v), timestamp, step) for k, v in metrics.items() if math.isfinite(v)]
 
 
-def experiment_tags(space: str, document: Mapping[str, Any]) -> dict[str, str]:
+def experiment_tags(document: StudyDocument) -> dict[str, str]:
     """Tags of the experiment.
 
     It is one of model training, not of GenAI, and has a view of its table in which the columns that
@@ -266,16 +265,17 @@ def experiment_tags(space: str, document: Mapping[str, Any]) -> dict[str, str]:
     return {
         f"mlflow.sharedViewState.{VIEW}": json.dumps({"selectedColumns": columns}),
         "mlflow.experimentKind": "custom_model_development",
-        "mlflow.note.content": experiment_description(space, document),
-        "aiq.space": space,
+        "mlflow.note.content": experiment_description(document),
+        "aiq.space": document.space.name,
     }
 
 
-def experiment_description(space: str, document: Mapping[str, Any]) -> str:
+def experiment_description(document: StudyDocument) -> str:
     """Markdown above the table of runs: what is searched, and how to read it."""
     return "\n".join(
         [
-            f"**Search space `{space}`**: which network uses its neurons best? {question(document)}",
+            f"**Search space `{document.space.name}`**: which network uses its neurons best? "
+            f"{question(document)}",
             "",
             "Each study is one run; open it (+) for its trials, and a trial for its confirmations on fresh "
             "seeds. `aiq`, `accuracy`, `efficiency` and `parameters` are, on a study, those of its best "
@@ -289,41 +289,41 @@ def experiment_description(space: str, document: Mapping[str, Any]) -> str:
     )
 
 
-def outcome(document: Mapping[str, Any], champion: Mapping[str, Any]) -> str:
+def outcome(document: StudyDocument, champion: Mapping[str, Any]) -> str:
     """The result in one line of Markdown; ``champion`` is the document of ``aiq best --format json``."""
     numbers = {p.name: p.value for p in champion_points(champion, 0.0, 0)}
-    said = [f"{name} {numbers[name]:.3f}" for name in HEADLINE if name in numbers]
-    said += [f"{numbers['parameters']:,.0f} parameters"] if "parameters" in numbers else []
-    name = widths(document, champion.get("params") or {}) or "the network"
+    shown = [f"{name} {numbers[name]:.3f}" for name in HEADLINE if name in numbers]
+    shown += [f"{numbers['parameters']:,.0f} parameters"] if "parameters" in numbers else []
+    name = widths(document.space, champion.get("params") or {}) or "the network"
     return (
-        f"**{name} won** (trial {champion.get('trial')}, {champion.get('phase')}): {', '.join(said)}. "
-        "Among the artifacts, report.html tells why.\n\n"
+        f"**{name} won** (trial {champion.get('trial')}, {champion.get('phase')}): {', '.join(shown)}. "
+        "report.html among the artifacts shows why.\n\n"
     )
 
 
-def study_description(document: Mapping[str, Any], space: str) -> str:
+def study_description(document: StudyDocument) -> str:
     """Markdown on the parent run."""
-    parameters = (document.get("space") or {}).get("parameters") or {}
+    parameters = document.space.document()["parameters"]
     rows = [f"| `{name}` | {_range(rule)} |" for name, rule in parameters.items()]
+    study = document.study
     return "\n".join(
         [
-            f"**Study `{document.get('study')}`** over `{space}`. {question(document)}",
+            f"**Study `{study}`** over `{document.space.name}`. {question(document)}",
             "",
             "`aiq`, `accuracy`, `efficiency` here are the best so far (their charts show the way there), "
             "at the end the champion's. Children are the trials; a trial's own children repeat it.",
             "",
             *(["| searched | range |", "|---|---|", *rows, ""] if rows else []),
-            f"Look further: `aiq best {document.get('study')}`, `aiq report {document.get('study')}`, "
-            f"`aiq export {document.get('study')} --output champion/`.",
+            f"Look further: `aiq best {study}`, `aiq report {study}`, "
+            f"`aiq export {study} --output champion/`.",
         ]
     )
 
 
-def _range(rule: object) -> str:
+def _range(rule: Mapping[str, Any]) -> str:
     """A parameter's rule in words."""
-    if not isinstance(rule, Mapping):
-        return text(rule, 200)
     if "choices" in rule:
         return ", ".join(str(x) for x in rule["choices"])
-    scale = " (log)" if rule.get("log") else ""
-    return f"{rule.get('low')} … {rule.get('high')}{scale}"
+    if "low" not in rule:
+        return text(rule.get("value"), 200)
+    return f"{rule['low']} … {rule['high']}{' (log)' if rule.get('log') else ''}"

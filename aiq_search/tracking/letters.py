@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
 
+from aiq_search.errors import StudyError
 from aiq_search.redaction import redact, redacted
+from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -144,6 +146,10 @@ def decode(kind: str, payload: str) -> Happening:
         if "finalists" in content:
             content["finalists"] = tuple(content["finalists"])
         event: Happening = _reader(kind).validate_python(content)
+        if isinstance(event, StudyStarted):
+            StudyDocument.parse(event.document, "the outbox")
+    except StudyError as error:
+        raise UnreadableError(str(error)) from None
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise UnreadableError(f"the content of this {kind} was cut or changed") from None
     return event

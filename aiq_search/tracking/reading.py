@@ -7,7 +7,6 @@ mlflow, which takes seconds: do so where it is used.
 from __future__ import annotations
 
 import ast
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,8 @@ from aiq_search.errors import StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.study import Champion, Phase, TrialKey, TrialRecord, TrialState
 from aiq_search.study.champion import choose_champion
+from aiq_search.study.document import FILE as DOCUMENT
+from aiq_search.study.document import StudyDocument
 from aiq_search.study.metrics import HEADLINE, SIZES
 from aiq_search.study.progress import ranking
 from aiq_search.tracking.client import connect, first_line, search_runs, unreachable
@@ -31,7 +32,6 @@ from aiq_search.tracking.layout import text
 
 __all__ = ["RemoteStudy", "find_study", "list_remote_studies"]
 
-DOCUMENT = "study.json"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # what may stand in a filter
 _SEED = re.compile(r"confirm-\d+-seed-(\d+)")
 _ONCE = (*SIZES, "test/")
@@ -67,7 +67,7 @@ class RemoteStudy:
         return bool(self._run.info.status == "RUNNING")
 
     @cached_property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> StudyDocument:
         """The study's study.json.
 
         Raises:
@@ -75,24 +75,25 @@ class RemoteStudy:
         """
         try:
             content = self.artifact(DOCUMENT).read_text(encoding="utf-8")
-            document: dict[str, Any] = json.loads(content)
-            SearchSpace.model_validate(document["space"])
-        except (OSError, ValueError, KeyError, TypeError, MlflowException) as error:
+            document = StudyDocument.parse(content, DOCUMENT)
+        except (OSError, ValueError, StudyError, MlflowException) as error:
             raise StudyError(
                 f"study {self.id} in MLflow has no usable {DOCUMENT} ({first_line(error)}); look at it where "
                 "its folder is."
             ) from None
-        return {**document, "ended": None if self.is_running else self._run.data.tags.get("aiq.state")}
+        ended = self._run.data.tags.get("aiq.state")
+        known = ended in ("finished", "interrupted", "failed") and not self.is_running
+        return document.changed(ended=ended if known else None)
 
     @cached_property
     def space(self) -> SearchSpace:
         """What is searched."""
-        return SearchSpace.model_validate(self.document["space"])
+        return self.document.space
 
     @property
     def finalists(self) -> list[int]:
         """The exploring trials that were confirmed; none before the study is over."""
-        if self.document["ended"] != "finished":
+        if self.document.ended != "finished":
             return []
         return [int(number) for number in self._run.data.tags.get("aiq.finalists", "").split()]
 
@@ -120,9 +121,14 @@ class RemoteStudy:
         uri = f"runs:/{self.run_id}/{path}"
         return Path(download_artifacts(uri, dst_path=str(place), tracking_uri=self._uri))
 
-    def again(self) -> RemoteStudy:
+    def refreshed(self) -> RemoteStudy:
         """The same study as it is now."""
         return RemoteStudy(self._client, self._client.get_run(self.run_id), self._uri)
+
+    @cached_property
+    def _rules(self) -> dict[str, Any]:
+        rules: dict[str, Any] = self.space.document()["parameters"]
+        return rules
 
     @cached_property
     def _records(self) -> list[TrialRecord]:
@@ -185,7 +191,7 @@ class RemoteStudy:
 
     def _params(self, params: Mapping[str, str]) -> dict[str, Any]:
         """Parameters with the types that the space gives them: MLflow keeps text."""
-        rules = self.document["space"].get("parameters") or {}
+        rules = self._rules
         ordered = [name for name in rules if name in params] + [name for name in params if name not in rules]
         return {name: _value(params[name], rules.get(name) or {}) for name in ordered}
 

@@ -9,7 +9,7 @@ from functools import partial
 from mlflow.entities import LifecycleStage, Run, ViewType
 
 from aiq_search.redaction import redact
-from aiq_search.study.events import StudyStarted
+from aiq_search.study.document import StudyDocument
 from aiq_search.tracking import layout
 from aiq_search.tracking.client import search_runs
 from aiq_search.tracking.layout import Point
@@ -42,16 +42,16 @@ class StudyRuns:
             str, dict[str, tuple[int, float]]
         ] = {}  # each number's last step and value, likewise
 
-    def connect(self, started: StudyStarted) -> None:
+    def connect(self, document: StudyDocument) -> None:
         """Find or make the experiment, and find the study's runs; does nothing if all is known."""
         if self._sure:
             return
-        self._experiment = self._find_experiment(started)
+        self._experiment = self._find_experiment(document)
         store = f"{redact(self._store.uri)} experiment {self._experiment}"
         if self._outbox.fact("store") not in (None, store):
             self._outbox.forget_runs(self._outbox.runs())
         self._outbox.remember("store", store)
-        self._find(started.study)
+        self._find(document.study)
         self._sure = True
 
     def doubt(self) -> None:
@@ -101,15 +101,15 @@ class StudyRuns:
         last = self._last.get(owner, {})
         return [point for point in points if last.get(point.name) != (point.step, point.value)]
 
-    def _find_experiment(self, started: StudyStarted) -> str:
+    def _find_experiment(self, document: StudyDocument) -> str:
         """Id of the experiment that has the space's name, made or brought back if need be."""
         ask, client = self._store.ask, self._store.client
-        experiment = ask(lambda: client.get_experiment_by_name(started.space))
-        tags = layout.experiment_tags(started.space, started.document)
+        space, tags = document.space.name, layout.experiment_tags(document)
+        experiment = ask(lambda: client.get_experiment_by_name(space))
         if experiment is None:
             root = artifact_root(self._store.uri)
-            place = None if root is None else f"{root}/{started.space}"
-            return str(ask(lambda: client.create_experiment(started.space, place, tags)))
+            place = None if root is None else f"{root}/{space}"
+            return str(ask(lambda: client.create_experiment(space, place, tags)))
         if experiment.lifecycle_stage == LifecycleStage.DELETED:
             ask(lambda: client.restore_experiment(experiment.experiment_id))
         for name, value in tags.items():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from aiq_search.errors import InputError
 from aiq_search.redaction import redact
+from aiq_search.study.home import absolute_tracking_uri, default_tracking_uri
 
 __all__ = [
     "absolute_tracking_uri",
@@ -15,27 +15,6 @@ __all__ = [
     "default_tracking_uri",
     "is_server",
 ]
-
-
-def default_tracking_uri() -> str:
-    """Store that is used when the user names none.
-
-    ``MLFLOW_TRACKING_URI`` where it is set; else the file ``mlflow.db`` in the working folder, which is
-    where a plain ``mlflow ui`` looks too.
-    """
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-
-
-def absolute_tracking_uri(uri: str) -> str:
-    """``uri``, or for a SQLite file of this folder its address from anywhere.
-
-    >>> absolute_tracking_uri("https://mlflow.example.org")
-    'https://mlflow.example.org'
-    """
-    path, _, options = uri.removeprefix("sqlite:///").partition("?")
-    if not uri.startswith("sqlite:///") or not path or Path(path).is_absolute():
-        return uri
-    return f"sqlite:///{Path(path).absolute()}" + (f"?{options}" if options else "")
 
 
 def is_server(uri: str) -> bool:

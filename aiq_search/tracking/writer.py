@@ -12,6 +12,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
     StudyEnded,
@@ -20,7 +21,6 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.study.progress import objective_of
 from aiq_search.tracking import layout
 from aiq_search.tracking.artifacts import log_dataset, log_document, log_files
 from aiq_search.tracking.curve import BestCurve
@@ -48,20 +48,20 @@ class RunWriter:
         self._outbox = outbox
         self._store = Store(uri)
         self._runs = StudyRuns(self._store, outbox)
-        self._started: StudyStarted | None = None
+        self._document: StudyDocument | None = None
         self._curve: BestCurve | None = None
 
     @property
     def study(self) -> str:
         """The study's id, once it is known."""
-        return self._started.study if self._started else ""
+        return self._document.study if self._document else ""
 
     def connect(self, started: StudyStarted) -> None:
         """Find or make the experiment, and find the study's runs; does nothing if all is known."""
-        self._started = started
+        self._document = StudyDocument.parse(started.document, "the outbox")
         if self._curve is None:
-            self._curve = BestCurve(self._outbox, objective_of(started.document))
-        self._runs.connect(started)
+            self._curve = BestCurve(self._outbox, self._document.space.objective)
+        self._runs.connect(self._document)
 
     def doubt(self) -> None:
         """Look at MLflow again before the next run is made: the last request may or may not have worked."""
@@ -73,16 +73,17 @@ class RunWriter:
         Raises:
             RefusedError: MLflow will never take it.
         """
-        started, curve = self._connected()
+        document, curve = self._connected()
         events = [letter.event for letter in letters]
-        run_id, new = self._runs.of(owner, lambda: self._create_parent(started))
+        first = next((e.time for e in events if isinstance(e, StudyStarted)), document.created)
+        run_id, new = self._runs.of(owner, lambda: self._create_parent(document, first))
         if new:
             curve.restart()
         elif any(isinstance(event, StudyStarted) for event in events):
             self._reopen(run_id)
         if any(isinstance(event, StudyStarted) for event in events):
-            log_dataset(self._store, run_id, started.document)
-            log_document(self._store, run_id, started.document)
+            log_dataset(self._store, run_id, document)
+            log_document(self._store, run_id, document)
         for event in events:
             if isinstance(event, FilesWritten):
                 log_files(self._store, run_id, Path(event.folder))
@@ -154,14 +155,14 @@ class RunWriter:
 
     def _end_study(self, run_id: str, ended: StudyEnded) -> None:
         """Close the study's run, with the champion's numbers as its last ones."""
-        started, _ = self._connected()
+        document, _ = self._connected()
         self.write_best()
         points: list[layout.Point] = []
         if ended.champion:
             step = len(self._outbox.owners(TrialEnded))
             points = layout.champion_points(ended.champion, ended.time, step)
-            points = self._runs.new_values(started.study, points)
-        self._store.log(run_id, points, tags=layout.study_ended_tags(ended, started))
+            points = self._runs.new_values(document.study, points)
+        self._store.log(run_id, points, tags=layout.study_ended_tags(ended, document))
         self._store.close(run_id, layout.ENDS.get(ended.reason, "FAILED"), ended.time)
         if ended.reason != "finished":
             self._close_running(f"the search was {ended.reason}; aiq resume continues it", ended.time)
@@ -180,10 +181,10 @@ class RunWriter:
         self._store.log(run_id, tags={"aiq.state": str(TrialState.RUNNING), "aiq.reason": ""})
         self._store.reopen(run_id)
 
-    def _connected(self) -> tuple[StudyStarted, BestCurve]:
-        if self._started is None or self._curve is None:
+    def _connected(self) -> tuple[StudyDocument, BestCurve]:
+        if self._document is None or self._curve is None:
             raise RuntimeError("connect() comes before writing.")
-        return self._started, self._curve
+        return self._document, self._curve
 
     def _start_of(self, owner: str, started: TrialStarted | None) -> TrialStarted:
         """The trial's first start, from the outbox if it is not among what is being written."""
@@ -192,22 +193,20 @@ class RunWriter:
             raise NotStartedError(f"the outbox lacks the start of {owner}; the study puts it there again")
         return first
 
-    def _create_parent(self, started: StudyStarted) -> Run:
-        return self._runs.create(
-            started.study, layout.parent_tags(started.document, started.space), started.time
-        )
+    def _create_parent(self, document: StudyDocument, time: float) -> Run:
+        return self._runs.create(document.study, layout.parent_tags(document), time)
 
     def _create_child(self, started: TrialStarted, outcome: Mapping[str, str]) -> Run:
-        study, _ = self._connected()
-        parent = self._runs.get(layout.parent_key(started)) or self._runs.get(study.study) or ""
-        tags = layout.child_tags(study.document, started, parent) | dict(outcome)
-        return self._runs.create(layout.child_name(study.document, started), tags, started.time)
+        document, _ = self._connected()
+        parent = self._runs.get(layout.parent_key(started)) or self._runs.get(document.study) or ""
+        tags = layout.child_tags(document, started, parent) | dict(outcome)
+        return self._runs.create(layout.child_name(document, started), tags, started.time)
 
     def _register(self, run_id: str, event: ChampionExported) -> None:
         """Register the champion, and keep the sentence that says what became of it."""
         from aiq_search.tracking.model_registry import register_champion
 
-        started, _ = self._connected()
-        result = self._store.ask(lambda: register_champion(self._store.uri, run_id, started.document, event))
+        document, _ = self._connected()
+        result = self._store.ask(lambda: register_champion(self._store.uri, run_id, document, event))
         self._store.log(run_id, tags={"aiq.registered": layout.text(result)})
         self._outbox.remember(REGISTERED, result)

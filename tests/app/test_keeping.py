@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search.app.report import keep_report
+from aiq_search.app.publish import keep_report
 from aiq_search.tracking import MlflowListener
 from tests.tracking.conftest import empty_store, runs_of, store, study_directory  # noqa: F401 - fixtures
 from tests.tracking.delivering import deliver

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from aiq_search.app.retry import failed_trials, queue_again, retry_failed
+from aiq_search.app.edit import retry_failed
 from aiq_search.errors import InputError
 from aiq_search.search.driver import StudyDriver
-from aiq_search.study import Phase, PhaseStarted, Study, TrialStarted, TrialState
+from aiq_search.study import Phase, PhaseStarted, Study, TrialKey, TrialStarted, TrialState
 from aiq_search.worker import Report
 from tests.search.simulation import Recorder, finish, new_study, run
 
@@ -16,8 +16,8 @@ def failing(*numbers, phase=Phase.EXPLORE):
     """Let these trials of a phase fail."""
 
     def change(assignment, epoch, report):
-        _, at, number = assignment.key.rsplit("/", 2)
-        broken = at == phase and int(number) in numbers
+        key = TrialKey.parse(assignment.key)
+        broken = key.phase is phase and key.number in numbers
         return Report(done=True, reason="ValueError: a bug", traceback="…") if broken else report
 
     return change
@@ -38,7 +38,7 @@ def finished_with_failures(home, **edits):
 
 def test_each_failed_trial_runs_again_with_its_configuration_and_seed(tmp_path):
     study = finished_with_failures(tmp_path)
-    assert queue_again(study) == 2
+    assert study.queue_failed() == 2
     finish(again(study))
     records = {r.key.number: r for r in again(study).records(Phase.EXPLORE)}
     assert len(records) == 12 + 2
@@ -51,7 +51,7 @@ def test_each_failed_trial_runs_again_with_its_configuration_and_seed(tmp_path):
 
 def test_a_study_whose_failures_were_run_again_ends_as_if_none_had_failed(tmp_path):
     study = finished_with_failures(tmp_path / "a")
-    queue_again(study)
+    study.queue_failed()
     champion = finish(again(study))
     whole = finish(new_study(tmp_path / "b"))
     assert champion.params == whole.params
@@ -60,31 +60,31 @@ def test_a_study_whose_failures_were_run_again_ends_as_if_none_had_failed(tmp_pa
 
 def test_queueing_twice_queues_once(tmp_path):
     study = finished_with_failures(tmp_path)
-    queue_again(study)
-    queue_again(again(study))
+    study.queue_failed()
+    again(study).queue_failed()
     finish(again(study))
     assert len(again(study).records(Phase.EXPLORE)) == 12 + 2
 
 
 def test_what_was_run_again_is_not_a_failed_trial_any_more(tmp_path):
     study = finished_with_failures(tmp_path)
-    assert [r.key.number for r in failed_trials(study)] == [1, 4]
-    queue_again(study)
+    assert [r.key.number for r in study.failed()] == [1, 4]
+    study.queue_failed()
     finish(again(study))
-    assert failed_trials(again(study)) == []
+    assert again(study).failed() == []
 
 
 def test_a_retry_that_fails_can_be_tried_once_more(tmp_path):
     study = finished_with_failures(tmp_path)
-    queue_again(study)
+    study.queue_failed()
     driver = StudyDriver(again(study))
     driver.begin()
     run(driver, change=failing(12))
     driver.end()
-    assert [r.key.number for r in failed_trials(again(study))] == [12]
-    queue_again(again(study))
+    assert [r.key.number for r in again(study).failed()] == [12]
+    again(study).queue_failed()
     finish(again(study))
-    assert failed_trials(again(study)) == []
+    assert again(study).failed() == []
 
 
 def test_a_failed_confirmation_runs_again_and_the_champion_has_all_its_seeds(tmp_path):
@@ -93,7 +93,7 @@ def test_a_failed_confirmation_runs_again_and_the_champion_has_all_its_seeds(tmp
     driver.begin()
     run(driver, change=failing(0, phase=Phase.CONFIRM))
     driver.end()
-    assert queue_again(again(study)) == 1
+    assert again(study).queue_failed() == 1
     champion = finish(again(study))
     assert champion.validation["aiq"].n == 2
     assert champion.collapse_rate == 0
@@ -103,7 +103,7 @@ def test_a_failed_confirmation_runs_again_and_the_champion_has_all_its_seeds(tmp
 
 def test_retries_are_trained_although_the_budget_is_used_up(tmp_path):
     study = finished_with_failures(tmp_path)
-    queue_again(study)
+    study.queue_failed()
     heard = Recorder()
     driver = StudyDriver(again(study), [heard])
     driver.begin()

@@ -2,7 +2,6 @@
 
 import pytest
 
-from aiq_search.app.store import remember_store, tracking_uri_of
 from aiq_search.errors import InputError
 from tests.search.simulation import new_study
 
@@ -18,38 +17,38 @@ def study(tmp_path, monkeypatch):
 
 
 def test_a_file_is_remembered_by_where_it_is(study, tmp_path, monkeypatch):
-    remember_store(study, "sqlite:///mlflow.db")
+    study.reopen("sqlite:///mlflow.db")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert tracking_uri_of(study) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert study.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_what_the_user_names_goes_first(study):
-    remember_store(study, "http://one")
-    assert tracking_uri_of(study, "http://two") == "http://two"
+    study.reopen("http://one")
+    assert study.tracking_uri("http://two") == "http://two"
 
 
 def test_a_study_that_has_no_store_yet_takes_that_of_the_environment(study, tmp_path):
-    assert tracking_uri_of(study) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert study.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_credentials_come_from_the_environment_and_are_never_kept(study, monkeypatch):
-    remember_store(study, WITH_PASSWORD)
+    study.reopen(WITH_PASSWORD)
     assert "lovelace" not in str(study.document)
     with pytest.raises(
         InputError, match=r"at https://\*\*\*@mlflow.example.org, whose credentials are not kept"
     ):
-        tracking_uri_of(study)
+        study.tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_PASSWORD)
-    assert tracking_uri_of(study) == WITH_PASSWORD
+    assert study.tracking_uri() == WITH_PASSWORD
 
 
 def test_a_job_writes_to_the_server_of_its_cluster(study, monkeypatch):
-    remember_store(study, "http://127.0.0.1:5000")
+    study.reopen("http://127.0.0.1:5000")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5001")
     monkeypatch.setenv("AIQ_JOB", study.id)
-    assert tracking_uri_of(study) == "http://127.0.0.1:5001"
+    assert study.tracking_uri() == "http://127.0.0.1:5001"
 
 
 def test_a_study_that_cannot_be_read_does_not_hide_the_others(study, tmp_path, monkeypatch):

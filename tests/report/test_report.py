@@ -14,6 +14,7 @@ from aiq_search.report import story
 from aiq_search.report.figures import StudyFacts, build_figures
 from aiq_search.report.page import write_report
 from aiq_search.study.events import TrialState
+from aiq_search.study.provenance import Provenance
 from tests.tracking.simulated import (
     STUDY,
     RecordedTrials,
@@ -78,9 +79,12 @@ def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     records = [dataclasses.replace(t.record(), reason=evil) for t in trials(12)]
     for record in records:
         record.params["model.activation"] = evil  # type: ignore[index]
-    space = SimulatedStudy([]).document["space"]
+    space = SimulatedStudy([]).document.space.document()
     rules = space["parameters"] | {"model.activation": {"type": "categorical", "choices": [evil, "elu"]}}
-    study = RecordedTrials(records, space=space | {"parameters": rules}, git_commit=evil)
+    provenance = Provenance(command=(evil,), versions={evil: evil}, platform=evil, git_commit=evil)
+    study = RecordedTrials(
+        records, space=space | {"parameters": rules}, provenance=provenance.model_dump(mode="json")
+    )
     text = write_report(study, tmp_path / "r.html", findings=[evil]).read_text()
     assert "<script>alert" not in text
 

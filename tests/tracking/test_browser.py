@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aiq_search.app.report import keep_report
+from aiq_search.app.publish import keep_report
 from aiq_search.report.figures import NetworkView
 from aiq_search.report.page import write_report
 from aiq_search.tracking import MlflowListener, Outbox

@@ -48,8 +48,7 @@ class Scene:
     def __init__(self, home: Path, empty_store: Path) -> None:
         self.study = new_study(home, "study", search={"trials": 5})
         finish(self.study)
-        self.study.document["ended"] = "finished"
-        self.study.save()
+        self.study.mark_ended("finished")
         self.outbox, self._store = self.study.directory / FILE, home / "mlflow.db"
         self.store = f"sqlite:///{self._store}"
         shutil.copy(empty_store, self._store)

@@ -35,10 +35,8 @@ def test_a_study_s_start_comes_back_without_credentials() -> None:
     event = study_started()
     back = decode("StudyStarted", encode(event))
     assert isinstance(back, StudyStarted)
-    hidden = dict(event.document) | {
-        "command": "aiq search lenet_5.yaml --tracking-uri https://***@mlflow.example.org"
-    }
-    assert back.document == hidden
+    assert back.document["provenance"]["command"][-1] == "https://***@mlflow.example.org"
+    assert back.document | {"provenance": None} == dict(event.document) | {"provenance": None}
 
 
 def test_a_traceback_with_a_secret_in_its_quotes_stays_an_event_without_the_secret(outbox: Outbox) -> None:

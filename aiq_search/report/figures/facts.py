@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.space import SearchSpace
 from aiq_search.study.champion import (
     Champion,
     choose_champion,
@@ -22,28 +21,10 @@ from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.progress import ranking
 
 if TYPE_CHECKING:
+    from aiq_search.study import StudyView
     from aiq_search.study.record import TrialRecord
 
-__all__ = ["ChosenStudy", "StudyFacts"]
-
-
-class ChosenStudy(Protocol):
-    """What is read of a study to draw it; ``aiq_search.study.Study`` has it."""
-
-    @property
-    def id(self) -> str:
-        """The study's id."""
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The content of study.json."""
-
-    @property
-    def finalists(self) -> Sequence[int]:
-        """Numbers of the exploring trials under confirmation."""
-
-    def records(self) -> Sequence[TrialRecord]:
-        """All trials of both phases."""
+__all__ = ["StudyFacts"]
 
 
 class StudyFacts:
@@ -53,10 +34,10 @@ class StudyFacts:
         study: Whose records are read, once.
     """
 
-    def __init__(self, study: ChosenStudy) -> None:
+    def __init__(self, study: StudyView) -> None:
         self.id = study.id
-        self.document: Mapping[str, Any] = study.document
-        self.options = SearchSpace.model_validate(self.document["space"])
+        self.document = study.document
+        self.options = study.document.space
         records = list(study.records())
         self.explored = [r for r in records if r.key.phase is Phase.EXPLORE]
         self.confirmed = [r for r in records if r.key.phase is Phase.CONFIRM]
@@ -85,17 +66,17 @@ class StudyFacts:
     @cached_property
     def beta(self) -> float:
         """Weight of accuracy in aIQ."""
-        return float(self.document.get("beta") or 2.0)
+        return self.document.beta
 
     @cached_property
     def observations(self) -> int:
         """Size of the validation split, on which states are counted."""
-        return int((self.document.get("dataset") or {}).get("validation") or 0)
+        return self.document.dataset.validation
 
     @cached_property
     def rules(self) -> Mapping[str, Mapping[str, Any]]:
         """The searched parameters of the space, in its order."""
-        rules = self.document["space"].get("parameters") or {}
+        rules: Mapping[str, Any] = self.options.document()["parameters"]
         return {name: rule for name, rule in rules.items() if rule.get("type") != "derived"}
 
     @cached_property
@@ -153,7 +134,7 @@ class StudyFacts:
     def label(self, record: TrialRecord) -> str:
         """Widths and number: ``4-2-8 (#42)``."""
         number = record.key.number if record.origin is None else record.origin
-        return f"{widths(self.document, record.params) or 'trial'} (#{number})"
+        return f"{widths(self.options, record.params) or 'trial'} (#{number})"
 
     def hover(self, record: TrialRecord) -> str:
         """What is shown when the pointer is on a trial."""
