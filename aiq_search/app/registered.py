@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from aiq_search.errors import InputError
 from aiq_search.export import Verification, copy_bundle
 from aiq_search.redaction import redact
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
+from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,7 +44,7 @@ def export_registered(
     force: bool = False,
     data_dir: Path | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    allow_code: Sequence[str] = (),
 ) -> Verification:
     """Download the bundle of a registered model, and verify it before it takes its place.
 
@@ -53,7 +55,7 @@ def export_registered(
         force: Replace a bundle that is there.
         data_dir: Folder of the data files.
         with_data: Whether to verify what needs the data.
-        allow_code: Whether code that the bundle names may be imported.
+        allow_code: Packages that the bundle may name besides modules of the working folder.
 
     Returns:
         What was verified.
@@ -70,7 +72,12 @@ def export_registered(
     with tempfile.TemporaryDirectory() as scratch:
         downloaded = _download(uri, match, store, Path(scratch))
         return copy_bundle(
-            downloaded, output, force=force, data_dir=data_dir, with_data=with_data, allow_code=allow_code
+            downloaded,
+            output,
+            force=force,
+            data_dir=data_dir,
+            with_data=with_data,
+            code=CodePolicy.for_running(allow_code),
         )
 
 

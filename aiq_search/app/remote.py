@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -12,6 +13,7 @@ from aiq_search.study import Study, list_studies
 from aiq_search.study.home import aiq_home
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.uri import is_server
+from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
     from aiq_search.export import Verification
@@ -75,7 +77,7 @@ def export_remote(
     force: bool = False,
     data_dir: Path | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    allow_code: Sequence[str] = (),
 ) -> Verification:
     """Download the bundle that lies with a study's run, and verify it before it takes its place.
 
@@ -85,7 +87,7 @@ def export_remote(
         force: Replace a bundle that is there.
         data_dir: Folder of the data files.
         with_data: Whether to verify what needs the data.
-        allow_code: Whether code that the bundle names may be imported.
+        allow_code: Packages that the bundle may name besides modules of the working folder.
 
     Raises:
         InputError: There is no bundle, or something is at ``output``.
@@ -107,7 +109,12 @@ def export_remote(
                 "search ends. Export the study where its folder is: aiq export STUDY."
             ) from None
         return copy_bundle(
-            bundle, output, force=force, data_dir=data_dir, with_data=with_data, allow_code=allow_code
+            bundle,
+            output,
+            force=force,
+            data_dir=data_dir,
+            with_data=with_data,
+            code=CodePolicy.for_running(allow_code),
         )
 
 

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiq_search.cli.options import DataDir, Format, FormatOption, TrackingUri
+from aiq_search.cli.options import AllowCode, DataDir, Format, FormatOption, TrackingUri
 
 if TYPE_CHECKING:
     from aiq_search.export import Verification
 
 __all__ = ["export", "predict", "verify"]
 
-_AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Import the code that the bundle names; only if you trust it.")
-]
 _NoData = Annotated[
     bool, typer.Option("--no-data", help="Verify files and example only, without the data set.")
 ]
@@ -35,7 +32,7 @@ def export(
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
     no_data: _NoData = False,
-    allow_code: _AllowCode = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Write the champion of STUDY as files that run anywhere, and verify them.
 
@@ -61,7 +58,7 @@ def export(
             force=force,
             data_dir=data_dir,
             with_data=not no_data,
-            allow_code=allow_code,
+            allow_code=allow_code or (),
         )
     elif not isinstance(found := find_any(study, tracking_uri), Study):
         if trial is not None or formats:
@@ -75,7 +72,7 @@ def export(
             force=force,
             data_dir=data_dir,
             with_data=not no_data,
-            allow_code=allow_code,
+            allow_code=allow_code or (),
         )
     else:
         from aiq_search.app.export import default_formats, export_study
@@ -97,14 +94,14 @@ def verify(
     bundle: _Bundle,
     data_dir: DataDir = None,
     no_data: _NoData = False,
-    allow_code: _AllowCode = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Prove that BUNDLE is undamaged, and that every format gives the numbers on its card."""
     from aiq_search.app.bundle import verify as verify_directory
 
     _print_checks(
-        verify_directory(bundle, data_dir=data_dir, with_data=not no_data, allow_code=allow_code), form
+        verify_directory(bundle, data_dir=data_dir, with_data=not no_data, allow_code=allow_code or ()), form
     )
 
 
@@ -121,14 +118,14 @@ def _print_checks(verification: Verification, form: Format) -> None:
 def predict(
     bundle: _Bundle,
     inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, .npy or .npz files.")],
-    allow_code: _AllowCode = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Classify INPUTS with BUNDLE: labels and probabilities."""
     from aiq_search.app.bundle import predict_files
     from aiq_search.cli.output import print_json, print_rows
 
-    predictions = predict_files(bundle, inputs, allow_code=allow_code)
+    predictions = predict_files(bundle, inputs, allow_code=allow_code or ())
     for note in predictions.notes:
         typer.echo(f"Note: {note}", err=True)
     rows = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiq_search.cli.options import DataDir, Format, FormatOption
+from aiq_search.cli.options import AllowCode, DataDir, Format, FormatOption
 
 if TYPE_CHECKING:
     from aiq_search.app.measure import Measurement
@@ -41,9 +41,7 @@ def measure(
     point: Annotated[str, typer.Option(help="Read states after or before each layer.")] = "after",
     order: Annotated[float, typer.Option(help="Order of the entropy; 1 is Shannon's.")] = 1.0,
     data_dir: DataDir = None,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import the code that a bundle names; only if you trust it.")
-    ] = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Measure efficiency and aIQ of MODEL over a data set."""
@@ -58,7 +56,7 @@ def measure(
         arguments=arguments or (),
         data_dir=data_dir,
         beta=beta,
-        allow_code=allow_code,
+        allow_code=allow_code or (),
         layers=layers or None,
         **options,
     )

@@ -10,6 +10,7 @@ import typer
 
 __all__ = [
     "Address",
+    "AllowCode",
     "DataDir",
     "Format",
     "FormatOption",
@@ -59,6 +60,15 @@ Address = Annotated[
     typer.Option(
         help="A Ray cluster that this machine is a node of (host:port, auto); by default one is started.",
         envvar="RAY_ADDRESS",
+        show_default=False,
+    ),
+]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="PACKAGE",
+        help="Code to import besides modules in this folder's tree; repeatable. Also AIQ_ALLOW_CODE.",
         show_default=False,
     ),
 ]

@@ -167,7 +167,7 @@ def test_an_architecture_that_is_far_larger_than_its_weights_takes_no_memory(bun
         (lambda d: d.update(input_shape=[1, 10**9, 10**9]), "less than or equal to 1000000"),
         (lambda d: d.update(classes=10**12), "less than or equal to 1000000"),
         (lambda d: d["arguments"].update(hidden1="8"), "hidden1 must be a whole number"),
-        (lambda d: d["arguments"].update(dropout="much"), "builds no network"),
+        (lambda d: d["arguments"].update(dropout="much"), "must hold, but got dropout='much'"),
         (lambda d: d["arguments"].update(device="cuda"), "device"),
         (lambda d: d.update(surprise=1), "surprise"),
         (lambda d: d.update(schema_version=2), "schema_version"),
