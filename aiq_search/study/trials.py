@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from aiq_search.errors import StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.study.asking import AskingStudy
 from aiq_search.study.events import Phase
+from aiq_search.study.lock import DatabaseLock
+from aiq_search.study.optuna_internals import study_id_of
 from aiq_search.study.record import BEGIN, TrialRecord, failures
-from aiq_search.study.storage import open_journal, open_storage
+from aiq_search.study.storage import cut_torn_tail, open_journal, open_storage
 
-__all__ = ["FINALISTS", "StudyTrials", "clear_unborn", "shared_document"]
+__all__ = ["FINALISTS", "StudyTrials", "delete_untried", "shared_document"]
 
 # Attribute of the confirming Optuna study: the exploring trials under confirmation.
 FINALISTS = "aiq.finalists"
@@ -53,6 +55,16 @@ class StudyTrials:
         """Optuna's storage."""
         return open_storage(self._url) if self._url else open_journal(self._journal)
 
+    def lock(self) -> AbstractContextManager[object]:
+        """The database's lock, which keeps other machines' drivers out; nothing where it has no such lock."""
+        if self._url is None or not DatabaseLock.fits(self._url):
+            return nullcontext()
+        from aiq_search.study.database import PatientStorage  # sqlalchemy: a journal does not wait for it
+
+        if not isinstance(self.storage, PatientStorage):
+            return nullcontext()
+        return DatabaseLock(self.storage.engine, self._study)
+
     def create(self, space: SearchSpace) -> None:
         """Create both Optuna studies.
 
@@ -74,8 +86,14 @@ class StudyTrials:
                     f"{self._study}`, or choose another id."
                 ) from None
 
+    def repair(self) -> int:
+        """Cut what a crash left of an unfinished line in the journal; returns how many bytes."""
+        return 0 if self._url else cut_torn_tail(self._journal)
+
     def delete(self) -> None:
         """Delete both Optuna studies from their database, as far as they are still there."""
+        if not self._url:
+            return  # the journal goes with the folder
         for phase in Phase:
             with suppress(KeyError):
                 self.storage.delete_study(self.storage.get_study_id_from_name(self.name_of(phase)))
@@ -108,6 +126,17 @@ class StudyTrials:
                 raise self._damaged(f"trial {trial.number}: {type(error).__name__}: {error}") from None
             if record is not None:
                 yield record
+
+    def record(self, phase: Phase, number: int) -> TrialRecord:
+        """The record of one trial.
+
+        Raises:
+            StudyError: There is no such trial.
+        """
+        for record in self.records(phase):
+            if record.key.number == number:
+                return record
+        raise StudyError(f"study {self._study} has no trial {number}; `aiq trials {self._study}` lists them.")
 
     @property
     def all_trained(self) -> bool:
@@ -178,8 +207,8 @@ def shared_document(study: str, url: str) -> dict[str, Any] | None:
     return dict(document)
 
 
-def clear_unborn(study: str, url: str) -> None:
-    """Delete from a database what a driver left that died while it created the study.
+def delete_untried(study: str, url: str) -> None:
+    """Delete a study in which nothing was tried from a database.
 
     Raises:
         StudyError: The database has trials of it: another machine runs it.
@@ -188,7 +217,7 @@ def clear_unborn(study: str, url: str) -> None:
     trials = StudyTrials(study, Path(), url)
     names = {trials.name_of(phase) for phase in Phase}
     for known in storage.get_all_studies():
-        if known.study_name in names and storage.get_n_trials(known._study_id):
+        if known.study_name in names and storage.get_n_trials(study_id_of(known)):
             raise StudyError(
                 f"study {study} has trials in the study database, of another cluster; nothing was changed. "
                 f"Continue it with `aiq resume {study}`, or submit the file under another --study."
