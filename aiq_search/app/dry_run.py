@@ -110,7 +110,7 @@ def dry_run(
     if names and not agree(names):
         package = names[0].partition(":")[0].partition(".")[0]
         raise InputError(
-            f"{source}: a dry run imports and runs code that the file names ({', '.join(names)}), and that was "
+            f"{source}: a dry run imports and runs code that the file names ({', '.join(names)}), which was "
             f"not confirmed; allow it with --allow-code {package}."
         )
     check_space(space, code, machine)
