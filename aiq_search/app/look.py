@@ -293,7 +293,7 @@ class Watch:
             Each event once. After those of the past, the phase starts once more, so that a listener's clock
             starts with the present.
         """
-        from aiq_search.tracking.outbox import event_id
+        from aiq_search.tracking.letters import event_id
         from aiq_search.tracking.reconcile import events_of
 
         study, seen, phases, first = self.study, set[str](), set[Phase](), True
