@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,7 +17,6 @@ from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.export import (
-    FORMATS,
     BundleContents,
     Predictions,
     SeedMetrics,
@@ -31,7 +29,6 @@ from aiq_search.export import (
     write_bundle,
 )
 from aiq_search.export.files import check_output
-from aiq_search.export.onnx_file import onnx_available
 from aiq_search.export.writing import check_formats
 from aiq_search.files import Place
 from aiq_search.redaction import redact
@@ -42,14 +39,10 @@ from aiq_search.training import load_weights
 from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-    from mlflow.tracking import MlflowClient
-
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = [
     "Export",
-    "default_formats",
     "export_registered",
     "export_remote",
     "export_study",
@@ -62,10 +55,6 @@ __all__ = [
 # A GPU rounds otherwise than the CPU that measures here; wrong weights are off by far more.
 GPU_TOLERANCE = 5e-3
 _MEASURED = ("aiq", "accuracy", "efficiency", "loss")
-
-# Where a run's bundle is among its artifacts.
-_ARTIFACT = "bundle"
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
 @dataclass(frozen=True)
@@ -87,11 +76,6 @@ class Export:
     record: TrialRecord | None = None
     champion: Champion | None = None
     notes: tuple[str, ...] = ()
-
-
-def default_formats() -> tuple[str, ...]:
-    """Every format that can be written here; ONNX needs an extra."""
-    return tuple(name for name in FORMATS if name != "onnx" or onnx_available())
 
 
 def take_home(
@@ -179,17 +163,13 @@ def export_study(
         BundleError: What was written is not what the search found.
     """
     notes = []
-    if not formats:
-        formats = default_formats()
-        if "onnx" not in formats:
-            notes.append("ONNX is left out (optional: pip install onnx onnxruntime onnxscript).")
-    check_formats(formats)
+    check_formats(formats or None)
     check_output(output, force=force)
     champion = study.champion() if trial is None else None
     record = champion.record if champion else study.record(Phase.EXPLORE, trial or 0)
     weights = _weights_path(study, record)
     contents = _contents(study, record, champion, weights, data or StudyData(study))
-    verification = write_bundle(output, contents, formats=formats, force=force)
+    verification = write_bundle(output, contents, formats=formats or None, force=force)
     notes.append(f"{record.name} of study {study.id}")
     if champion is not None and record.key.phase is Phase.CONFIRM:
         notes.append("It is the best of the champion's seeds: on new data expect the mean.")
@@ -247,38 +227,40 @@ def _contents(
 
 def _expected(record: TrialRecord) -> dict[str, dict[str, float]]:
     """What the search measured for this network; a collapsed one's numbers are measured, not scored."""
-    metrics = record.metrics
-    validation = {name: metrics[name] for name in _MEASURED if name in metrics}
-    test = {name: metrics[f"test/{name}"] for name in _MEASURED if f"test/{name}" in metrics}
-    return {"validation": validation, "test": test}
+    prefixes = {"validation": "", "test": "test/"}
+    return {
+        split: {name: record.metrics[prefix + name] for name in _MEASURED if prefix + name in record.metrics}
+        for split, prefix in prefixes.items()
+    }
 
 
 def _configuration(
     study: Study, record: TrialRecord, champion: Champion | None
 ) -> tuple[dict[str, dict[str, SpreadDocument]], tuple[SeedMetrics, ...]]:
     """Spread and seeds of the configuration that a network belongs to."""
-    if champion is None:
-        return {}, (_seed(record, record),)
-    records = [record]
-    if champion.phase is Phase.CONFIRM:
-        records = [r for r in study.records(Phase.CONFIRM) if r.origin == champion.trial and r.finished]
-    splits = {"validation": champion.validation, "test": champion.test}
-    spreads = {split: {name: _spread(each) for name, each in of.items()} for split, of in splits.items()}
-    return spreads, tuple(_seed(each, record) for each in records)
+    records, spreads = [record], {}
+    if champion is not None:
+        spreads = {"validation": champion.validation, "test": champion.test}
+        if champion.phase is Phase.CONFIRM:
+            records = [r for r in study.records(Phase.CONFIRM) if r.origin == champion.trial and r.finished]
+    seeds = (
+        SeedMetrics(
+            name=each.name,
+            seed=each.seed,
+            exported=each.key == record.key,
+            collapsed=each.collapsed,
+            metrics=dict(each.metrics),
+        )
+        for each in records
+    )
+    return {
+        split: {name: _spread(spread) for name, spread in numbers.items()}
+        for split, numbers in spreads.items()
+    }, tuple(seeds)
 
 
 def _spread(spread: Spread) -> SpreadDocument:
     return SpreadDocument(**{**asdict(spread), "sd": spread.sd if spread.n > 1 else None})
-
-
-def _seed(record: TrialRecord, exported: TrialRecord) -> SeedMetrics:
-    return SeedMetrics(
-        name=record.name,
-        seed=record.seed,
-        exported=record.key == exported.key,
-        collapsed=record.collapsed,
-        metrics=dict(record.metrics),
-    )
 
 
 # ---- from MLflow ------------------------------------------------------------------------------------------
@@ -303,45 +285,10 @@ def export_registered(
         InputError: There is no such model, it has no bundle, or something is at ``output``.
         BundleError: The bundle is damaged, unsafe, or not what its card says.
     """
-    match = _REGISTERED.fullmatch(uri)
-    if match is None:
-        raise InputError(f"expected models:/name@alias or models:/name/version, but got {uri!r}.")
+    from aiq_search.tracking.registered import download_registered
+
     store = check_tracking_uri(tracking_uri or default_tracking_uri())
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-    def download(folder: Path) -> Path:
-        from mlflow.artifacts import download_artifacts
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(tracking_uri=store)
-        try:
-            run_id = _run_with_bundle(client, _version(client, match))
-            if run_id is not None:
-                path = f"runs:/{run_id}/{_ARTIFACT}"
-                return Path(download_artifacts(path, dst_path=str(folder), tracking_uri=store))
-        except MlflowException as error:
-            raise InputError(f"{uri}: {redact(store)} answers: {error.message}") from None
-        raise InputError(
-            f"{uri}: neither its run nor the run above it has the artifact {_ARTIFACT!r}; export the study "
-            "itself where its folder is: aiq export STUDY."
-        )
-
-    return Export(output, _downloaded(download, output, **checks))
-
-
-def _version(client: MlflowClient, match: re.Match[str]) -> ModelVersion:
-    if match["alias"]:
-        return client.get_model_version_by_alias(match["name"], match["alias"])
-    return client.get_model_version(match["name"], match["version"])
-
-
-def _run_with_bundle(client: MlflowClient, version: ModelVersion) -> str | None:
-    """The version's run, or the one above it: a study's bundle belongs to the study's run."""
-    run_id: str | None = version.run_id
-    while run_id and not client.list_artifacts(run_id, _ARTIFACT):
-        run_id = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
-    return run_id or None
+    return Export(output, _downloaded(lambda to: download_registered(uri, store, to), output, **checks))
 
 
 def export_remote(study: RemoteStudy, output: Path, **checks: Any) -> Export:  # noqa: ANN401
@@ -361,7 +308,7 @@ def export_remote(study: RemoteStudy, output: Path, **checks: Any) -> Export:  #
         from mlflow.exceptions import MlflowException
 
         try:
-            return study.artifact(_ARTIFACT, folder)
+            return study.artifact("bundle", folder)
         except (MlflowException, OSError) as error:
             reason = (redact(str(error)).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
@@ -396,8 +343,7 @@ def verify_directory(
 def write_best(directory: Path) -> Path:
     """Write a light bundle (weights and cards, no graphs) of the best network so far, in place of the last.
 
-    So that a search that dies has left its best network in MLflow. The delivery process has it written beside
-    a search, at low priority.
+    The delivery process has it written during a search: one that dies has left its best network in MLflow.
 
     Args:
         directory: Folder of the study.

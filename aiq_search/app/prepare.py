@@ -126,7 +126,7 @@ def prepare_space(
     """
     from aiq_search.search.check import check_space
 
-    space = load_space(Path(source) if isinstance(source, str) else source, overrides)
+    space = load_space(source, overrides)
     check_space(space, code, machine)
     return space
 
