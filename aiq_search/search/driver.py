@@ -43,8 +43,8 @@ _FAILURES_COUNT_FROM = 8
 class StudyDriver:
     """Runs a study through its phases: explore, then confirm the finalists and measure the champion.
 
-    Hold the study's lock while one exists. A runner (``search.runners``) calls it: ``next_assignment`` while
-    workers are free, then one of ``report``, ``fail``, ``died``, ``halt`` and ``pause`` for what became of each.
+    Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while workers
+    are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``, by what becomes of each trial.
 
     Args:
         study: The study.
@@ -108,7 +108,11 @@ class StudyDriver:
         self._ledger.finalists = self.study.finalists
         self._emit(
             StudyStarted(
-                self.study.id, self.space.name, self.study.document, resumed=bool(records), time=self._clock()
+                self.study.id,
+                self.space.name,
+                self.study.document.as_json(),
+                resumed=bool(records),
+                time=self._clock(),
             )
         )
         for phase in self._phases.values():

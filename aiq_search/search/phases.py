@@ -1,7 +1,7 @@
 """The phases of a search: each knows which trial comes next, and when there is nothing more to begin.
 
-The driver asks its phases in order before each assignment. To add one, write a class like these and list it in
-``StudyDriver``; what it has to know of the finished trials is in the ``Ledger``.
+The driver asks its phases in order before each assignment. To add one, write a class like these and list it
+in ``StudyDriver``; what it has to know of the finished trials is in the ``Ledger``.
 """
 
 from __future__ import annotations
@@ -116,9 +116,7 @@ class Exploring:
         asked = self._ledger.asked + sum(record.retry_of is None for record in self._trials.exploring())
         asked += sum(map(len, self._duplicates.values()))
         hours = options.max_hours
-        return asked >= self._budget or (
-            hours is not None and self._clock() - self._began > hours * 3600
-        )
+        return asked >= self._budget or (hours is not None and self._clock() - self._began > hours * 3600)
 
     def _satisfied(self) -> bool:
         """Whether the best trial is good enough, or was not improved for long enough."""
@@ -158,7 +156,7 @@ class Exploring:
         return waits
 
     def stopped(self, record: TrialRecord) -> None:
-        """Keep for later drivers how much of ``search.max_hours`` is used up; release who waited for a result."""
+        """Write down how much of ``search.max_hours`` is used up, and release who waited for the result."""
         if self._space.search.max_hours is not None:
             self._study.set_user_attr(EXPLORED_SECONDS, self._clock() - self._began)
         if record.finished:

@@ -25,6 +25,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
+from aiq_search.user_code import CodePolicy
 from aiq_search.worker.messages import Assignment, Report
 
 __all__ = ["TrialWorker"]
@@ -37,20 +38,24 @@ _CHECKPOINT_SHARE = 20
 class TrialWorker:
     """Trains one assignment after the other in the same process.
 
-    ``begin`` an assignment, then call ``step`` until a report is ``done``. A failing trial is such a report, not
+    ``begin`` an assignment, then call ``step`` until a report is ``done``. A failed trial is such a report, not
     an exception: the process, with torch imported and the data in memory, lives on for the next trial.
 
     Args:
         dataset: The data of every assignment.
         threads: torch threads.
         gpu: GPUs of a trial, or a share of one. Without any, ``training.device: auto`` is the CPU.
+        packages: Packages whose code a space may name, see ``CodePolicy``.
     """
 
-    def __init__(self, dataset: Dataset, threads: int = 1, gpu: float = 0) -> None:
+    def __init__(
+        self, dataset: Dataset, threads: int = 1, gpu: float = 0, *, packages: Sequence[str] = ()
+    ) -> None:
         torch.set_num_threads(threads)
         torch.backends.cudnn.deterministic = True
         self._dataset = dataset
         self._gpu = gpu
+        self._code = CodePolicy.for_running(packages)  # the working folder is that of this node
 
     def begin(self, assignment: Assignment) -> None:
         """Take an assignment; the first step builds its network."""
@@ -140,7 +145,7 @@ class TrialWorker:
         if options.device == "auto" and not self._gpu:
             options = options.model_copy(update={"device": "cpu"})
         return TrainingRun(
-            Architecture.from_document(assignment.architecture),
+            Architecture.from_document(assignment.architecture, self._code),
             self._dataset,
             options,
             seed=assignment.seed,
@@ -183,15 +188,13 @@ class TrialWorker:
             **more,
         )
 
-    def _failed(
-        self, reason: str, trace: str | None = None, epochs: Sequence[EpochResult] = ()
-    ) -> Report:
+    def _failed(self, reason: str, trace: str | None = None, epochs: Sequence[EpochResult] = ()) -> Report:
         reported = tuple((result.epoch, result.metrics()) for result in epochs)
         return Report(epochs=reported, size=self._size, done=True, reason=reason, traceback=trace)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed: Python's, the GPU's, or torch's on the CPU, which has no class of its own."""
+    """Whether an allocation failed: Python's, the GPU's, or torch's on the CPU, which has no own class."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         torch.cuda.empty_cache()
         return True

@@ -28,13 +28,13 @@ _LOOK = 0.5
 class InProcessRunner:
     """Runs a study in this process.
 
-    What Ray's processes contain reaches this one: a network that crashes the interpreter ends the search, and a
-    call into C that hangs cannot be interrupted (nor can any epoch outside of the main thread).
+    What happens in a trial happens to this process: a network that crashes the interpreter ends the search, and
+    a call into C that hangs cannot be interrupted. Outside of the main thread no epoch can.
 
     Args:
         make: Creates a worker.
-        concurrency: Trials at once: each in turn trains an epoch. ``TrialWorker`` takes one, for torch's random
-            state is the whole process's.
+        concurrency: Trials at once: each in turn trains an epoch. With ``TrialWorker`` only one: torch has one
+            random state for the whole process.
     """
 
     def __init__(self, make: Callable[[], Worker], concurrency: int = 1) -> None:

@@ -29,7 +29,7 @@ def is_saving(trial: Trial) -> bool:
 
 
 def error_file(trial: Trial) -> str | None:
-    """The file on this machine in which Tune keeps a trial's error; its ``get_error`` looks in the storage."""
+    """The file on this machine with a trial's error; Tune's ``get_error`` looks for it in the storage."""
     path = _named(trial, "error_file")
     return None if path is None else str(path)
 
@@ -51,7 +51,7 @@ def _named(owner: Any, path: str) -> Any:  # noqa: ANN401
             value = getattr(value, name)
         except AttributeError:
             raise RuntimeError(
-                f"Ray {ray.__version__} has no {type(owner).__name__}.{path} any more, which aiq_search uses: "
-                'install the Ray that pyproject.toml allows (pip install "ray<3"), or adapt ray_internals.py.'
+                f"Ray {ray.__version__} has no {type(owner).__name__}.{path}, which aiq_search uses: install a "
+                'Ray that pyproject.toml allows (pip install "ray<3"), or adapt ray_internals.py.'
             ) from None
     return value

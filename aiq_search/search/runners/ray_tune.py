@@ -67,8 +67,7 @@ class RayRunner:
     Args:
         make: Creates a worker, on the node of its trial.
         data: The ``Dataset`` in Ray's object store, which the trials of a node share.
-        patience: Seconds for which Ray's control store may be out of reach. Below Ray's own 60, after which it
-            ends this process.
+        patience: Seconds for which Ray's control store may be out of reach, below Ray's own 60.
     """
 
     def __init__(self, make: MakeWorker, data: ray.ObjectRef[Dataset], patience: float = 5.0) -> None:
@@ -89,8 +88,8 @@ class RayRunner:
         os.environ.update(TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the driver reports failures
         lost = (
-            "Ray's control store died or cannot be reached: every finished trial is kept; when Ray runs again, "
-            f"continue with `aiq resume {driver.study.id}`."
+            "Ray's control store died or cannot be reached: every finished trial is kept; continue with "
+            f"`aiq resume {driver.study.id}`, once Ray runs."
         )
         trainable, part = self._trainable(driver), 0
         try:
@@ -157,9 +156,10 @@ def _run_part(
     try:
         tuner.fit()
     except Exception as error:
-        if isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
+        cause = error.__cause__
+        if isinstance(cause, ray.exceptions.OutOfMemoryError):
             # Of a worker that Ray ended for want of memory Tune may hear by an error that it does not know.
-            guard(lambda: scheduler.give_up(str(error.__cause__)), None)
+            guard(lambda: scheduler.give_up(str(cause)), None)
         elif guard.error is None and not driver.draining:  # else it only follows from the stop
             raise
     if guard.error is not None:

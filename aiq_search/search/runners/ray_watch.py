@@ -106,9 +106,9 @@ class ControlStoreLost(BaseException):
 class ControlStoreWatch:
     """Notices that Ray's control store (GCS) is gone, while the context lasts.
 
-    Without it every call into Ray waits, and after a minute Ray ends this process with a line of its own. ``check``
-    raises before that. Where this process is stuck in a call already, nothing can be raised: then it ends with
-    the same sentence.
+    Without it every call into Ray waits, and after a minute Ray ends this process with a line of its own.
+    ``check`` raises before that. Where the process is stuck in a call already, nothing can be raised: it ends
+    with the sentence.
 
     Args:
         patience: Seconds without a connection after which the store is gone.
