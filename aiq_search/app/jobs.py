@@ -16,7 +16,7 @@ from aiq_search.app.options import RunOptions
 from aiq_search.cluster.jobs import Job, JobsClient
 from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
-from aiq_search.files import shared_place
+from aiq_search.places import shared_place
 from aiq_search.space import SearchSpace
 from aiq_search.study import Study
 from aiq_search.study.home import aiq_home

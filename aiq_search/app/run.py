@@ -260,7 +260,8 @@ def _search(
 
 def train(prepared: PreparedStudy, driver: StudyDriver, trainable: MakeTrainable | None = None) -> None:
     """Connect to Ray, check its nodes, and train the driver's assignments there."""
-    from aiq_search.app.preflight import check_cluster, mlflow_trouble
+    from aiq_search.cluster.preflight import check_cluster
+    from aiq_search.tracking.health import mlflow_trouble
 
     trouble = mlflow_trouble(prepared.tracking_uri)
     if trouble is not None:

@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-
 from aiq_search.app.search import load_data, prepare_space
 
 

@@ -19,7 +19,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from aiq_search.files import Place, StorageError, StoredPath, remove_tree
+from aiq_search.places import Place, StorageError
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.runners.ray_watch import TrialWatch
 from aiq_search.study.events import TrialKey
@@ -283,8 +283,8 @@ def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Pl
             ),
             run_config=tune.RunConfig(
                 name=f"part-{part}",
-                storage_path=scratch.path if isinstance(scratch, StoredPath) else str(scratch),
-                storage_filesystem=scratch.filesystem if isinstance(scratch, StoredPath) else None,
+                storage_path=scratch.path,
+                storage_filesystem=scratch.filesystem,
                 stop=_DrainStopper(driver, scheduler),
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the study has it all
@@ -300,4 +300,4 @@ def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Pl
             scheduler.give_up(str(error.__cause__))
         part += 1
     with suppress(OSError):
-        remove_tree(scratch)
+        scratch.remove_tree()
