@@ -64,7 +64,7 @@ def test_a_killed_driver_is_started_again_and_may_succeed(supervise):
 
 def test_a_driver_that_is_always_killed_is_given_up(supervise, capsys):
     assert supervise("os.kill(os.getpid(), signal.SIGKILL)") == (137, 1 + job.RESTARTS)
-    assert "the driver died by signal 9" in capsys.readouterr().err
+    assert "the driver was killed by signal 9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_DFL", "lambda *_: sys.exit(143)"])
