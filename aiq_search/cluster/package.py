@@ -44,8 +44,8 @@ def write_package(
         heaviest = max(sizes, key=lambda name: sizes[name])
         raise InputError(
             f"the study's files have {total / 1e6:.0f} MB, and at most {largest / 1e6:.0f} MB can go with a "
-            f"job (the largest is {heaviest}): put large data where the cluster's nodes can read them, and name "
-            "that place with an absolute path or --data-dir."
+            f"job (the largest is {heaviest}): put large data where the cluster's nodes can read them, and "
+            "name that place with an absolute path or --data-dir."
         )
     for name, source in files.items():
         target = folder / name

@@ -163,6 +163,6 @@ def test_a_study_that_should_go_on_and_is_not_here_is_a_sentence(tmp_path, monke
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
             signal.signal(number, handler)
     said = capsys.readouterr().err
-    assert "submit its file anew" in said
+    assert "submit its file as a new study" in said
     assert "2.7.18 where the study was submitted" in said
     assert "AIQ_JOB" not in os.environ
