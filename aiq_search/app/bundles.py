@@ -30,7 +30,7 @@ from aiq_search.export import (
 )
 from aiq_search.export.files import check_output
 from aiq_search.export.writing import check_formats
-from aiq_search.files import Place
+from aiq_search.places import Place
 from aiq_search.redaction import redact
 from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialState
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
