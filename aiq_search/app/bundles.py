@@ -149,7 +149,7 @@ def export_study(
     Args:
         study: The study.
         output: The directory to write; must not exist.
-        data: The study's data; by default loaded from where the study says.
+        data: The study's data; by default loaded from the study's folder of data files.
         trial: Number of an exploring trial, in place of the champion.
         formats: Of ``FORMATS``; by default all that can be written.
         force: Replace an existing bundle.

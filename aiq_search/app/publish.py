@@ -138,7 +138,7 @@ def registered(study: Study) -> str | None:
 
     try:
         outbox = Outbox(study.directory)
-    except StudyError:  # damaged: the doctor says so
+    except StudyError:  # damaged, which `aiq doctor` reports
         return None
     try:
         return outbox.fact(REGISTERED)

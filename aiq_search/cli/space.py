@@ -18,26 +18,26 @@ app = CommandLine(help="Check, show and sample a search-space file.")
 def check(file: SpaceFile, set_: SetOption = None) -> None:
     """Report what is wrong with FILE, without running anything."""
     from aiq_search.app.space import checked_space
-    from aiq_search.cli import output
+    from aiq_search.cli.output import print_line, print_message
 
     checked = checked_space(file, set_ or [])
-    output.show(f"{file}: valid. {checked.summary}")
+    print_line(f"{file}: valid. {checked.summary}")
     for note in checked.notes:
-        output.say(note)
+        print_message(note)
 
 
 @app.command()
 def show(file: SpaceFile, set_: SetOption = None, form: FormatOption = Format.TABLE) -> None:
     """Print the parameters of FILE and the number of configurations."""
     from aiq_search.app.space import checked_space
-    from aiq_search.cli.output import print_json, print_rows, say
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
     checked = checked_space(file, set_ or [])
     if form is Format.JSON:
         print_json(checked.document())
         return
     print_rows(checked.parameter_rows(), form, ["parameter", "type", "range", "when"])
-    say(checked.size_sentence)
+    print_message(checked.size_sentence)
 
 
 @app.command()

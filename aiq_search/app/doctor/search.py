@@ -67,9 +67,9 @@ def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Findi
         )
         return
     findings = [
-        found
+        finding
         for check in (_at_the_edge, _pruned_at_once, _still_learning, _collapses, _saturation, _never_met)
-        for found in check(study, explored)
+        for finding in check(study, explored)
     ]
     yield from findings
     if not findings:
