@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.errors import AiqError, InputError, StudyError, first_line
 from aiq_search.export import (
     BundleContents,
     Predictions,
@@ -36,6 +36,7 @@ from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialS
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.best import FOLDER as BEST
 from aiq_search.training import load_weights
+from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
     from aiq_search.tracking.reading import RemoteStudy
@@ -47,7 +48,7 @@ __all__ = [
     "export_study",
     "predict_files",
     "take_home",
-    "verify_bundle",
+    "verify_directory",
     "write_best",
 ]
 
@@ -87,7 +88,7 @@ def take_home(
     data_dir: Path | None = None,
     tracking_uri: str | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    allow_code: Sequence[str] = (),
     home: Path | None = None,
 ) -> Export:
     """Write a bundle: of a study on this machine, or the one that MLflow has of a study or model.
@@ -101,7 +102,7 @@ def take_home(
         data_dir: Folder of the data files; by default the study's.
         tracking_uri: MLflow's store.
         with_data: Whether to verify what needs the data, for a bundle from MLflow.
-        allow_code: Whether code that a bundle from MLflow names may be imported.
+        allow_code: Packages whose code may be imported, besides modules of the working folder.
         home: AIQ_HOME.
 
     Raises:
@@ -109,9 +110,8 @@ def take_home(
         NothingFeasibleError: The study has no champion.
         BundleError: The bundle is damaged, unsafe, or not what its card says.
     """
-    checks: dict[str, Any] = {
-        "force": force, "data_dir": data_dir, "with_data": with_data, "allow_code": allow_code
-    }  # fmt: skip
+    code = CodePolicy.for_running(allow_code)
+    checks: dict[str, Any] = {"force": force, "data_dir": data_dir, "with_data": with_data, "code": code}
     chosen = trial is not None or bool(formats)
     if name.startswith("models:/"):
         if chosen:
@@ -128,7 +128,7 @@ def take_home(
             )
         return export_remote(study, output, **checks)
     return export_study(
-        study, output, trial=trial, formats=formats, force=force, data=StudyData(study, data_dir)
+        study, output, trial=trial, formats=formats, force=force, data=StudyData(study, data_dir, code=code)
     )
 
 
@@ -201,7 +201,7 @@ def _contents(
     on_gpu = study.space.resources.gpu > 0
     configuration, seeds = _configuration(study, record, champion)
     return BundleContents(
-        architecture=study.architecture(record.params),
+        architecture=study.architecture(record.params, data.code),
         weights=load_weights(weights)[0],
         dataset=data.load(),
         dataset_options=study.space.dataset,
@@ -310,7 +310,7 @@ def export_remote(study: RemoteStudy, output: Path, **checks: Any) -> Export:  #
         try:
             return study.artifact("bundle", folder)
         except (MlflowException, OSError) as error:
-            reason = (redact(str(error)).strip().splitlines() or [type(error).__name__])[0][:200]
+            reason = redact(first_line(error))[:200]
             raise InputError(
                 f"study {study.id} is in MLflow without a bundle ({reason}): it is put there when the search "
                 "ends. Export the study where its folder is: aiq export STUDY."
@@ -327,9 +327,17 @@ def _downloaded(download: Callable[[Path], Path], output: Path, **checks: Any) -
 # ---- with a bundle ----------------------------------------------------------------------------------------
 
 
-def predict_files(directory: Path, inputs: Sequence[Path], *, allow_code: bool = False) -> Predictions:
+def predict_files(directory: Path, inputs: Sequence[Path], *, allow_code: Sequence[str] = ()) -> Predictions:
     """Classify files with a bundle; see ``export.predict``."""
-    return predict(load_bundle(directory, allow_code=allow_code), inputs)
+    return predict(load_bundle(directory, CodePolicy.for_running(allow_code)), inputs)
+
+
+def verify_directory(
+    directory: Path, *, data_dir: Path | None = None, with_data: bool = True, allow_code: Sequence[str] = ()
+) -> Verification:
+    """Verify a bundle; see ``export.verify_bundle``."""
+    code = CodePolicy.for_running(allow_code)
+    return verify_bundle(directory, data_dir=data_dir, with_data=with_data, code=code)
 
 
 def write_best(directory: Path) -> Path:
@@ -346,7 +354,8 @@ def write_best(directory: Path) -> Path:
     study = Study.open(directory.absolute().parent.parent, directory.name)
     bundle = directory / BEST / "bundle"
     bundle.parent.mkdir(exist_ok=True)
-    export_study(study, bundle, formats=("safetensors",), force=True)
+    data = StudyData(study, code=CodePolicy.for_running())  # what the search may, its processes may
+    export_study(study, bundle, data=data, formats=("safetensors",), force=True)
     return bundle
 
 

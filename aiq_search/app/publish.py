@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError, NothingFeasibleError, StudyError
+from aiq_search.errors import AiqError, NothingFeasibleError, StudyError, first_line
 from aiq_search.redaction import redacted
 from aiq_search.study import Study, StudyView
 
@@ -51,9 +51,8 @@ def publish_end(study: Study, listener: MlflowListener, data: StudyData) -> list
         except NothingFeasibleError:
             continue
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
             kind = "" if isinstance(error, AiqError) else f"{type(error).__name__}: "
-            notes.append(f"MLflow lacks the study's {part}: {kind}{reason}")
+            notes.append(f"MLflow lacks the study's {part}: {kind}{first_line(error)}")
     return notes
 
 
@@ -105,7 +104,7 @@ def publish_report(study: Study, listener: MlflowListener, data: StudyData) -> P
     """
     from aiq_search.app.report import search_findings, view_networks
 
-    return keep_report(study, listener, view_networks(study, data), search_findings(study))
+    return keep_report(study, listener, view_networks(study, data), search_findings(study, data.code))
 
 
 def keep_report(
