@@ -67,7 +67,7 @@ def plain(text: str, longest: int | None = _LONGEST) -> str:
     r"""Text from anywhere as it can be printed: control characters are escaped, and its middle is cut out.
 
     >>> plain("\x1b[31mred"), plain("abcdefghij" * 1000, longest=20)
-    ('\\x1b[31mred', 'abcdefghijabc … (9,981 characters) … efghij')
+    ('\\x1b[31mred', 'abcdefghijabcd … (9,980 characters) … efghij')
     """
     if longest is not None and len(text) > longest:
         tail = longest // 3
