@@ -9,16 +9,15 @@ from typing import Any
 
 from aiq_search.datasets import Dataset, load_dataset
 from aiq_search.errors import StudyError
-from aiq_search.export import FORMATS, BundleContents, SeedMetrics, SpreadDocument, Verification, write_bundle
+from aiq_search.export import BundleContents, SeedMetrics, SpreadDocument, Verification, write_bundle
 from aiq_search.export.files import check_output
-from aiq_search.export.onnx_file import onnx_available
 from aiq_search.export.writing import check_formats
 from aiq_search.files import Place
 from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialState
 from aiq_search.study.home import aiq_home
 from aiq_search.training import load_weights
 
-__all__ = ["ExportResult", "default_formats", "export_study"]
+__all__ = ["ExportResult", "export_study"]
 
 # A GPU rounds otherwise than the CPU that measures here; wrong weights are off by far more.
 GPU_TOLERANCE = 5e-3
@@ -42,17 +41,12 @@ class ExportResult:
     verification: Verification
 
 
-def default_formats() -> tuple[str, ...]:
-    """Every format that can be written here; ONNX needs an extra."""
-    return tuple(name for name in FORMATS if name != "onnx" or onnx_available())
-
-
 def export_study(
     name: str,
     output: Path,
     *,
     trial: int | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     force: bool = False,
     data_dir: Path | None = None,
     home: Path | None = None,
@@ -63,7 +57,7 @@ def export_study(
         name: A study's id, or a space's name for its newest study.
         output: The directory to write; must not exist.
         trial: Number of an exploring trial, in place of the champion.
-        formats: Of ``FORMATS``.
+        formats: Of ``FORMATS``; by default all that can be written, see ``export.write_bundle``.
         force: Replace a bundle that is there.
         data_dir: Folder of the data files; by default the study's.
         home: AIQ_HOME.

@@ -59,16 +59,14 @@ def publish_champion(study: Study, listener: MlflowListener, data_dir: Path | No
         NothingFeasibleError: There is no champion.
         InputError: Its weights or data are gone, or its network cannot be exported.
     """
-    from aiq_search.app.export import default_formats, export_study
+    from aiq_search.app.export import export_study
 
     folder = study.directory / "champion"
     for earlier in (folder, study.directory / BEST):  # of an earlier end, and of the way there
         shutil.rmtree(earlier, ignore_errors=True)
     folder.mkdir()
     bundle = folder / "bundle"
-    export_study(
-        study.id, bundle, formats=default_formats(), data_dir=data_dir, home=study.directory.parent.parent
-    )
+    export_study(study.id, bundle, data_dir=data_dir, home=study.directory.parent.parent)
     listener.attach(study.id, folder)
     listener.register(study.id, folder, study.champion().document())
     return bundle

@@ -78,12 +78,11 @@ def export(
             allow_code=allow_code,
         )
     else:
-        from aiq_search.app.export import default_formats, export_study
+        from aiq_search.app.export import export_study
 
-        chosen = tuple(formats) if formats else default_formats()
-        if not formats and "onnx" not in chosen:
-            typer.echo("ONNX is left out (optional: pip install onnx onnxruntime onnxscript).", err=True)
-        result = export_study(study, output, trial=trial, formats=chosen, force=force, data_dir=data_dir)
+        result = export_study(
+            study, output, trial=trial, formats=formats or None, force=force, data_dir=data_dir
+        )
         typer.echo(f"{result.record.name} of study {result.study}", err=True)
         if result.record.key.phase is Phase.CONFIRM and trial is None:
             typer.echo("It is the best of the champion's seeds: on new data expect the mean.", err=True)
@@ -120,7 +119,7 @@ def _print_checks(verification: Verification, form: Format) -> None:
 
 def predict(
     bundle: _Bundle,
-    inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, .npy or .npz files.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, .npy or .npz files.")],
     allow_code: _AllowCode = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
