@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from aiq_search import files
-from aiq_search.app.shared_storage import StorageProbe, answer_probe, chosen_storage, move_files
+from aiq_search.app.shared_storage import StorageProbe, answer_probe, chosen_storage
 from aiq_search.errors import InputError
 from aiq_search.files import (
     StorageError,
@@ -163,8 +163,7 @@ def test_a_probe_is_answered_through_the_place_and_leaves_nothing(place):
 
 
 def test_a_study_keeps_its_weights_in_s3_and_deletes_them_with_itself(s3, tmp_path):
-    study = new_study(tmp_path, "there")
-    study.document["files"] = f"s3://{BUCKET}/studies"
+    study = new_study(tmp_path, "there").moved(f"s3://{BUCKET}/studies")
     finish(study)
     key = TrialKey(study.id, Phase.EXPLORE, 0)
     assert str(study.weights_path(key)) == f"s3://{BUCKET}/studies/there/checkpoints/explore-0000.safetensors"
@@ -179,12 +178,11 @@ def test_files_move_with_a_study_that_goes_on_elsewhere(s3, tmp_path):
     study = new_study(tmp_path)
     for name in ("explore-0000.safetensors", "explore-0001.unfinished.safetensors"):
         write_whole(study.checkpoints / name, name.encode())
-    assert move_files(study, f"s3://{BUCKET}/moved") == 2
-    assert isinstance(study.checkpoints, StoredPath)
+    assert isinstance(study.moved(f"s3://{BUCKET}/moved").checkpoints, StoredPath)
     again = Study.open(tmp_path, study.id)
     assert (again.checkpoints / "explore-0000.safetensors").read_bytes() == b"explore-0000.safetensors"
     assert list((study.directory / "checkpoints").iterdir()) == []
-    assert move_files(again, f"s3://{BUCKET}/moved") == 0
+    assert again.moved(f"s3://{BUCKET}/moved") is again
 
 
 def test_a_local_study_needs_no_pyarrow():

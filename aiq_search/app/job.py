@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -84,7 +83,9 @@ def command(document: dict[str, Any]) -> list[str]:
             f"study {study} cannot go on: it is not in {aiq_home()} of this cluster; submit its file anew."
         )
     if folder.is_dir():
-        _clear_unborn(study, folder)
+        from aiq_search.study import clear_unborn
+
+        clear_unborn(aiq_home(), study, os.environ.get("AIQ_STUDY_STORAGE"))
     return [*aiq, "search", SPACE_FILE, "--study", study, *document["search"]]
 
 
@@ -97,33 +98,11 @@ def _check_own(study: str, submission: str) -> None:
     """Raise StudyError where somebody else began the study: what was handed in would not be what runs."""
     from aiq_search.study import Study
 
-    if Study.open(aiq_home(), study).document.get("job") != submission:
+    if Study.open(aiq_home(), study).document.provenance.job != submission:
         raise StudyError(
             f"study {study} is on this cluster already, and another submission or search began it; nothing "
             f"was changed. Go on with it by `aiq resume {study}`, or submit the file under another --study."
         )
-
-
-def _clear_unborn(study: str, folder: Path) -> None:
-    """Remove what a driver leaves that died while it made the study: nothing was tried in it.
-
-    Raises:
-        StudyError: The database has trials of it: another head began it.
-    """
-    from aiq_search.study.storage import open_storage
-
-    url = os.environ.get("AIQ_STUDY_STORAGE")
-    if url:
-        storage = open_storage(url)
-        unborn = [s for s in storage.get_all_studies() if s.study_name in (study, f"{study}.confirm")]
-        if any(storage.get_n_trials(known._study_id) for known in unborn):
-            raise StudyError(
-                f"study {study} has trials in the study database, of another cluster; nothing was changed. "
-                f"Go on with it by `aiq resume {study}`, or submit the file under another --study."
-            )
-        for known in unborn:
-            storage.delete_study(known._study_id)
-    shutil.rmtree(folder)
 
 
 def main() -> int:
@@ -142,7 +121,7 @@ def main() -> int:
 
 def _compare(theirs: dict[str, str]) -> None:
     """Say which versions differ here from where the study was submitted."""
-    from aiq_search.app.provenance import versions
+    from aiq_search.study.provenance import versions
 
     ours = versions()
     for package in ("python", "aiq-search", "torch"):

@@ -8,7 +8,6 @@ from types import TracebackType
 
 from aiq_search.errors import InputError
 from aiq_search.files import Place, StoredPath, discard, place_of, shared_place, write_whole
-from aiq_search.study import Study
 
 __all__ = [
     "StorageProbe",
@@ -16,7 +15,6 @@ __all__ = [
     "check_reachable",
     "chosen_storage",
     "free_space",
-    "move_files",
     "remedy",
 ]
 
@@ -52,38 +50,6 @@ def check_reachable(place: Place) -> None:
             f"storage {place} cannot be used ({_reason(error)}): correct its address, region, endpoint or "
             "credentials."
         ) from None
-
-
-def move_files(study: Study, uri: str) -> int:
-    """Move a study's checkpoints and weights to another storage. Hold the study.
-
-    Args:
-        study: The study; its document names the new storage afterwards.
-        uri: The address, of ``chosen_storage``.
-
-    Returns:
-        Number of files moved.
-
-    Raises:
-        StorageError: One of them cannot be written; the study stays as it was.
-    """
-    if study.document.get("files") == uri:
-        return 0
-    old: list[Place] = []
-    old += study.checkpoints.glob("*.safetensors")
-    before = study.document.get("files")
-    study.document["files"] = uri
-    try:
-        study.checkpoints.mkdir(parents=True, exist_ok=True)
-        for file in old:
-            write_whole(study.checkpoints / file.name, file.read_bytes())
-    except OSError:
-        study.document["files"] = before
-        raise
-    study.save()
-    for file in old:
-        discard(file)
-    return len(old)
 
 
 class StorageProbe:

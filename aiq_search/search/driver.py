@@ -120,7 +120,11 @@ class StudyDriver:
         self._begun = self._clock() - self._optuna[Phase.EXPLORE].user_attrs.get(EXPLORED_SECONDS, 0.0)
         self._emit(
             StudyStarted(
-                self.study.id, self.space.name, self.study.document, resumed=bool(before), time=self._clock()
+                self.study.id,
+                self.space.name,
+                self.study.document.as_json(),
+                resumed=bool(before),
+                time=self._clock(),
             )
         )
         self._budget = self._proposals.take_up(self._budget)

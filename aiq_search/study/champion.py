@@ -11,6 +11,8 @@ from typing import Any
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.metrics import HEADLINE
+from aiq_search.study.progress import ranking
 from aiq_search.study.record import TrialRecord, without_retried
 
 __all__ = [
@@ -24,8 +26,6 @@ __all__ = [
     "rank_key",
     "score",
 ]
-
-SHOWN = ("aiq", "accuracy", "efficiency")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Champion:
             "trial": self.trial,
             "params": dict(self.params),
             "metrics": {
-                "explored": {name: self.explored.metrics[name] for name in SHOWN},
+                "explored": {name: self.explored.metrics[name] for name in HEADLINE},
                 "validation": {name: spread.document() for name, spread in self.validation.items()},
                 "test": {name: spread.document() for name, spread in self.test.items()},
             },
@@ -113,15 +113,9 @@ class Champion:
 
 
 def score(objective: ObjectiveOptions, record: TrialRecord) -> float:
-    """The number that a trial is ranked by, larger is better.
-
-    With several objectives, one has to decide who is exported: aIQ.
-    """
-    if len(objective.directions) > 1:
-        return record.scored["aiq"]
-    name, direction = objective.directions[0]
-    value = record.scored[name]
-    return value if direction == "maximize" else -value
+    """The number that a trial is ranked by, larger is better."""
+    name, sign = ranking(objective)
+    return sign * record.scored[name]
 
 
 def rank_key(objective: ObjectiveOptions, record: TrialRecord) -> tuple[bool, float, int]:
@@ -232,7 +226,7 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
         raise NothingFeasibleError(_how_near(space, explored))
     record = best[0]
     numbers = {**record.scored, "objective": score(space.objective, record)}
-    validation = {name: Spread.of([numbers[name]]) for name in (*SHOWN, "objective")}
+    validation = {name: Spread.of([numbers[name]]) for name in (*HEADLINE, "objective")}
     return Champion(explored=record, record=record, validation=validation)
 
 
@@ -248,13 +242,13 @@ def _confirmed(
     if not complete or not judges:
         return None
     means = _means(judges)
-    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in SHOWN}
+    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in HEADLINE}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
     fresh = [r for r in records if (r.replicate or 0) >= seeds]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
-        for name in SHOWN
+        for name in HEADLINE
         if fresh
     }
     return Champion(
@@ -287,7 +281,7 @@ def _means(records: Sequence[TrialRecord]) -> dict[str, float]:
     complete = _complete(records)
     means = {}
     for name in {name for record in complete for name in record.metrics}:
-        good = name in SHOWN or name.startswith("efficiency/")
+        good = name in HEADLINE or name.startswith("efficiency/")
         counted = [r.scored[name] for r in complete if name in r.metrics]
         means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
     return means

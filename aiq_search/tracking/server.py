@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from aiq_search.errors import AiqError, InputError
+from aiq_search.redaction import redact
 from aiq_search.tracking.layout import VIEW
-from aiq_search.tracking.uri import artifact_root, check_tracking_uri, is_server, redact
+from aiq_search.tracking.uri import artifact_root, check_tracking_uri, is_server
 
 __all__ = ["UiServer", "page_of", "serving"]
 

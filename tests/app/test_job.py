@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ import pytest
 from aiq_search.app import job
 from aiq_search.errors import StudyError
 from aiq_search.space import load_space
+from aiq_search.study import Study
+from aiq_search.study.provenance import Provenance
+from tests.search.simulation import DATASET
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 
@@ -115,12 +119,10 @@ def test_a_job_file_without_a_submission_goes_on_with_its_own_study(tmp_path, mo
 
 
 def write_study(home, begun_by):
-    path = home / "studies" / "a" / "study.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    space = load_space(SPACE).document()
-    document = {"study": "a", "space": space, "created": 1.0, "dataset": {"name": "digits"}, "job": begun_by}
-    path.write_text(json.dumps(document))
-    return path
+    shutil.rmtree(home / "studies" / "a", ignore_errors=True)
+    provenance = Provenance(command=("aiq",), versions={}, platform="", job=begun_by)
+    study = Study.create(home, load_space(SPACE), DATASET, "a", provenance=provenance)
+    return study.directory / "study.json"
 
 
 def test_what_a_driver_leaves_that_died_while_it_made_the_study_is_cleared(tmp_path, monkeypatch):

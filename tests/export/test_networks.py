@@ -1,6 +1,7 @@
 """Bundles of other networks and data than the one that the other tests take apart."""
 
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from aiq_search.errors import InputError
 from aiq_search.export import BundleContents, load_bundle, predict, verify_bundle, write_bundle
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, TrainingRun
+from aiq_search.user_code import CodePolicy
 
 USER_CODE = """
 import numpy as np
@@ -105,19 +107,23 @@ def user_code(tmp_path, monkeypatch):
     (tmp_path / "their_code_for_export.py").write_text(USER_CODE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_code_for_export", raising=False)
     return "their_code_for_export"
 
 
 def test_a_users_own_network_is_exported_and_opened_where_he_allows_it(digits, user_code, tmp_path):
-    architecture = Architecture(f"{user_code}:network", {"hidden": 6}, digits.input_shape, 10)
+    code = CodePolicy.for_running()
+    architecture = Architecture(f"{user_code}:network", {"hidden": 6}, digits.input_shape, 10, code)
     write_bundle(tmp_path / "champion", _contents(architecture, digits, DatasetOptions(name="digits")))
     with pytest.raises(InputError, match="--allow-code"):
         verify_bundle(tmp_path / "champion", dataset=digits)
-    assert verify_bundle(tmp_path / "champion", dataset=digits, allow_code=True, trusted=True).checks
+    assert verify_bundle(tmp_path / "champion", dataset=digits, code=code, trusted=True).checks
 
 
 def test_a_network_that_cannot_be_traced_is_exported_as_weights(digits, user_code, tmp_path):
-    architecture = Architecture(f"{user_code}:untraceable", {}, digits.input_shape, 10)
+    architecture = Architecture(
+        f"{user_code}:untraceable", {}, digits.input_shape, 10, CodePolicy.for_running()
+    )
     contents = _contents(architecture, digits, DatasetOptions(name="digits"))
     with pytest.raises(InputError, match=r"--format pt2: .*cannot trace this network .*Choose other formats"):
         write_bundle(tmp_path / "champion", contents, formats=["pt2"])
@@ -128,17 +134,18 @@ def test_a_network_that_cannot_be_traced_is_exported_as_weights(digits, user_cod
         assert "left out: torch.export cannot trace this network" in checks[name].detail
     present = {path.name for path in (tmp_path / "champion").iterdir()}
     assert not present & {"model.pt2", "model.onnx", "predict.py"}
-    assert verify_bundle(tmp_path / "champion", dataset=digits, allow_code=True).checks
+    assert verify_bundle(tmp_path / "champion", dataset=digits, code=contents.architecture.code).checks
 
 
 def test_names_that_no_graph_may_have_are_made_fit(digits, user_code, tmp_path):
-    architecture = Architecture(f"{user_code}:odd_names", {}, digits.input_shape, 10)
+    code = CodePolicy.for_running()
+    architecture = Architecture(f"{user_code}:odd_names", {}, digits.input_shape, 10, code)
     contents = _contents(architecture, digits, DatasetOptions(name="digits"))
     checks = write_bundle(tmp_path / "champion", contents, formats=["pt2", "onnx"]).checks
     assert "test split, pt2 and onnx" in {check.name for check in checks}
     graph = (tmp_path / "champion" / "model.pt2").read_bytes()
     assert b"fc:1" not in graph
-    bundle = load_bundle(tmp_path / "champion", allow_code=True)
+    bundle = load_bundle(tmp_path / "champion", code)
     assert set(bundle.metrics.splits["test"].layers) == {"fc:1,a@b", "fc_1_a_b"}
 
 

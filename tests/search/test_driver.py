@@ -467,8 +467,7 @@ def test_more_trials_choose_the_finalists_anew_and_keep_those_who_were_confirmed
     finish(study)
     before = {(r.origin, r.replicate) for r in study.records(Phase.CONFIRM)}
     confirmed = set(study.finalists)
-    study.document["space"]["search"]["trials"] = 20
-    more = Study(study.directory, study.document)
+    more = study.extended(20)
     more.choose_finalists_anew()
     finish(more)
     assert len(more.records(Phase.EXPLORE)) == 20

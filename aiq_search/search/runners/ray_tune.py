@@ -22,7 +22,7 @@ from ray.tune.stopper import Stopper
 from aiq_search.files import Place, StorageError, StoredPath, remove_tree
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.runners.ray_watch import TrialWatch
-from aiq_search.study.events import Phase, TrialKey
+from aiq_search.study.events import TrialKey
 from aiq_search.worker import Assignment, Report
 
 __all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "TUNE_ENVIRONMENT", "run_on_ray"]
@@ -241,8 +241,7 @@ class _DrainStopper(_TunePart, Stopper):  # type: ignore[misc]
 
 
 def _key_of(trial: Trial) -> TrialKey:
-    study, phase, number = Assignment.from_json(trial.config["assignment"]).key.rsplit("/", 2)
-    return TrialKey(study, Phase(phase), int(number))
+    return TrialKey.parse(Assignment.from_json(trial.config["assignment"]).key)
 
 
 def concurrency_of(driver: StudyDriver) -> int:
