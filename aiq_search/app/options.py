@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from aiq_search.errors import InputError
 from aiq_search.study.home import aiq_home
+from aiq_search.user_code import CodePolicy
 
-__all__ = ["RunOptions"]
+if TYPE_CHECKING:
+    from aiq_search.search.machine import Machine
+
+__all__ = ["RUNNERS", "RunOptions"]
+
+# What may train a study's trials.
+RUNNERS = ("ray", "in_process")
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,12 @@ class RunOptions:
         home: AIQ_HOME.
         warm_start: Earlier studies of the same space (ids or names) that the sampler learns from; for a new
             study only.
+        allow_code: Packages that the file may name code of, besides modules of the working folder.
+        runner: What trains: ``ray``, or ``in_process`` for one trial after the other in this process, without
+            Ray's start; by default ``AIQ_RUNNER``, or ``ray``.
+
+    Raises:
+        InputError: The runner is unknown, or does not fit the address.
     """
 
     overrides: Sequence[str] = ()
@@ -41,6 +57,33 @@ class RunOptions:
     address: str | None = None
     home: Path = field(default_factory=aiq_home)
     warm_start: Sequence[str] = ()
+    allow_code: Sequence[str] = ()
+    runner: str = field(default_factory=lambda: os.environ.get("AIQ_RUNNER", "ray"))
+
+    def __post_init__(self) -> None:
+        if self.runner not in RUNNERS:
+            raise InputError(f"runner {self.runner!r}: expected {' or '.join(RUNNERS)}.")
+        if self.runner == "in_process" and self.address is not None:
+            raise InputError(
+                f"runner in_process trains in this process, not on the cluster at {self.address}: leave the "
+                "address out, or choose the runner ray."
+            )
+
+    @property
+    def code(self) -> CodePolicy:
+        """Which code the file may name.
+
+        Raises:
+            InputError: A package has no valid name.
+        """
+        return CodePolicy.for_running(self.allow_code)
+
+    @property
+    def machine(self) -> Machine | None:
+        """This machine, if trials run here; None where ``address`` names a cluster."""
+        from aiq_search.search.machine import Machine
+
+        return Machine.here() if self.address in (None, "local") else None
 
     @property
     def edits(self) -> list[str]:
@@ -64,4 +107,5 @@ class RunOptions:
             *(part for edit in self.overrides for part in ("--set", edit)),
             *(part for name, value in single.items() if value is not None for part in (name, str(value))),
             *(part for name in self.warm_start for part in ("--warm-start", name)),
+            *(part for package in self.allow_code for part in ("--allow-code", package)),
         ]
