@@ -19,7 +19,7 @@ settings.load_profile("suite")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give pytest-xdist two lanes: slow tests one after the other, fast ones file by file beside them.
 
-    Slow tests start Ray, servers and databases, which fill the cores by themselves; most of their time they wait.
+    Slow tests start Ray, servers and databases; most of their time they wait for those.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:

@@ -54,7 +54,7 @@ def delete_study(
 
     Args:
         name: Its id, or its space's name for the newest.
-        agree: Asked with what would be removed; nothing is removed where it says no.
+        agree: Called with what would be removed; nothing is removed unless it returns True.
         keep_runs: Leave the runs in MLflow.
         tracking_uri: Where the runs are; by default where the study put them.
         home: AIQ_HOME.

@@ -182,7 +182,7 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     wait_for(lambda: "[2/500]" in cluster.aiq("logs", study))
     cluster.aiq("stop", study)
     assert "It is stopped" in cluster.said
-    assert "Stopped. Go on with: aiq resume" in cluster.aiq("logs", study)  # the driver's own last words
+    assert "Stopped. Continue with: aiq resume" in cluster.aiq("logs", study)  # the driver's own last words
     document = (cluster.folder / ".aiq" / "studies" / study / "study.json").read_text()
     assert json.loads(document)["ended"] == "interrupted"
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
