@@ -111,7 +111,14 @@ def dataset():
     from aiq_search.datasets.dataset import Split
 
     split = Split(np.zeros((4, 1, 8, 8), np.uint8), np.zeros(4, np.int64))
-    return SimpleNamespace(train=split, validation=split, test=split, digest="a" * 64)
+    return SimpleNamespace(
+        train=split,
+        validation=split,
+        test=split,
+        digest="a" * 64,
+        input_shape=(1, 8, 8),
+        classes=tuple("0123456789"),
+    )
 
 
 def test_a_cluster_that_can_run_a_trial_passes(tmp_path, monkeypatch):
