@@ -12,6 +12,7 @@ from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.record import TrialRecord, without_retried
+from aiq_search.study.score import MEASURES, mean_metrics, rank_key, score, worst_score
 
 __all__ = [
     "Champion",
@@ -24,9 +25,6 @@ __all__ = [
     "rank_key",
     "score",
 ]
-
-SHOWN = ("aiq", "accuracy", "efficiency")
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -100,7 +98,7 @@ class Champion:
             "trial": self.trial,
             "params": dict(self.params),
             "metrics": {
-                "explored": {name: self.explored.metrics[name] for name in SHOWN},
+                "explored": {name: self.explored.metrics[name] for name in MEASURES},
                 "validation": {name: spread.document() for name, spread in self.validation.items()},
                 "test": {name: spread.document() for name, spread in self.test.items()},
             },
@@ -110,23 +108,6 @@ class Champion:
             "macs": int(metrics["macs"]),
             "feasible": self.feasible,
         }
-
-
-def score(objective: ObjectiveOptions, record: TrialRecord) -> float:
-    """The number that a trial is ranked by, larger is better.
-
-    With several objectives, one has to decide who is exported: aIQ.
-    """
-    if len(objective.directions) > 1:
-        return record.scored["aiq"]
-    name, direction = objective.directions[0]
-    value = record.scored[name]
-    return value if direction == "maximize" else -value
-
-
-def rank_key(objective: ObjectiveOptions, record: TrialRecord) -> tuple[bool, float, int]:
-    """Sorts the best first: feasible, then by score, then the earliest."""
-    return (not record.feasible, -score(objective, record), record.key.number)
 
 
 def _complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -151,10 +132,11 @@ def name_finalists(
     One lucky seed of a later trial must not drive out what was confirmed before. A configuration stands
     there once.
     """
-    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < space.confirm.seeds)
-    shown = [number for number in explored if judges[number] >= space.confirm.seeds]
+    seeds = space.confirm.seeds
+    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds)
+    shown = [number for number in explored if judges[number] >= seeds]
     of_config = {explored[number].config_hash: number for number in shown}
-    best = choose_finalists(space, explored.values(), space.confirm.finalists)
+    best = choose_finalists(space, explored.values(), space.confirm.finalists or 0)
     return list(dict.fromkeys([*(of_config.get(r.config_hash, r.key.number) for r in best), *shown]))
 
 
@@ -179,23 +161,44 @@ def choose_champion(
         finalists: Numbers of the exploring trials under confirmation.
 
     Returns:
-        The feasible finalist with the best mean over its seeds, once all have been confirmed; until
-        then the best feasible exploring trial.
+        The champion among the finalists once the fresh seeds have decided; until then the best feasible
+        exploring trial.
 
     Raises:
         NothingFeasibleError: There is no such trial; the message says how near the search came.
     """
-    seeds = space.confirm.seeds
-    judges = [r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds]
-    if not finalists or any(judges.count(number) < seeds for number in finalists):
+    if not finalists or not _decided(space, explored, confirmed, finalists):
         return _best_explored(space, explored)
-    usable = [c for c in judge_finalists(space, explored, confirmed, finalists) if c.feasible]
+    usable = [c for c in judge_finalists(space, explored, confirmed, finalists) if c.eligible]
     if not usable:
         raise NothingFeasibleError(
             f"none of the {len(finalists)} finalists meets {_all(space.objective.number_constraints)} on "
             "average over its fresh seeds; relax the constraint, or search longer."
         )
-    return max(usable, key=lambda c: (c.validation["objective"].mean, -c.trial))
+    return break_tie(space, usable)
+
+
+def _decided(
+    space: SearchSpace,
+    explored: Sequence[TrialRecord],
+    confirmed: Sequence[TrialRecord],
+    finalists: Sequence[int],
+) -> bool:
+    """Whether every fresh seed that decides has ended."""
+    if space.confirm.races:
+        return Race(space, explored, confirmed).over
+    seeds = space.confirm.seeds
+    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds)
+    return all(judges[number] >= seeds for number in finalists)
+
+
+def break_tie(space: SearchSpace, finalists: Sequence[Champion]) -> Champion:
+    """The winner among feasible finalists, by ``confirm.ties``."""
+    best = max(finalists, key=lambda c: (c.mean, -c.trial))
+    if space.confirm.ties == "best":
+        return best
+    tied = [c for c in finalists if best.ties_with(c)]
+    return min(tied, key=lambda c: (c.record.metrics["parameters"], -c.mean, c.trial))
 
 
 def judge_finalists(
@@ -211,7 +214,7 @@ def judge_finalists(
     by_origin: dict[int | None, list[TrialRecord]] = defaultdict(list)
     for record in _over(confirmed):
         by_origin[record.origin].append(record)
-    worst = _worst_score(space.objective, [*explored, *confirmed])
+    worst = worst_score(space.objective, [*explored, *confirmed])
     chosen = set(finalists)
     judged = [
         _confirmed(space, record, by_origin[record.key.number], space.confirm.seeds, worst)
@@ -232,7 +235,7 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
         raise NothingFeasibleError(_how_near(space, explored))
     record = best[0]
     numbers = {**record.scored, "objective": score(space.objective, record)}
-    validation = {name: Spread.of([numbers[name]]) for name in (*SHOWN, "objective")}
+    validation = {name: Spread.of([numbers[name]]) for name in (*MEASURES, "objective")}
     return Champion(explored=record, record=record, validation=validation)
 
 
@@ -247,14 +250,14 @@ def _confirmed(
     judges = [r for r in records if (r.replicate or 0) < seeds]
     if not complete or not judges:
         return None
-    means = _means(judges)
-    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in SHOWN}
+    means = mean_metrics(judges)
+    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in MEASURES}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
     fresh = [r for r in records if (r.replicate or 0) >= seeds]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
-        for name in SHOWN
+        for name in MEASURES
         if fresh
     }
     return Champion(
@@ -269,28 +272,9 @@ def _confirmed(
     )
 
 
-def _worst_score(objective: ObjectiveOptions, records: Iterable[TrialRecord]) -> float:
-    """The score of a training that failed: that of a collapse, or the worst seen where less is better."""
-    directions = [direction for _, direction in objective.directions]
-    if directions != ["minimize"]:
-        return 0.0
-    return min((score(objective, record) for record in _complete(records)), default=0.0)
-
-
 def _scored(record: TrialRecord, name: str) -> float:
     """A number to judge by; a training that failed is as good as one that collapsed."""
     return record.scored[name] if record.state is TrialState.COMPLETE else 0.0
-
-
-def _means(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """Means over seeds by which feasibility is judged; a seed that failed was good at nothing."""
-    complete = _complete(records)
-    means = {}
-    for name in {name for record in complete for name in record.metrics}:
-        good = name in SHOWN or name.startswith("efficiency/")
-        counted = [r.scored[name] for r in complete if name in r.metrics]
-        means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
-    return means
 
 
 def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:
