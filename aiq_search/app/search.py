@@ -118,6 +118,8 @@ def prepare_space(
 def load_data(space: SearchSpace, data_dir: Path | None = None) -> Dataset:
     """Load a space's data, and check that its narrowest and widest network can be built for them.
 
+    What to know of the data (rare classes) is logged as a warning.
+
     Raises:
         InputError: The data are missing or damaged, or do not fit the networks.
     """
@@ -126,6 +128,8 @@ def load_data(space: SearchSpace, data_dir: Path | None = None) -> Dataset:
 
     dataset = load_dataset(space.dataset, data_dir)
     check_networks(space, dataset.input_shape, len(dataset.classes))
+    for warning in dataset.warnings:
+        _log.warning(warning)
     return dataset
 
 
@@ -200,7 +204,7 @@ def run_search(
         )
     except OSError as error:
         raise AiqError(f"{home}: no study can be made there ({error.strerror}); set AIQ_HOME.") from None
-    notes = [*filter(None, [constraints_note(space)])]
+    notes = [*dataset.warnings, *filter(None, [constraints_note(space)])]
     notes += [f"{learn_from(study, known)} trials of study {known.id} are learnt from." for known in earlier]
     return _run(_Run(study, dataset, uri, address, list(listeners), notes, data_dir, trainable))
 

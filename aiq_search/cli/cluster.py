@@ -36,7 +36,7 @@ def up(
 
     given = {"mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
     ports = {name: port for name, port in given.items() if port is not None}
-    state = local_cluster().up(workers, ports, tell=lambda line: typer.echo(line, err=True))
+    state = local_cluster().up(workers, ports, report=lambda line: typer.echo(line, err=True))
     _show(state, form)
 
 
@@ -51,7 +51,7 @@ def status(form: FormatOption = Format.TABLE) -> None:
         typer.echo(f"No cluster runs in {cluster.home}. Start one: aiq cluster up", err=True)
         raise typer.Exit(1)
     _show(state, form)
-    if not state.whole:
+    if state.dead:
         typer.echo("Not everything runs. Mend it: aiq cluster up", err=True)
         raise typer.Exit(1)
 
@@ -65,7 +65,7 @@ def down(
     """End what `aiq cluster up` started, and nothing else. The data stay."""
     from aiq_search.app.local_cluster import local_cluster
 
-    ended = local_cluster().down(delete_data, tell=lambda line: typer.echo(line, err=True))
+    ended = local_cluster().down(delete_data, report=lambda line: typer.echo(line, err=True))
     if not ended:
         typer.echo("Nothing was running.", err=True)
     if delete_data:
@@ -94,8 +94,8 @@ def _show(state: ClusterState, form: Format) -> None:
             "service": name,
             "status": "running" if state.is_alive(name) else "not running",
             "address": where.get(name),
-            "pid": state.services[name].pid if state.is_alive(name) else None,
+            "pid": state.processes[name].pid if state.is_alive(name) else None,
         }
-        for name in state.names
+        for name in (service.name for service in state.services)
     ]
     print_rows(rows, form, ["service", "status", "address"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +50,12 @@ def check_name(name: str) -> None:
     if not (name in DATASETS or name.endswith(".npz") or is_reference(name)):
         raise InputError(
             f"dataset.name: unknown data set {name!r}; {did_you_mean(name, DATASETS)} "
-            "Data of your own are named by the path of an .npz or as package.module:function."
+            "Name your own data by the path of an .npz or as package.module:function."
         )
 
 
 def known_shape(name: str) -> tuple[tuple[int, ...], int] | None:
-    """Shape of a sample and number of classes of a named data set; None where only loading tells.
+    """Shape of a sample and number of classes of a data set of ``DATASETS``; None for any other.
 
     Raises:
         InputError: ``name`` cannot name a data set.
@@ -111,32 +111,27 @@ def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Datas
             train, validation = split_off(train, options.validation, validation_random, what="validation")
     except ValueError as error:
         raise InputError(str(error)) from None
-    classes = _class_names(arrays, (train, validation, test))
-    _check_shapes(options.name, train, validation, test)
+    _check_shapes(options.name, {"train": train, "validation": validation, "test": test})
     if options.label_noise > 0:
-        noisy = randomise_labels(train.labels, options.label_noise, len(classes), noise_random)
+        noisy = randomise_labels(train.labels, options.label_noise, len(arrays.classes), noise_random)
         train = Split(train.inputs, noisy)
+    try:
+        normalization = Normalization.standardise(train.inputs)
+    except ValueError as error:
+        raise InputError(f"{options.name}: {error}.") from None
     return Dataset(
         name=options.name,
         train=train,
         validation=validation,
         test=test,
-        classes=classes,
-        normalization=Normalization.standardise(train.inputs),
+        classes=arrays.classes,
+        normalization=normalization,
         digest=digest_of({"train": train, "validation": validation, "test": test}),
     )
 
 
-def _class_names(arrays: Arrays, splits: tuple[Split, ...]) -> tuple[str, ...]:
-    highest = max(int(split.labels.max()) for split in splits)
-    if arrays.classes is None:
-        return tuple(str(label) for label in range(highest + 1))
-    if highest >= len(arrays.classes):
-        raise InputError(f"a label is {highest}, but only {len(arrays.classes)} classes are named.")
-    return arrays.classes
-
-
-def _check_shapes(name: str, *splits: Split) -> None:
-    kinds = {(split.inputs.shape[1:], str(split.inputs.dtype)) for split in splits}
-    if len(kinds) > 1:
-        raise InputError(f"{name}: the splits must agree in shape and dtype of a sample, but got {kinds}.")
+def _check_shapes(name: str, splits: Mapping[str, Split]) -> None:
+    kinds = {split: f"{part.inputs.dtype} {part.inputs.shape[1:]}" for split, part in splits.items()}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{split} has {kind}" for split, kind in kinds.items())
+        raise InputError(f"{name}: the samples of all splits must have one dtype and shape, but {listed}.")

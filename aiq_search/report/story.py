@@ -141,7 +141,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
 
 def findings(facts: StudyFacts) -> list[str]:
     """What the counts suggest to do next; what the space and the pruner suggest, the doctor says."""
-    told = []
+    told = list((facts.document.get("dataset") or {}).get("warnings") or ())
     failed = sum(r.state is TrialState.FAIL for r in facts.explored)
     if failed:
         of = counted(len(facts.explored), "trial")

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from optuna._hypervolume import compute_hypervolume
 
 from aiq_search.study.events import TrialState
+from aiq_search.study.optuna_internals import hypervolume
 from aiq_search.study.record import TrialRecord
 
 __all__ = ["ParetoFront", "pareto_front"]
@@ -64,7 +64,7 @@ def pareto_front(
             for i, ((name, _), sign) in enumerate(zip(directions, signs, strict=True))
         ]
     )
-    volume = float(compute_hypervolume(losses[front], reference)) if front else 0.0
+    volume = hypervolume(losses[front], reference) if front else 0.0
     ordered = sorted(front, key=lambda i: (tuple(losses[i]), usable[i].key.number))
     return ParetoFront(
         tuple(directions),

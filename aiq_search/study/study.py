@@ -23,7 +23,6 @@ from aiq_search.redaction import redact
 from aiq_search.space import SearchSpace
 from aiq_search.study.asking import AskingStudy
 from aiq_search.study.champion import Champion, choose_champion
-from aiq_search.study.database import DatabaseLock, PatientStorage
 from aiq_search.study.document import FILE, DatasetDescription, Ended, StudyDocument
 from aiq_search.study.events import Phase, TrialKey
 from aiq_search.study.home import absolute_tracking_uri, default_tracking_uri
@@ -371,14 +370,9 @@ class Study:
         Raises:
             StudyError: Another driver holds it; the message names it.
         """
-        with StudyLock(self.directory / "lock"):
-            url = self._document.trials_url
-            if url is None or not isinstance(self.storage, PatientStorage) or not DatabaseLock.fits(url):
-                yield
-                return
-            # The folder may be shared by a file system without locks, or copied to another machine.
-            with DatabaseLock(self.storage, self.id):
-                yield
+        # The folder may be shared by a file system without locks, or copied to another machine.
+        with StudyLock(self.directory / "lock"), self._trials.lock():
+            yield
 
     def extended(self, trials: int) -> Study:
         """The study with another budget of exploring trials; nothing is written before ``reopen``.

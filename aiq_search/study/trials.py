@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from aiq_search.errors import StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.study.asking import AskingStudy
 from aiq_search.study.events import Phase
+from aiq_search.study.lock import DatabaseLock
+from aiq_search.study.optuna_internals import study_id_of
 from aiq_search.study.record import BEGIN, TrialRecord, failures
 from aiq_search.study.storage import open_journal, open_storage
 
@@ -52,6 +54,16 @@ class StudyTrials:
     def storage(self) -> BaseStorage:
         """Optuna's storage."""
         return open_storage(self._url) if self._url else open_journal(self._journal)
+
+    def lock(self) -> AbstractContextManager[object]:
+        """The database's lock, which keeps other machines' drivers out; nothing where it has no such lock."""
+        if self._url is None or not DatabaseLock.fits(self._url):
+            return nullcontext()
+        from aiq_search.study.database import PatientStorage  # sqlalchemy: a journal does not wait for it
+
+        if not isinstance(self.storage, PatientStorage):
+            return nullcontext()
+        return DatabaseLock(self.storage.engine, self._study)
 
     def create(self, space: SearchSpace) -> None:
         """Create both Optuna studies.
@@ -188,7 +200,7 @@ def clear_unborn(study: str, url: str) -> None:
     trials = StudyTrials(study, Path(), url)
     names = {trials.name_of(phase) for phase in Phase}
     for known in storage.get_all_studies():
-        if known.study_name in names and storage.get_n_trials(known._study_id):
+        if known.study_name in names and storage.get_n_trials(study_id_of(known)):
             raise StudyError(
                 f"study {study} has trials in the study database, of another cluster; nothing was changed. "
                 f"Continue it with `aiq resume {study}`, or submit the file under another --study."

