@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
+from aiq_search.space import Constraint, SearchSpace
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.race import MIN_SEEDS, Posterior, Race
 from aiq_search.study.record import TrialRecord, without_retried
 from aiq_search.study.score import MEASURES, mean_metrics, rank_key, score, worst_score
 
@@ -25,6 +27,7 @@ __all__ = [
     "rank_key",
     "score",
 ]
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -63,6 +66,8 @@ class Champion:
         feasible: Whether the means meet every constraint.
         judges: The confirmations that ``validation`` is of.
         further: Those that ``test`` is of.
+        score: Estimate of its mean score over seeds, by which finalists are compared, and its standard
+            error: in a race the posterior, else the mean over fresh seeds. None without confirmation.
     """
 
     explored: TrialRecord
@@ -73,11 +78,27 @@ class Champion:
     feasible: bool = True
     judges: Sequence[TrialRecord] = ()
     further: Sequence[TrialRecord] = ()
+    score: Posterior | None = None
 
     @property
     def trial(self) -> int:
         """Number of the exploring trial."""
         return self.explored.key.number
+
+    @property
+    def mean(self) -> float:
+        """The number by which finalists are compared; larger is better."""
+        return self.validation["objective"].mean if self.score is None else self.score.mean
+
+    def lead_over(self, other: Champion) -> Posterior:
+        """By how much its mean score is better than another's, and the standard error of that."""
+        errors = [each.score.sd if each.score is not None else 0.0 for each in (self, other)]
+        return Posterior(self.mean - other.mean, math.hypot(*errors))
+
+    def ties_with(self, other: Champion) -> bool:
+        """Whether another cannot be told from it: worse by at most one standard error of the difference."""
+        lead = self.lead_over(other)
+        return lead.mean <= lead.sd
 
     @property
     def phase(self) -> Phase:
@@ -169,13 +190,13 @@ def choose_champion(
     """
     if not finalists or not _decided(space, explored, confirmed, finalists):
         return _best_explored(space, explored)
-    usable = [c for c in judge_finalists(space, explored, confirmed, finalists) if c.eligible]
-    if not usable:
+    eligible = [c for c in judge_finalists(space, explored, confirmed, finalists) if is_eligible(space, c)]
+    if not eligible:
         raise NothingFeasibleError(
             f"none of the {len(finalists)} finalists meets {_all(space.objective.number_constraints)} on "
             "average over its fresh seeds; relax the constraint, or search longer."
         )
-    return break_tie(space, usable)
+    return break_tie(space, eligible)
 
 
 def _decided(
@@ -192,12 +213,17 @@ def _decided(
     return all(judges[number] >= seeds for number in finalists)
 
 
-def break_tie(space: SearchSpace, finalists: Sequence[Champion]) -> Champion:
-    """The winner among feasible finalists, by ``confirm.ties``."""
-    best = max(finalists, key=lambda c: (c.mean, -c.trial))
+def is_eligible(space: SearchSpace, finalist: Champion) -> bool:
+    """Whether a finalist may become the champion: feasible on average, over enough fresh seeds."""
+    return finalist.feasible and (not space.confirm.races or len(finalist.judges) >= MIN_SEEDS)
+
+
+def break_tie(space: SearchSpace, eligible: Sequence[Champion]) -> Champion:
+    """The champion among eligible finalists, by ``confirm.ties``."""
+    best = max(eligible, key=lambda c: (c.mean, -c.trial))
     if space.confirm.ties == "best":
         return best
-    tied = [c for c in finalists if best.ties_with(c)]
+    tied = [finalist for finalist in eligible if best.ties_with(finalist)]
     return min(tied, key=lambda c: (c.record.metrics["parameters"], -c.mean, c.trial))
 
 
@@ -217,11 +243,24 @@ def judge_finalists(
     worst = worst_score(space.objective, [*explored, *confirmed])
     chosen = set(finalists)
     judged = [
-        _confirmed(space, record, by_origin[record.key.number], space.confirm.seeds, worst)
+        _confirmed(space, record, by_origin[record.key.number], worst)
         for record in explored
         if record.key.number in chosen
     ]
-    return [champion for champion in judged if champion is not None]
+    known = [finalist for finalist in judged if finalist is not None]
+    if space.confirm.races:
+        scores = {c.trial: c.score for c in Race(space, explored, confirmed).contenders}
+    else:
+        scores = _plain_means(known)
+    return [replace(finalist, score=scores.get(finalist.trial)) for finalist in known]
+
+
+def _plain_means(finalists: Sequence[Champion]) -> dict[int, Posterior]:
+    """Means over fresh seeds with their standard errors, by the variance pooled over finalists."""
+    spreads = {c.trial: c.validation["objective"] for c in finalists}
+    freedom = sum(spread.n - 1 for spread in spreads.values())
+    variance = sum(s.sd**2 * (s.n - 1) for s in spreads.values()) / freedom if freedom else 0.0
+    return {trial: Posterior(s.mean, math.sqrt(variance / s.n)) for trial, s in spreads.items()}
 
 
 def _over(confirmed: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -240,21 +279,21 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
 
 
 def _confirmed(
-    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], seeds: int, worst: float
+    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], worst: float
 ) -> Champion | None:
     """One finalist, judged by its first seeds and reported on the others; None if none worked.
 
     A seed that failed has the score ``worst``.
     """
     complete = _complete(records)
-    judges = [r for r in records if (r.replicate or 0) < seeds]
+    judges = [r for r in records if (r.replicate or 0) < space.confirm.judging]
     if not complete or not judges:
         return None
     means = mean_metrics(judges)
     validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in MEASURES}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
-    fresh = [r for r in records if (r.replicate or 0) >= seeds]
+    fresh = [r for r in records if (r.replicate or 0) >= space.confirm.judging]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
         for name in MEASURES

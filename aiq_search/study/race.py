@@ -1,14 +1,14 @@
 """The race for the championship: what all trainings so far say of each configuration.
 
-A training's score is its configuration's mean plus the luck of its seed. Both are modelled as normal, with one
-spread over seeds for all contenders, so each mean has a posterior in closed form: the prior is the spread of
-the contenders, the exploring trial is one observation, and each fresh seed another. A trial that the pruner
-stopped is a contender too: what completed trials gained after that epoch is added to its value, and how much
-that varied to its variance.
+A training's score is its configuration's mean plus the luck of its seed. Both are modelled as normal, with
+one variance over seeds for all contenders, so each mean has a posterior in closed form: the prior is the
+spread of the contenders, the exploring trial is one observation, and each fresh seed is another. A trial that
+the pruner stopped is a contender too: what completed trials gained after that epoch is added to its value,
+and how much that varied to its variance.
 
 The next fresh seed goes to the contender that may be best: the one with the highest posterior mean plus one
-standard deviation (an upper confidence bound, as in Srinivas et al., 2010). irace and SMAC race on fresh seeds
-too, but use nothing of what exploring has shown.
+standard deviation (an upper confidence bound, as in Srinivas et al., 2010). irace and SMAC race on fresh
+seeds too, but use nothing of what exploring has shown.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from aiq_search.space import Constraint, SearchSpace
 from aiq_search.space.constraint import feasible
 from aiq_search.study.events import TrialState
 from aiq_search.study.record import TrialRecord, without_retried
-from aiq_search.study.score import mean_metrics, score, worst_score
+from aiq_search.study.score import SIZES, mean_metrics, score, worst_score
 
 __all__ = ["MIN_SEEDS", "Contender", "Observation", "Posterior", "Race", "posteriors", "variance_over_seeds"]
 
 # A champion has at least this many fresh seeds, however short the race.
 MIN_SEEDS = 3
 
-# Before any contender has two fresh seeds, the variance over seeds is taken as this share of the variance over
-# contenders, with the weight of so many degrees of freedom.
+# Before any contender has two fresh seeds, the variance over seeds is taken as this share of the variance
+# over contenders, with the weight of so many degrees of freedom.
 _PRIOR_SHARE = 0.25
 _PRIOR_FREEDOM = 4
 
@@ -122,10 +122,12 @@ class Race:
         queued: Iterable[int] = (),
     ) -> None:
         self._runs = space.confirm.judging
+        exact = [c for c in space.objective.number_constraints if c.name in SIZES]
+        noisy = [c for c in space.objective.number_constraints if c.name not in SIZES]
         judges = [r for r in without_retried(confirmed) if (r.replicate or 0) < self._runs]
         started = Counter(r.origin for r in judges)
         started.update(queued)
-        entrants = _entrants(explored, started)
+        entrants = _entrants((r for r in explored if feasible(exact, r.metrics)), started)
         seeds = {number: [r for r in judges if r.origin == number and r.finished] for number in entrants}
         completed = [r for r in entrants.values() if r.state is TrialState.COMPLETE]
         worst = worst_score(space.objective, [*completed, *judges])
@@ -140,7 +142,9 @@ class Race:
         shown, fresh = numbers(scored)
         spread = variance_over_seeds(shown, fresh)
         scores = posteriors(shown, fresh)
-        violations = [posteriors(*numbers(partial(_violation, c))) for c in space.objective.number_constraints]
+        if space.objective.directions[0][0] in SIZES and len(space.objective.directions) == 1:
+            scores = [Posterior(observation.value, 0.0) for observation in shown]  # no seed changes them
+        violations = [posteriors(*numbers(partial(_violation, constraint))) for constraint in noisy]
         standing = []
         for index, (number, record) in enumerate(entrants.items()):
             under_way = started[number] - len(seeds[number])
@@ -150,11 +154,9 @@ class Race:
                     seeds[number],
                     started[number],
                     scores[index],
-                    math.sqrt(1 / (1 / scores[index].sd ** 2 + under_way / spread)),
+                    _with_more_seeds(scores[index].sd, under_way, spread),
                     [each[index] for each in violations],
-                    feasible(space.objective.number_constraints, mean_metrics(seeds[number]))
-                    if seeds[number]
-                    else None,
+                    feasible(noisy, mean_metrics(seeds[number])) if seeds[number] else None,
                 )
             )
         self.contenders = sorted(standing, key=lambda c: (-c.score.mean, c.trial))
@@ -176,6 +178,8 @@ class Race:
 
     def next(self) -> Contender | None:
         """The contender to train next on a fresh seed; None when the race is over."""
+        if self.leader is not None and self._is_decided(self.leader):
+            return None
         running = [c for c in self.contenders if c.may_be_feasible and c.started < self._runs]
         if self.started < self._runs:
             return max(running, key=lambda c: (c.score.mean + c.optimism, -c.trial), default=None)
@@ -185,6 +189,18 @@ class Race:
             return None
         favourite = next((c for c in running if c.feasible is not False), None)
         return favourite if favourite is not None and favourite.started < MIN_SEEDS else None
+
+    def _is_decided(self, leader: Contender) -> bool:
+        """Whether more seeds would hardly change who leads."""
+        rivals = (c for c in self.contenders if c is not leader and c.may_be_feasible)
+        return all(v.mean + v.sd <= 0 for v in leader.violations) and all(
+            rival.score.mean + rival.score.sd <= leader.score.mean for rival in rivals
+        )
+
+
+def _with_more_seeds(sd: float, seeds: int, variance: float) -> float:
+    """Standard deviation of a posterior once some more seeds have been seen."""
+    return math.sqrt(1 / (1 / sd**2 + seeds / variance)) if sd > 0 else 0.0
 
 
 def variance_over_seeds(shown: Sequence[Observation], fresh: Sequence[Sequence[float]]) -> float:
@@ -247,7 +263,9 @@ def _entrants(explored: Iterable[TrialRecord], started: Mapping[int | None, int]
         and record.epochs > 0
         and not record.collapsed
     ]
-    usable.sort(key=lambda r: (-started[r.key.number], r.state is not TrialState.COMPLETE, -r.epochs, r.key.number))
+    usable.sort(
+        key=lambda r: (-started[r.key.number], r.state is not TrialState.COMPLETE, -r.epochs, r.key.number)
+    )
     of_config: dict[str, TrialRecord] = {}
     for record in usable:
         of_config.setdefault(record.config_hash, record)

@@ -8,10 +8,13 @@ from aiq_search.space import ObjectiveOptions
 from aiq_search.study.events import TrialState
 from aiq_search.study.record import TrialRecord
 
-__all__ = ["MEASURES", "mean_metrics", "rank_key", "score", "worst_score"]
+__all__ = ["MEASURES", "SIZES", "mean_metrics", "rank_key", "score", "worst_score"]
 
 # What a network is good at: 0 where it collapsed or failed.
 MEASURES = ("aiq", "accuracy", "efficiency")
+
+# What no seed changes.
+SIZES = ("parameters", "parameters_weights", "macs")
 
 
 def score(objective: ObjectiveOptions, record: TrialRecord) -> float:
