@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aiq_search.app.search import load_data, prepare_space
+from aiq_search.app.options import RunOptions
+from aiq_search.app.prepare import load_data, prepare_space
 from aiq_search.search.check import corner
 from aiq_search.space import SearchSpace
 from aiq_search.space.points import space_size
 
 __all__ = ["DryRun", "Probe", "dry_run"]
 
-# Disk beside the weights: journal, outbox and MLflow's database, a trial.
+# Disk space of a trial besides its weights: journal, outbox and MLflow's database.
 _RECORD_BYTES = 60_000
 
 
@@ -47,9 +48,9 @@ class DryRun:
     Attributes:
         name: The space's.
         size: Number of configurations; None for infinitely many.
-        size_exact: Whether they were counted; else they are at most so many.
+        size_exact: Whether that is the number, or an upper bound.
         trials: Exploring and confirming.
-        concurrency: Trials at once, on this machine.
+        concurrency: Trials at a time, on this machine.
         narrowest: The network of the lowest corner.
         widest: The network of the highest corner.
         hours: From the fastest (every trial as the narrowest) to the slowest (every trial as the
@@ -72,16 +73,12 @@ class DryRun:
         return asdict(self)
 
 
-def dry_run(
-    source: Path, overrides: Sequence[str] = (), trials: int | None = None, data_dir: Path | None = None
-) -> DryRun:
-    """Train the narrowest and the widest network for one epoch and reckon from that.
+def dry_run(source: Path, options: RunOptions | None = None) -> DryRun:
+    """Train the narrowest and the widest network for one epoch, and estimate the search from that.
 
     Args:
         source: A search-space file.
-        overrides: Edits of the form ``dotted.key=value``.
-        trials: Number of configurations, in place of the file's.
-        data_dir: Folder of the data files.
+        options: What the search would be run with.
 
     Returns:
         Sizes and estimates. Nothing is written.
@@ -89,10 +86,9 @@ def dry_run(
     Raises:
         InputError: The space or the data is wrong.
     """
-    if trials is not None:
-        overrides = [*overrides, f"search.trials={trials}"]
-    space = prepare_space(source, overrides)
-    dataset = load_data(space, data_dir)
+    options = options or RunOptions()
+    space = prepare_space(source, options.edits)
+    dataset = load_data(space, options.data_dir)
     narrowest, widest = (_probe(space, dataset, widest=widest) for widest in (False, True))
     total = space.search.trials + space.confirm.trainings
     slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)

@@ -83,9 +83,9 @@ def command(document: dict[str, Any]) -> list[str]:
             f"study {study} cannot go on: it is not in {aiq_home()} of this cluster; submit its file anew."
         )
     if folder.is_dir():
-        from aiq_search.study import Study
+        from aiq_search.study import clear_unborn
 
-        Study.clear_unborn(aiq_home(), study, os.environ.get("AIQ_STUDY_STORAGE"))
+        clear_unborn(aiq_home(), study, os.environ.get("AIQ_STUDY_STORAGE"))
     return [*aiq, "search", SPACE_FILE, "--study", study, *document["search"]]
 
 

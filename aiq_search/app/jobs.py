@@ -6,10 +6,13 @@ import os
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aiq_search.app.remote import AnyStudy, find_any
+from aiq_search.app.local_cluster import leave_cluster
+from aiq_search.app.look import AnyStudy, find_any
+from aiq_search.app.options import RunOptions
 from aiq_search.cluster.jobs import Job, JobsClient
 from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
@@ -25,11 +28,13 @@ from aiq_search.user_code import is_reference
 
 __all__ = [
     "DRAIN_SECONDS",
+    "connect",
     "describe_job",
     "failure_of_job",
     "is_submitted",
     "job_status",
     "resubmit_study",
+    "resume_submitted",
     "submit_study",
 ]
 
@@ -40,13 +45,8 @@ DRAIN_SECONDS = 120
 def submit_study(
     source: Path,
     client: JobsClient,
+    options: RunOptions | None = None,
     *,
-    overrides: Sequence[str] = (),
-    trials: int | None = None,
-    study_id: str | None = None,
-    data_dir: Path | None = None,
-    storage: str | None = None,
-    warm_start: Sequence[str] = (),
     drain_seconds: int = DRAIN_SECONDS,
 ) -> str:
     """Hand a search in and return its study's id.
@@ -54,31 +54,24 @@ def submit_study(
     Args:
         source: A search-space file.
         client: Of the cluster.
-        overrides: Edits of the form ``dotted.key=value``.
-        trials: Number of configurations, in place of the file's.
-        study_id: The study's id; by default ``<space>-<time>-<4 hex>``.
-        data_dir: Folder of the data files, on the cluster.
-        storage: Where checkpoints and weights lie, on the cluster; by default where it has them.
-        warm_start: Earlier studies, on the cluster, that the sampler learns from.
+        options: What it is run with; folders, places and earlier studies are those of the cluster.
         drain_seconds: How long the study may take to end when it is stopped.
 
     Raises:
         InputError: The file or the storage is wrong, what it needs is too large, or the id is taken.
         AiqError: The cluster does not answer.
     """
-    from aiq_search.app.search import prepare_space
+    from aiq_search.app.prepare import prepare_space
 
-    edits = list(overrides) if trials is None else [*overrides, f"search.trials={trials}"]
-    space = prepare_space(source, edits)
-    study = check_study_id(study_id) if study_id is not None else new_study_id(space)
-    arguments = [part for edit in edits for part in ("--set", edit)]
-    arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
-    arguments += [] if storage is None else ["--storage", str(shared_place(storage))]
-    arguments += [part for name in warm_start for part in ("--warm-start", name)]
+    options = options or RunOptions()
+    space = prepare_space(source, options.edits)
+    study = check_study_id(options.study_id) if options.study_id is not None else new_study_id(space)
+    if options.storage is not None:
+        options = replace(options, storage=str(shared_place(options.storage)))
     document = {
         "study": study,
         "submission": secrets.token_hex(16),  # by which the job knows whether this study is its own
-        "search": arguments,
+        "search": options.arguments(),
         "resume": [],
         "versions": versions(),
     }
@@ -86,9 +79,7 @@ def submit_study(
     return study
 
 
-def resubmit_study(
-    study: AnyStudy, client: JobsClient, *, trials: int | None = None, data_dir: Path | None = None
-) -> None:
+def resubmit_study(study: AnyStudy, client: JobsClient, options: RunOptions | None = None) -> None:
     """Hand a study in again, whose job or whose cluster has ended, to go on where it stands.
 
     It may take as long to end as before, if the cluster still knows how long that was.
@@ -96,8 +87,8 @@ def resubmit_study(
     Args:
         study: The study.
         client: Of the cluster that has its folder.
-        trials: A new number of configurations in all.
-        data_dir: Folder of the data files, on the cluster.
+        options: What it is run with: ``trials``, a new number of configurations in all, and ``data_dir``, a
+            folder on the cluster.
 
     Raises:
         InputError: It is still running.
@@ -107,10 +98,47 @@ def resubmit_study(
     if job is not None and not job.over:
         raise InputError(f"study {study.id} is {job.status} already; follow it: aiq logs -f {study.id}")
     drain_seconds = (job and job.drain_seconds) or DRAIN_SECONDS
-    arguments = [] if trials is None else ["--trials", str(trials)]
-    arguments += [] if data_dir is None else ["--data-dir", str(data_dir)]
+    options = options or RunOptions()
+    arguments = RunOptions(trials=options.trials, data_dir=options.data_dir).arguments()
     document = {"study": study.id, "search": None, "resume": arguments, "versions": versions()}
     _hand_in(client, study.id, study.space, document, {}, drain_seconds, again=job is not None)
+
+
+def resume_submitted(name: str, options: RunOptions, unfit: Sequence[str] = ()) -> str | None:
+    """Continue a study on the cluster that it was submitted to, if it was.
+
+    Args:
+        name: A study's id, or a space's name.
+        options: See ``resubmit_study``.
+        unfit: Options of the command line that only a study of this machine takes.
+
+    Returns:
+        The study's id; None if it is this machine's.
+
+    Raises:
+        InputError: An option was given that only a study of this machine takes.
+        AiqError: The cluster does not answer.
+    """
+    study = is_submitted(name, options.home, take_over="--study-storage" in unfit)
+    if study is None:
+        return None
+    if unfit:
+        raise InputError(
+            f"study {study.id} was submitted to a cluster and continues there, with its file and its stores: "
+            f"expected no {', '.join(unfit)}; leave that out. RAY_API_SERVER_ADDRESS names the cluster."
+        )
+    resubmit_study(study, connect(), options)
+    return study.id
+
+
+def connect(address: str | None = None) -> JobsClient:
+    """The jobs of a cluster.
+
+    Args:
+        address: Of Ray's dashboard; by default that of the cluster in AIQ_HOME, or of the environment.
+    """
+    leave_cluster(address)
+    return JobsClient(address)
 
 
 def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -> AnyStudy | None:

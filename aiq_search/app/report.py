@@ -1,4 +1,4 @@
-"""The report of a study, with what only the champion's network can tell."""
+"""The report of a study, with what only its networks can show."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiq_search.app.remote import find_any
+from aiq_search.app.look import find_any
+from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError
 from aiq_search.study import Champion, Study
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
-    from aiq_search.tracking import MlflowListener
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["publish_report", "report_study", "view_networks"]
+__all__ = ["report_study", "search_findings", "view_networks"]
 
-STATES = 12  # most frequent states that are told of a layer
+# How many of a layer's most frequent states are shown.
+_STATES = 12
 
 
 def report_study(
@@ -29,7 +30,7 @@ def report_study(
     tracking_uri: str | None = None,
     home: Path | None = None,
 ) -> tuple[Path, str | None]:
-    """Write the report of a study, and keep it with the study's run in MLflow if nobody searches now.
+    """Write the report of a study, and keep it with the study's run in MLflow unless the study is running.
 
     Args:
         name: A study's id, or a space's name for its newest study.
@@ -50,12 +51,12 @@ def report_study(
     study = find_any(name, tracking_uri, home)
     if not isinstance(study, Study):
         return _report_remote(study, output), None
-    view, findings = view_networks(study, data_dir), _findings(study)
+    view, findings = view_networks(study, StudyData(study, data_dir)), search_findings(study)
     if output is not None or study.is_running:
         path = output or study.directory / "artifacts" / "report.html"
         write_report(study, path, view, findings)
         if study.is_running:
-            return path, "the study is running; it is kept there at the end"
+            return path, "the study is running; it is added at the end"
     listener = MlflowListener(study.directory, study.tracking_uri(tracking_uri))
     try:
         reconcile(study, listener)
@@ -66,7 +67,7 @@ def report_study(
 
 
 def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
-    """The report that lies with a study's run in MLflow; drawn from the runs where there is none yet."""
+    """The report of a study's run in MLflow; drawn from the runs where there is none yet."""
     from mlflow.exceptions import MlflowException
 
     from aiq_search.report.page import write_report
@@ -78,38 +79,28 @@ def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             return path
-    unknown = "Ranges, pruner and constraints were not looked at: that is done where the study's folder is."
-    return write_report(study, path, findings=[unknown])
+    unchecked = "Ranges, pruner and constraints are only checked on the machine that has the study's folder."
+    return write_report(study, path, findings=[unchecked])
 
 
-def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None = None) -> Path:
-    """Write a study's report and pictures, and have the listener keep them in MLflow.
+def view_networks(study: Study, data: StudyData) -> NetworkView:
+    """What only the networks can show.
 
-    For the end of a search, before the listener is closed.
-    """
-    from aiq_search.report.page import publish
-
-    return publish(study, listener, view_networks(study, data_dir), _findings(study))
-
-
-def view_networks(study: Study, data_dir: Path | None = None) -> NetworkView:
-    """What only the networks can tell.
-
-    The champion's is measured on the validation split, if its weights and the data are there still.
+    The champion's is measured on the validation split, if its weights and the data still exist.
     """
     from aiq_search.report.figures import NetworkView
 
     view = NetworkView()
     with suppress(AiqError, OSError):
-        view = _view(study, study.champion(), data_dir)
-    with suppress(AiqError, ImportError):  # the network's code may be elsewhere
+        view = _view(study, study.champion(), data)
+    with suppress(AiqError, ImportError):  # the network's code may not be on this machine
         return replace(view, ceilings=_ceilings(study))
     return view
 
 
 def _ceilings(study: Study) -> dict[int, dict[str, float]]:
     """The ceilings of the layers of the trials that the picture of layers shows."""
-    from aiq_search.app.ceilings import layer_ceilings
+    from aiq_search.app.doctor.search import layer_ceilings
     from aiq_search.report.figures import StudyFacts
     from aiq_search.report.figures.layers import SHOWN
 
@@ -120,8 +111,8 @@ def _ceilings(study: Study) -> dict[int, dict[str, float]]:
     }
 
 
-def _findings(study: Study) -> list[str]:
-    """What the doctor says of the search, for who reads the report."""
+def search_findings(study: Study) -> list[str]:
+    """What ``aiq doctor`` finds about the search, for whoever reads the report."""
     from aiq_search.app.doctor.search import check_search
 
     with suppress(AiqError, ImportError):
@@ -129,17 +120,16 @@ def _findings(study: Study) -> list[str]:
     return []
 
 
-def _view(study: Study, champion: Champion, data_dir: Path | None) -> NetworkView:
+def _view(study: Study, champion: Champion, data: StudyData) -> NetworkView:
     import numpy as np
     import torch
 
-    from aiq_search.datasets import load_dataset
     from aiq_search.report.figures import NetworkView
     from aiq_search.statespace import StateCapture
     from aiq_search.training import load_weights
     from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
 
-    dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
+    dataset = data.load()
     model = study.architecture(champion.record.params).build()
     model.load_state_dict(load_weights(study.weights_path(champion.record.key))[0])
     model.eval()
@@ -154,7 +144,7 @@ def _view(study: Study, champion: Champion, data_dir: Path | None) -> NetworkVie
         layers = capture.compute()
     states = {}
     for name, layer in layers.items():
-        order = np.argsort(-layer.counts)[:STATES]
+        order = np.argsort(-layer.counts)[:_STATES]
         rows, total = layer.states[order], layer.observations
         states[name] = [
             (

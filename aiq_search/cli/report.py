@@ -17,16 +17,21 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="File to write; by default in the study's folder.", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write; by default report.html in the study's folder.",
+            show_default=False,
         ),
     ] = None,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Write the report of STUDY, which opens without a network, and keep it in MLflow too."""
+    """Write the report of STUDY, an HTML file that works offline, and keep it in MLflow too."""
     from aiq_search.app.report import report_study
+    from aiq_search.cli.output import say, show
 
     path, missing = report_study(study, output, data_dir=data_dir, tracking_uri=tracking_uri)
-    typer.echo(path)
+    show(path)
     if missing:
-        typer.echo(f"Not in MLflow: {missing}", err=True)
+        say(f"Not in MLflow: {missing}")

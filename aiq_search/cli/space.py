@@ -2,67 +2,58 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import Format, FormatOption
+from aiq_search.cli.options import Format, FormatOption, SetOption, SpaceFile
+from aiq_search.cli.typer_app import CommandLine
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check, show and sample a search-space file.", no_args_is_help=True)
-
-File = Annotated[Path, typer.Argument(help="A search-space file.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Edit a field; repeatable."),
-]
+app = CommandLine(help="Check, show and sample a search-space file.")
 
 
 @app.command()
-def check(file: File, set_: Set = None) -> None:
-    """Say what is wrong with FILE, without running anything."""
+def check(file: SpaceFile, set_: SetOption = None) -> None:
+    """Report what is wrong with FILE, without running anything."""
     from aiq_search.app.space import checked_space
-    from aiq_search.cli.output import stderr
-    from aiq_search.search.samplers import constraints_note
+    from aiq_search.cli import output
 
-    space = checked_space(file, set_ or [])
-    typer.echo(f"{file}: a valid search space, {space.name}, of {len(space.parameters)} parameters.")
-    note = constraints_note(space)
-    if note is not None:
-        stderr().print(note, markup=False)
+    checked = checked_space(file, set_ or [])
+    output.show(f"{file}: valid. {checked.summary}")
+    for note in checked.notes:
+        output.say(note)
 
 
 @app.command()
-def show(file: File, set_: Set = None, form: FormatOption = Format.TABLE) -> None:
+def show(file: SpaceFile, set_: SetOption = None, form: FormatOption = Format.TABLE) -> None:
     """Print the parameters of FILE and the number of configurations."""
-    from aiq_search.app.space import checked_space, describe_parameters, size_sentence
-    from aiq_search.cli.output import print_json, print_rows, stderr
-    from aiq_search.space.points import space_size
+    from aiq_search.app.space import checked_space
+    from aiq_search.cli.output import print_json, print_rows, say
 
-    space = checked_space(file, set_ or [])
+    checked = checked_space(file, set_ or [])
     if form is Format.JSON:
-        print_json({**space.document(), "fingerprint": space.fingerprint, "size": str(space_size(space))})
+        print_json(checked.document())
         return
-    print_rows(describe_parameters(space), form, ["parameter", "type", "range", "when"])
-    stderr().print(size_sentence(space), markup=False)
+    print_rows(checked.parameter_rows(), form, ["parameter", "type", "range", "when"])
+    say(checked.size_sentence)
 
 
 @app.command()
 def sample(
-    file: File,
-    number: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes the draw.")] = 0,
-    set_: Set = None,
+    file: SpaceFile,
+    number: Annotated[int, typer.Option("-n", min=1, metavar="N", help="Number of configurations.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Makes the sample reproducible.")] = 0,
+    set_: SetOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Draw configurations from FILE at random."""
-    from aiq_search.app.space import checked_space, draw
+    """Sample configurations from FILE at random."""
+    from aiq_search.app.space import checked_space
     from aiq_search.cli.output import print_rows
 
-    space = checked_space(file, set_ or [])
-    print_rows(draw(space, number, seed), form, list(space.parameters))
+    checked = checked_space(file, set_ or [])
+    print_rows(checked.sample(number, seed), form, list(checked.space.parameters))
 
 
 @app.command()
@@ -71,5 +62,4 @@ def schema() -> None:
     from aiq_search.app.space import json_schema
     from aiq_search.cli.output import print_json
 
-    document: dict[str, Any] = json_schema()
-    print_json(document)
+    print_json(json_schema())

@@ -1,4 +1,4 @@
-"""A search as it runs: a live view on a terminal, a line an event elsewhere."""
+"""A search as it runs: a live view on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from aiq_search.cli.output import number
+from aiq_search.cli.output import configuration, plain
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -26,13 +26,13 @@ from aiq_search.study.events import (
 
 __all__ = ["SearchView", "search_view"]
 
-_PACE = 3  # trials that must have ended before the pace tells anything
+_PACE = 3  # trials that must have ended before there is a pace
 
 _TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
 
 
 class _Tally:
-    """What a view knows: counts, the best so far, what runs."""
+    """Counts, the best trial so far, and the running trials."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(TrialState, 0)
@@ -41,10 +41,10 @@ class _Tally:
         self.best: tuple[str, TrialEnded] | None = None
         self.phase: PhaseStarted | None = None
         self.done = 0
-        self.since: float | None = None  # the phase's first epoch: before it workers only start
+        self.since: float | None = None  # the phase's first epoch: until then workers are starting
 
     def take(self, event: Event) -> bool:
-        """Note an event; whether it brought a new best."""
+        """Count an event; returns whether it is of a new best trial."""
         match event:
             case PhaseStarted():
                 self.phase, self.done, self.since = event, event.done, None
@@ -55,17 +55,17 @@ class _Tally:
                 started, _, _ = self.running[event.key]
                 self.running[event.key] = (started, event.epoch, event.metrics.get("aiq"))
             case TrialEnded():
-                known = self.running.pop(event.key, None)
+                running = self.running.pop(event.key, None)
                 self.counts[event.state] += 1
                 self.done += 1
-                return self._is_best(known[0].name if known else str(event.key), event)
+                return self._is_best(running[0].name if running else str(event.key), event)
         return False
 
     def _is_best(self, name: str, event: TrialEnded) -> bool:
         if event.state is not TrialState.COMPLETE or not event.feasible or event.collapsed:
             return False
         if event.key.phase is not Phase.EXPLORE:
-            return False  # lucky seeds are no better configurations
+            return False  # a lucky seed is not a better configuration
         if self.best is not None and event.metrics["aiq"] <= self.best[1].metrics["aiq"]:
             return False
         self.best = (name, event)
@@ -73,7 +73,7 @@ class _Tally:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time that the phase still takes, at the pace so far; None before there is a pace."""
+        """Estimated time until the end of the phase; None before there is a pace."""
         if self.phase is None or self.since is None:
             return None
         fresh = self.done - self.phase.done
@@ -90,7 +90,7 @@ def _best_line(name: str, event: TrialEnded) -> str:
 
 
 class SearchView:
-    """A line an event, for logs and pipes.
+    """One line per event, for logs and pipes.
 
     Args:
         console: Where the lines go.
@@ -104,7 +104,7 @@ class SearchView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put away."""
+        """Do nothing: lines stay."""
 
     def on_event(self, event: Event) -> None:
         """Print what happened, in one line."""
@@ -122,25 +122,25 @@ class SearchView:
 
     def _ended(self, name: str, event: TrialEnded, is_best: bool) -> str:
         total = self._tally.phase.total if self._tally.phase else 0
-        said = f"[{self._tally.done}/{total}] {name} {event.state}"
+        line = f"[{self._tally.done}/{total}] {name} {event.state}"
         if event.metrics:
             m = event.metrics
-            said += f" aIQ {m['aiq']:.4f} accuracy {m['accuracy']:.4f} efficiency {m['efficiency']:.4f}"
-            said += f" parameters {int(m['parameters'])} epochs {event.epochs}"
+            line += f" aIQ {m['aiq']:.4f} accuracy {m['accuracy']:.4f} efficiency {m['efficiency']:.4f}"
+            line += f" parameters {int(m['parameters'])} epochs {event.epochs}"
         if event.collapsed:
-            said += " collapsed"
+            line += " collapsed"
         if event.feasible is False and event.state is TrialState.COMPLETE:
-            said += " infeasible"
+            line += " infeasible"
         if event.reason:
-            said += f" ({event.reason})"
-        return said + (" best so far" if is_best else "")
+            line += f" ({event.reason})"
+        return line + (" best so far" if is_best else "")
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(plain(text), soft_wrap=True)
 
 
 class _LiveView(SearchView):
-    """A view that draws itself anew, for terminals."""
+    """A view that is redrawn as the search runs, for terminals."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -159,11 +159,11 @@ class _LiveView(SearchView):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the terminal as it was."""
+        """Remove the view."""
         self._live.stop()
 
     def on_event(self, event: Event) -> None:
-        """Note what happened; a new best and a failure also stay on the screen."""
+        """Redraw; a new best trial and a failure also stay on the screen."""
         started = self._tally.running.get(getattr(event, "key", None))
         is_best = self._tally.take(event)
         match event:
@@ -174,7 +174,7 @@ class _LiveView(SearchView):
                 self._progress.update(self._task, description=_TITLES[event.phase])
             case TrialEnded() if event.state is TrialState.FAIL:
                 name = started[0].name if started else str(event.key)
-                self._console.print(Text(f"{name} failed: {event.reason}", style="red"))
+                self._console.print(Text(plain(f"{name} failed: {event.reason}"), style="red"))
         if is_best and self._tally.best is not None:
             self._console.print(Text(_best_line(*self._tally.best), style="green"))
         self._progress.update(self._task, completed=self._tally.done, left=self._left())
@@ -203,10 +203,12 @@ class _LiveView(SearchView):
     def _running_table(self) -> Table:
         drawn = Table(box=None, show_header=False, padding=(0, 2))
         for started, epoch, aiq in list(self._tally.running.values())[:8]:
-            params = "  ".join(f"{k.partition('.')[2]}={number(v)}" for k, v in started.params.items())
             score = "" if aiq is None else f"aIQ {aiq:.4f}"
             drawn.add_row(
-                started.name, f"epoch {epoch}", score, Text(params, style="dim", overflow="ellipsis")
+                started.name,
+                f"epoch {epoch}",
+                score,
+                Text(configuration(started.params, "  "), style="dim", overflow="ellipsis"),
             )
         return drawn
 

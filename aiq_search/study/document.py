@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aiq_search.errors import AiqError, StudyError
+from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.study.provenance import Provenance
 
-__all__ = ["FILE", "SCHEMA_VERSION", "DatasetDescription", "Ended", "StudyDocument"]
+__all__ = [
+    "FILE",
+    "SCHEMA_VERSION",
+    "DatasetDescription",
+    "Ended",
+    "StudyDocument",
+    "StudyOptions",
+    "check_study_id",
+    "is_study_id",
+    "new_study_id",
+]
 
 # Name of the document in a study's folder, and with its run in MLflow.
 FILE = "study.json"
 
 # Version of its form; a later version's study is refused.
 SCHEMA_VERSION = 1
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
 
 # How a driver left a study.
 Ended = Literal["finished", "interrupted", "failed"]
@@ -53,6 +68,24 @@ class DatasetDescription(BaseModel):
     input_shape: tuple[int, ...]
     input_dtype: str
     classes: tuple[str, ...]
+
+
+class StudyOptions(TypedDict, total=False):
+    """What a new study may be given besides its space and data.
+
+    Attributes:
+        provenance: Where it comes from; by default this process.
+        trials_url: URL of a database for the trials; by default a journal in the study's folder.
+        checkpoint_place: A place for checkpoints that every node reaches; by default the study's folder.
+        data_dir: Folder of the data files.
+        warm_start: Ids of the studies that the sampler learns from.
+    """
+
+    provenance: Provenance
+    trials_url: str | None
+    checkpoint_place: str | None
+    data_dir: Path | None
+    warm_start: Sequence[str]
 
 
 class StudyDocument(BaseModel):
@@ -95,6 +128,39 @@ class StudyDocument(BaseModel):
     data_dir: Path | None = None
     warm_start: tuple[str, ...] = ()
     ended: Ended | None = None
+
+    @classmethod
+    def new(
+        cls,
+        space: SearchSpace,
+        dataset: DatasetDescription | Mapping[str, Any],
+        study_id: str | None = None,
+        **options: Unpack[StudyOptions],
+    ) -> StudyDocument:
+        """The document of a new study.
+
+        Args:
+            space: What is searched.
+            dataset: The data, as ``Dataset.description`` gives them.
+            study_id: The study's id; by default that of ``new_study_id``.
+            options: See ``StudyOptions``.
+
+        Raises:
+            StudyError: The id is malformed.
+        """
+        return cls.model_validate(
+            {
+                "study": check_study_id(study_id) if study_id is not None else new_study_id(space),
+                "space": space,
+                "fingerprint": space.fingerprint,
+                "seed": space.search.seed,
+                "beta": space.objective.beta,
+                "created": time.time(),
+                "dataset": DatasetDescription.model_validate(dataset),
+                "provenance": options.get("provenance") or Provenance.of_this_process(),
+                **options,
+            }
+        )
 
     @classmethod
     def parse(cls, content: bytes | str | Mapping[str, Any], source: str | Path) -> StudyDocument:
@@ -160,9 +226,46 @@ class StudyDocument(BaseModel):
         """The document in JSON types."""
         return self.model_dump(mode="json")
 
+    def extended(self, trials: int) -> StudyDocument:
+        """The document with another budget of exploring trials.
+
+        Raises:
+            InputError: ``trials`` is not a possible budget.
+        """
+        space = self.space.document()
+        space["search"]["trials"] = trials
+        try:
+            return self.changed(space=SearchSpace.model_validate(space))
+        except ValidationError as error:
+            raise InputError(f"search.trials: {trials}: {error.errors()[0]['msg']}.") from None
+
     def changed(self, **fields: Any) -> StudyDocument:  # noqa: ANN401
         """The document with other values of some fields."""
         return self.model_copy(update=fields)
+
+
+def new_study_id(space: SearchSpace) -> str:
+    """An id that no other study has: ``<space>-<YYYYMMDD-HHMMSS>-<4 hex>``."""
+    return f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def check_study_id(study_id: str) -> str:
+    """Return an id that the user gave.
+
+    Raises:
+        StudyError: It is malformed.
+    """
+    if not is_study_id(study_id):
+        raise StudyError(
+            f"--study {study_id!r}: expected letters, digits, '.', '_' and '-', beginning with a letter or "
+            "digit."
+        )
+    return study_id
+
+
+def is_study_id(text: str) -> bool:
+    """Whether ``text`` can be a study's id, and so the name of its folder."""
+    return _ID.fullmatch(text) is not None
 
 
 class _Version(BaseModel):

@@ -23,9 +23,9 @@ from aiq_search.study.events import Phase
 from aiq_search.study.lock import DatabaseLock
 from aiq_search.study.optuna_internals import study_id_of
 from aiq_search.study.record import BEGIN, TrialRecord, failures
-from aiq_search.study.storage import open_journal, open_storage
+from aiq_search.study.storage import cut_torn_tail, open_journal, open_storage
 
-__all__ = ["FINALISTS", "StudyTrials", "clear_unborn", "shared_document"]
+__all__ = ["FINALISTS", "StudyTrials", "delete_untried", "shared_document"]
 
 # Attribute of the confirming Optuna study: the exploring trials under confirmation.
 FINALISTS = "aiq.finalists"
@@ -86,8 +86,14 @@ class StudyTrials:
                     f"{self._study}`, or choose another id."
                 ) from None
 
+    def repair(self) -> int:
+        """Cut what a crash left of an unfinished line in the journal; returns how many bytes."""
+        return 0 if self._url else cut_torn_tail(self._journal)
+
     def delete(self) -> None:
         """Delete both Optuna studies from their database, as far as they are still there."""
+        if not self._url:
+            return  # the journal goes with the folder
         for phase in Phase:
             with suppress(KeyError):
                 self.storage.delete_study(self.storage.get_study_id_from_name(self.name_of(phase)))
@@ -120,6 +126,17 @@ class StudyTrials:
                 raise self._damaged(f"trial {trial.number}: {type(error).__name__}: {error}") from None
             if record is not None:
                 yield record
+
+    def record(self, phase: Phase, number: int) -> TrialRecord:
+        """The record of one trial.
+
+        Raises:
+            StudyError: There is no such trial.
+        """
+        for record in self.records(phase):
+            if record.key.number == number:
+                return record
+        raise StudyError(f"study {self._study} has no trial {number}; `aiq trials {self._study}` lists them.")
 
     @property
     def all_trained(self) -> bool:
@@ -190,8 +207,8 @@ def shared_document(study: str, url: str) -> dict[str, Any] | None:
     return dict(document)
 
 
-def clear_unborn(study: str, url: str) -> None:
-    """Delete from a database what a driver left that died while it created the study.
+def delete_untried(study: str, url: str) -> None:
+    """Delete a study in which nothing was tried from a database.
 
     Raises:
         StudyError: The database has trials of it: another machine runs it.

@@ -12,12 +12,11 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from aiq_search import tracking
-from aiq_search.app import search as app
+from aiq_search.app import publish, run
 from aiq_search.cli.main import main as aiq
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study.events import TrialKey
@@ -81,8 +80,8 @@ class SimulatedRun:
         }
 
 
-def train(run: Any, driver: StudyDriver, tracking_uri: str) -> None:  # noqa: ANN401
-    """In place of ``aiq_search.app.search.train``: two runs at once, in this process."""
+def train(prepared: object, driver: StudyDriver, trainable: object = None) -> None:
+    """In place of ``aiq_search.app.run.train``: two runs at once, in this process."""
     running: list[SimulatedRun] = []
     while True:
         while len(running) < CONCURRENCY:
@@ -111,9 +110,9 @@ class _Listener(tracking.MlflowListener):
 
 def main() -> None:
     """Be ``aiq``; bundles and reports, which need real networks, are left out."""
-    app.train = train
+    run.train = train
     tracking.MlflowListener = _Listener  # type: ignore[misc, assignment]
-    app.publish_end = lambda study, tracker, data_dir: []
+    publish.publish_end = publish.publish_nothing
     aiq()
 
 

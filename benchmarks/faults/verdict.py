@@ -155,7 +155,7 @@ def _drawn(study: Study, storage: BaseStorage, number: int) -> dict[str, Any]:
     options = study.space.search
     sampler = create_sampler(options.sampler, options.seed, conditional=False)
     again = optuna.create_study(
-        study_name=study.name_of(Phase.EXPLORE),
+        study_name=study.id,
         storage=storage,
         sampler=sampler,
         pruner=create_pruner(options.pruner),

@@ -7,7 +7,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from aiq_search.app.delete import delete_study, what_goes
+from aiq_search.app.edit import delete_study
 from aiq_search.cli.main import app
 from aiq_search.errors import AiqError, StudyError
 from aiq_search.study import Study
@@ -84,7 +84,7 @@ def test_it_is_asked_first_and_no_means_no(tmp_path, uri):
 def test_with_nobody_to_answer_nothing_is_removed(tmp_path, uri):
     study = new_study(tmp_path)
     result = CliRunner().invoke(app, ["delete", study.id], input="")
-    assert result.exit_code != 0
+    assert "no confirmation, nothing was removed" in str(result.exception)
     assert study.directory.exists()
 
 
@@ -100,7 +100,8 @@ def test_yes_does_not_ask(tmp_path, uri):
 def test_what_goes_is_counted_before_anything_does(tmp_path, uri):
     study = new_study(tmp_path)
     finish(study)
-    plan = what_goes(study.id, home=tmp_path)
+    plan = delete_study(study.id, agree=lambda plan: False, home=tmp_path)
+    assert not plan.done
     assert plan.trials == len(study.records())
     assert plan.bytes > 1000
     assert plan.tracking_uri == uri

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiq_search.app import jobs
+from aiq_search.app.options import RunOptions
 from aiq_search.cli.main import app
 from aiq_search.cluster.jobs import Job, _drain_seconds
 from aiq_search.errors import AiqError, InputError, StudyError
@@ -70,23 +71,23 @@ def study(home):
 def test_every_submission_has_an_id_of_its_own(home):
     ours, theirs = Client(), Client()
     for client in (ours, theirs):
-        jobs.submit_study(SPACE, client, study_id="a")
+        jobs.submit_study(SPACE, client, RunOptions(study_id="a"))
     assert len(ours.document["submission"]) == 32
     assert ours.document["submission"] != theirs.document["submission"]
 
 
 def test_a_storage_goes_to_the_search_on_the_cluster(home, tmp_path):
     client = Client()
-    jobs.submit_study(SPACE, client, storage="s3://bucket/studies")
+    jobs.submit_study(SPACE, client, RunOptions(storage="s3://bucket/studies"))
     assert client.document["search"] == ["--storage", "s3://bucket/studies"]
     for wrong in ("somewhere", "s3://key:word@bucket"):
         with pytest.raises(InputError, match="--storage"):
-            jobs.submit_study(SPACE, client, storage=wrong)
+            jobs.submit_study(SPACE, client, RunOptions(storage=wrong))
 
 
 def test_a_study_that_is_handed_in_again_may_take_as_long_to_end_as_before(study):
     client = Client(ENDED)
-    jobs.resubmit_study(study, client, trials=9)
+    jobs.resubmit_study(study, client, RunOptions(trials=9))
     assert client.asked == ["forget", "submit"]
     assert client.drain_seconds == 600
     assert client.document["search"] is None
@@ -156,10 +157,11 @@ def test_resume_refuses_what_would_not_reach_the_cluster(study, option):
 
 
 def test_resume_takes_no_offence_at_the_environment(study, monkeypatch):
-    said = []
-    monkeypatch.setattr(jobs, "resubmit_study", lambda *_, **options: said.append(options))
+    resubmitted = []
+    monkeypatch.setattr(jobs, "resubmit_study", lambda *arguments: resubmitted.append(arguments))
     monkeypatch.setenv("AIQ_STORAGE", "/shared")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     done = CliRunner().invoke(app, ["resume", "a", "--trials", "9"])
     assert done.exception is None
-    assert said == [{"trials": 9, "data_dir": None}]
+    [(resumed, _, options)] = resubmitted
+    assert (resumed.id, options.trials, options.data_dir) == ("a", 9, None)

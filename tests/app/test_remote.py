@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search.app.remote import all_studies, export_remote, find_any
-from aiq_search.app.watch import watch_events
+from aiq_search.app.bundles import export_remote
+from aiq_search.app.look import Watch, all_studies, find_any
 from aiq_search.cli import main
 from aiq_search.errors import InputError, StudyError
 from aiq_search.study import Phase, Study, StudyEnded, TrialEnded, TrialState
@@ -181,7 +181,7 @@ def test_a_study_without_a_bundle_cannot_be_exported(aiq) -> None:
 def test_what_mlflow_has_is_exported_as_it_is(aiq) -> None:
     code, _, err = aiq("export", STUDY, "--output", "champion", "--trial", "0")
     assert code == 2
-    assert "--trial and --format choose where the study's folder is" in err
+    assert "leave out --trial and --format, or use them where the study's folder is" in err
 
 
 def test_a_bundle_from_elsewhere_is_checked(study: Study, store: str, tmp_path: Path) -> None:
@@ -203,8 +203,8 @@ def test_a_bundle_from_elsewhere_is_checked(study: Study, store: str, tmp_path: 
 
 @pytest.mark.parametrize("away", [False, True])
 def test_watching_tells_everything_once_and_ends_with_the_study(study: Study, store: str, away: bool) -> None:
-    found = find_any(STUDY, home=None if away else study.directory.parent.parent)
-    events = list(watch_events(found, every=0.01))
+    watched = Watch(STUDY, home=None if away else study.home)
+    events = list(watched.events(every=0.01))
     ended = [event for event in events if isinstance(event, TrialEnded)]
     assert [str(event.key) for event in ended] == list(dict.fromkeys(str(event.key) for event in ended))
     assert len(ended) == sum(record.state is not TrialState.RUNNING for record in study.records())
@@ -215,7 +215,7 @@ def test_watching_tells_everything_once_and_ends_with_the_study(study: Study, st
 def test_watching_follows_a_study_that_runs(tmp_path: Path) -> None:
     running = new_study(tmp_path / "home", STUDY)
     with running.held():
-        events = watch_events(Study.open(tmp_path / "home", STUDY), every=0.01)
+        events = Watch(STUDY, home=tmp_path / "home").events(every=0.01)
         next(events)  # its start; it runs, and nothing has happened yet
         finish(running)
         seen = [next(e for e in events if isinstance(e, TrialEnded)) for _ in running.records()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiq_search.app.retry import retry_failed
+from aiq_search.app.edit import retry_failed
 from aiq_search.errors import InputError
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, PhaseStarted, Study, TrialKey, TrialStarted, TrialState

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aiq_search.app.delete import delete_study
-from aiq_search.app.export import export_study
-from aiq_search.app.search import run_search
+from aiq_search.app.bundles import export_study
+from aiq_search.app.edit import delete_study
+from aiq_search.app.run import run_search
 from aiq_search.files import StoredPath, shared_place
 from tests.s3 import BUCKET, s3_server
 from tests.search.simulation import simulated_space
@@ -37,7 +37,7 @@ def test_a_search_keeps_its_checkpoints_in_s3_and_its_champion_comes_home(tmp_pa
         assert not list((study.files / "tune").glob("*"))
         assert list((study.directory / "checkpoints").glob("*")) == []
 
-        bundle = export_study("far", tmp_path / "champion", home=tmp_path / "home", formats=["safetensors"])
+        bundle = export_study(study, tmp_path / "champion", formats=["safetensors"])
         assert bundle.record.key == result.champion.record.key
 
         delete_study("far", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", home=tmp_path / "home")

@@ -7,9 +7,7 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
-from aiq_search.app.best_bundle import write_best
-from aiq_search.app.export import export_study
-from aiq_search.app.registered import export_registered
+from aiq_search.app.bundles import export_registered, export_study, take_home, write_best
 from aiq_search.cli.main import app
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
 from aiq_search.export import BundleError, load_bundle
@@ -66,7 +64,7 @@ def trained(digits, tmp_path_factory):
 
 def test_the_champions_best_seed_is_exported_with_the_spread_of_all(trained, tmp_path):
     home, study = trained
-    result = export_study("tiny", tmp_path / "champion", home=home)
+    result = take_home("tiny", tmp_path / "champion", home=home)
     champion = study.champion()
     assert result.record == champion.record
     assert result.record.key.phase is Phase.CONFIRM
@@ -81,8 +79,8 @@ def test_the_champions_best_seed_is_exported_with_the_spread_of_all(trained, tmp
 
 
 def test_any_trial_whose_weights_were_kept_can_be_exported(trained, tmp_path):
-    home, study = trained
-    result = export_study(study.id, tmp_path / "champion", trial=0, home=home, formats=["safetensors"])
+    _, study = trained
+    result = export_study(study, tmp_path / "champion", trial=0, formats=["safetensors"])
     assert result.record.name == "trial-0000"
 
 
@@ -95,39 +93,39 @@ def test_the_best_so_far_is_bundled_without_graphs_and_again_in_its_place(traine
 
 
 def test_a_trial_that_is_not_there_is_said(trained, tmp_path):
-    home, _ = trained
+    _, study = trained
     with pytest.raises(StudyError, match="has no trial 7"):
-        export_study("tiny", tmp_path / "champion", trial=7, home=home)
+        export_study(study, tmp_path / "champion", trial=7)
 
 
 def test_weights_that_were_not_kept_are_said(trained, tmp_path):
-    home, study = trained
+    _, study = trained
     path = study.weights_path(study.record(Phase.EXPLORE, 0).key)
     path.rename(path.with_suffix(".away"))
     try:
         with pytest.raises(StudyError, match=r"weights of trial-0000 .* were not kept"):
-            export_study("tiny", tmp_path / "champion", trial=0, home=home)
+            export_study(study, tmp_path / "champion", trial=0)
     finally:
         path.with_suffix(".away").rename(path)
 
 
 def test_weights_of_another_trial_are_found_out(trained, tmp_path):
-    home, study = trained
+    _, study = trained
     champion = study.weights_path(study.champion().record.key)
     original = champion.read_bytes()
     champion.write_bytes(study.weights_path(study.record(Phase.EXPLORE, 0).key).read_bytes())
     try:
         with pytest.raises(BundleError, match="the search reported"):
-            export_study("tiny", tmp_path / "champion", home=home)
+            export_study(study, tmp_path / "champion")
     finally:
         champion.write_bytes(original)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_exported_where_nothing_is_feasible(trained, digits, tmp_path):
-    Study.create(tmp_path / "home", SearchSpace.model_validate(SPACE), digits.description())
+    empty = Study.create(tmp_path / "home", SearchSpace.model_validate(SPACE), digits.description())
     with pytest.raises(NothingFeasibleError):
-        export_study("tiny", tmp_path / "champion", home=tmp_path / "home")
+        export_study(empty, tmp_path / "champion")
 
 
 def test_the_commands_do_what_they_say(trained, tmp_path, monkeypatch):
@@ -175,7 +173,7 @@ def registry(exported, tmp_path):
 
 @pytest.mark.parametrize("name", ["models:/aiq-tiny@champion", "models:/aiq-tiny/1"])
 def test_a_registered_model_is_taken_home_and_verified(registry, exported, tmp_path, name):
-    verification = export_registered(name, tmp_path / "champion", tracking_uri=registry)
+    verification = take_home(name, tmp_path / "champion", tracking_uri=registry).verification
     assert all(check.passed for check in verification.checks)
     assert {p.name: p.read_bytes() for p in (tmp_path / "champion").iterdir()} == {
         p.name: p.read_bytes() for p in exported.iterdir()

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from aiq_search.app.search import _find_or_fetch
+from aiq_search.app.options import RunOptions
+from aiq_search.app.prepare import find_or_fetch
 from aiq_search.errors import StudyError
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Study, TrialState
@@ -27,7 +28,7 @@ def test_another_head_goes_on_where_the_first_one_was_lost(tmp_path, url):
     driver.begin()
     run(driver, stop_after=14)
 
-    study = _find_or_fetch(tmp_path / "new", "shared", url)
+    study = find_or_fetch("shared", RunOptions(home=tmp_path / "new", study_storage=url))
     begun = study.records()
     assert len(begun) > 2
     assert study.files == tmp_path / "files" / "shared"
@@ -51,21 +52,24 @@ def test_the_databases_address_is_not_in_the_database(tmp_path, url):
 def test_this_machines_own_study_comes_first(tmp_path, url):
     stored(tmp_path / "lost", url)
     new_study(tmp_path / "here", "shared")
-    assert _find_or_fetch(tmp_path / "here", "shared", url).document.trials_url is None
+    assert (
+        find_or_fetch("shared", RunOptions(home=tmp_path / "here", study_storage=url)).document.trials_url
+        is None
+    )
 
 
 @pytest.mark.parametrize("name", ["digits", "../shared"])
 def test_a_study_that_the_database_does_not_have_is_one_sentence(tmp_path, url, name):
     stored(tmp_path / "lost", url)
     with pytest.raises(StudyError) as refused:
-        _find_or_fetch(tmp_path / "new", name, url)
+        find_or_fetch(name, RunOptions(home=tmp_path / "new", study_storage=url))
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "new").exists()
 
 
 def test_without_a_database_it_is_not_found(tmp_path):
     with pytest.raises(StudyError, match="no study 'shared'"):
-        _find_or_fetch(tmp_path, "shared", None)
+        find_or_fetch("shared", RunOptions(home=tmp_path))
 
 
 def test_an_id_is_taken_once_in_a_database(tmp_path, url):

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from aiq_search.app.space import size_sentence
+from aiq_search.app.space import CheckedSpace
 from aiq_search.search.check import check_networks, corner
 from aiq_search.space import SpaceError
 from tests.space.test_schema import CONDITIONAL, INT, space_of
@@ -120,6 +120,6 @@ def test_what_is_derived_from_an_absent_parameter_is_absent():
 
 
 def test_the_size_is_a_sentence():
-    assert size_sentence(space_of(CONDITIONAL)) == "s: 36 configurations; 60 are tried."
+    assert CheckedSpace(space_of(CONDITIONAL)).size_sentence == "s: 36 configurations; 60 are tried."
     endless = space_of({"training.momentum": {"type": "float", "low": 0.1, "high": 0.5}})
-    assert size_sentence(endless) == "s: infinitely many configurations; 60 are tried."
+    assert CheckedSpace(endless).size_sentence == "s: infinitely many configurations; 60 are tried."

@@ -1,0 +1,419 @@
+"""Bundles: a study's network exported, one from MLflow taken home, and what can be done with either.
+
+``python -m aiq_search.app.bundles DIRECTORY`` writes the best network so far of the study in DIRECTORY.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiq_search.app.look import find_any
+from aiq_search.app.prepare import StudyData
+from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.export import (
+    FORMATS,
+    BundleContents,
+    Predictions,
+    SeedMetrics,
+    SpreadDocument,
+    Verification,
+    copy_bundle,
+    load_bundle,
+    predict,
+    verify_bundle,
+    write_bundle,
+)
+from aiq_search.export.files import check_output
+from aiq_search.export.onnx_file import onnx_available
+from aiq_search.export.writing import check_formats
+from aiq_search.files import Place
+from aiq_search.redaction import redact
+from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialState
+from aiq_search.tracking import check_tracking_uri, default_tracking_uri
+from aiq_search.tracking.best import FOLDER as BEST
+from aiq_search.training import load_weights
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+    from aiq_search.tracking.reading import RemoteStudy
+
+__all__ = [
+    "Export",
+    "default_formats",
+    "export_registered",
+    "export_remote",
+    "export_study",
+    "predict_files",
+    "take_home",
+    "verify_bundle",
+    "write_best",
+]
+
+# A GPU rounds otherwise than the CPU that measures here; wrong weights are off by far more.
+GPU_TOLERANCE = 5e-3
+_MEASURED = ("aiq", "accuracy", "efficiency", "loss")
+
+# Where a run's bundle is among its artifacts.
+_ARTIFACT = "bundle"
+_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+@dataclass(frozen=True)
+class Export:
+    """A bundle that was written and verified.
+
+    Attributes:
+        directory: The bundle.
+        verification: What was verified.
+        study: Id of the study; None for a registered model.
+        record: The training whose network it is, where the study is on this machine.
+        champion: The configuration that it belongs to, where the study's champion was exported.
+        notes: Sentences for whoever asked for it.
+    """
+
+    directory: Path
+    verification: Verification
+    study: str | None = None
+    record: TrialRecord | None = None
+    champion: Champion | None = None
+    notes: tuple[str, ...] = ()
+
+
+def default_formats() -> tuple[str, ...]:
+    """Every format that can be written here; ONNX needs an extra."""
+    return tuple(name for name in FORMATS if name != "onnx" or onnx_available())
+
+
+def take_home(
+    name: str,
+    output: Path,
+    *,
+    trial: int | None = None,
+    formats: Sequence[str] = (),
+    force: bool = False,
+    data_dir: Path | None = None,
+    tracking_uri: str | None = None,
+    with_data: bool = True,
+    allow_code: bool = False,
+    home: Path | None = None,
+) -> Export:
+    """Write a bundle: of a study on this machine, or the one that MLflow has of a study or model.
+
+    Args:
+        name: A study's id, a space's name for its newest study, or ``models:/name@alias``.
+        output: The directory to write; must not exist.
+        trial: Number of an exploring trial, in place of the champion; for a study on this machine.
+        formats: Of ``FORMATS``, by default all that can be written; for a study on this machine.
+        force: Replace an existing bundle.
+        data_dir: Folder of the data files; by default the study's.
+        tracking_uri: MLflow's store.
+        with_data: Whether to verify what needs the data, for a bundle from MLflow.
+        allow_code: Whether code that a bundle from MLflow names may be imported.
+        home: AIQ_HOME.
+
+    Raises:
+        InputError: No such study, model or trial, its weights were not kept, or something is at ``output``.
+        NothingFeasibleError: The study has no champion.
+        BundleError: The bundle is damaged, unsafe, or not what its card says.
+    """
+    checks: dict[str, Any] = {
+        "force": force, "data_dir": data_dir, "with_data": with_data, "allow_code": allow_code
+    }  # fmt: skip
+    chosen = trial is not None or bool(formats)
+    if name.startswith("models:/"):
+        if chosen:
+            raise InputError(
+                f"{name} is a finished bundle: --trial and --format only apply to a study; leave them out."
+            )
+        return export_registered(name, output, tracking_uri=tracking_uri, **checks)
+    study = find_any(name, tracking_uri, home)
+    if not isinstance(study, Study):
+        if chosen:
+            raise InputError(
+                f"study {study.id} is not on this machine, and MLflow only has its champion's bundle: leave "
+                "out --trial and --format, or use them where the study's folder is."
+            )
+        return export_remote(study, output, **checks)
+    return export_study(
+        study, output, trial=trial, formats=formats, force=force, data=StudyData(study, data_dir)
+    )
+
+
+# ---- from a study on this machine -------------------------------------------------------------------------
+
+
+def export_study(
+    study: Study,
+    output: Path,
+    *,
+    data: StudyData | None = None,
+    trial: int | None = None,
+    formats: Sequence[str] = (),
+    force: bool = False,
+) -> Export:
+    """Write the champion of a study, or one of its trials, as a bundle, and verify it.
+
+    Args:
+        study: The study.
+        output: The directory to write; must not exist.
+        data: The study's data; by default loaded from where the study says.
+        trial: Number of an exploring trial, in place of the champion.
+        formats: Of ``FORMATS``; by default all that can be written.
+        force: Replace an existing bundle.
+
+    Returns:
+        What was exported and verified.
+
+    Raises:
+        InputError: No such trial, its weights were not kept, or something is at ``output``.
+        NothingFeasibleError: The study has no champion.
+        BundleError: What was written is not what the search found.
+    """
+    notes = []
+    if not formats:
+        formats = default_formats()
+        if "onnx" not in formats:
+            notes.append("ONNX is left out (optional: pip install onnx onnxruntime onnxscript).")
+    check_formats(formats)
+    check_output(output, force=force)
+    champion = study.champion() if trial is None else None
+    record = champion.record if champion else study.record(Phase.EXPLORE, trial or 0)
+    weights = _weights_path(study, record)
+    contents = _contents(study, record, champion, weights, data or StudyData(study))
+    verification = write_bundle(output, contents, formats=formats, force=force)
+    notes.append(f"{record.name} of study {study.id}")
+    if champion is not None and record.key.phase is Phase.CONFIRM:
+        notes.append("It is the best of the champion's seeds: on new data expect the mean.")
+    return Export(output, verification, study.id, record, champion, tuple(notes))
+
+
+def _weights_path(study: Study, record: TrialRecord) -> Place:
+    if record.state is not TrialState.COMPLETE:
+        raise StudyError(
+            f"{record.name} of study {study.id} is {record.state}: only a complete trial can be exported; "
+            f"`aiq trials {study.id}` lists them."
+        )
+    key = record.key
+    if record.copied_from is not None:  # the same configuration and seed, trained once
+        key = replace(key, phase=Phase.EXPLORE, number=record.copied_from)
+    path = study.weights_path(key)
+    if not path.is_file():
+        raise StudyError(
+            f"the weights of {record.name} of study {study.id} were not kept: a study keeps those of its "
+            f"best trials and of its confirmations. `aiq best {study.id}` names one that was kept."
+        )
+    return path
+
+
+def _contents(
+    study: Study, record: TrialRecord, champion: Champion | None, weights: Place, data: StudyData
+) -> BundleContents:
+    document = study.document
+    on_gpu = study.space.resources.gpu > 0
+    configuration, seeds = _configuration(study, record, champion)
+    return BundleContents(
+        architecture=study.architecture(record.params),
+        weights=load_weights(weights)[0],
+        dataset=data.load(),
+        dataset_options=study.space.dataset,
+        beta=document.beta,
+        capture=document.capture,
+        expected=_expected(record),
+        tolerance=GPU_TOLERANCE if on_gpu else BundleContents.tolerance,
+        configuration=configuration,
+        seeds=seeds,
+        source={
+            "study": study.id,
+            "space": study.space.name,
+            "trial": record.name,
+            "epoch": record.epoch,
+            "seed": record.seed,
+            "parameters": dict(record.params),
+            "fingerprint": document.fingerprint,
+            "git_commit": document.provenance.git_commit,
+            "versions": {**document.provenance.versions},
+        },
+    )
+
+
+def _expected(record: TrialRecord) -> dict[str, dict[str, float]]:
+    """What the search measured for this network; a collapsed one's numbers are measured, not scored."""
+    metrics = record.metrics
+    validation = {name: metrics[name] for name in _MEASURED if name in metrics}
+    test = {name: metrics[f"test/{name}"] for name in _MEASURED if f"test/{name}" in metrics}
+    return {"validation": validation, "test": test}
+
+
+def _configuration(
+    study: Study, record: TrialRecord, champion: Champion | None
+) -> tuple[dict[str, dict[str, SpreadDocument]], tuple[SeedMetrics, ...]]:
+    """Spread and seeds of the configuration that a network belongs to."""
+    if champion is None:
+        return {}, (_seed(record, record),)
+    records = [record]
+    if champion.phase is Phase.CONFIRM:
+        records = [r for r in study.records(Phase.CONFIRM) if r.origin == champion.trial and r.finished]
+    splits = {"validation": champion.validation, "test": champion.test}
+    spreads = {split: {name: _spread(each) for name, each in of.items()} for split, of in splits.items()}
+    return spreads, tuple(_seed(each, record) for each in records)
+
+
+def _spread(spread: Spread) -> SpreadDocument:
+    return SpreadDocument(**{**asdict(spread), "sd": spread.sd if spread.n > 1 else None})
+
+
+def _seed(record: TrialRecord, exported: TrialRecord) -> SeedMetrics:
+    return SeedMetrics(
+        name=record.name,
+        seed=record.seed,
+        exported=record.key == exported.key,
+        collapsed=record.collapsed,
+        metrics=dict(record.metrics),
+    )
+
+
+# ---- from MLflow ------------------------------------------------------------------------------------------
+
+
+def export_registered(
+    uri: str,
+    output: Path,
+    *,
+    tracking_uri: str | None = None,
+    **checks: Any,  # noqa: ANN401
+) -> Export:
+    """Download the bundle of a registered model, and verify it before it takes its place.
+
+    Args:
+        uri: ``models:/name@alias`` or ``models:/name/version``.
+        output: The directory to write; must not exist.
+        tracking_uri: MLflow's store; by default ``MLFLOW_TRACKING_URI``, or ``./mlflow.db``.
+        checks: Options of ``export.copy_bundle``.
+
+    Raises:
+        InputError: There is no such model, it has no bundle, or something is at ``output``.
+        BundleError: The bundle is damaged, unsafe, or not what its card says.
+    """
+    match = _REGISTERED.fullmatch(uri)
+    if match is None:
+        raise InputError(f"expected models:/name@alias or models:/name/version, but got {uri!r}.")
+    store = check_tracking_uri(tracking_uri or default_tracking_uri())
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+    def download(folder: Path) -> Path:
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=store)
+        try:
+            run_id = _run_with_bundle(client, _version(client, match))
+            if run_id is not None:
+                path = f"runs:/{run_id}/{_ARTIFACT}"
+                return Path(download_artifacts(path, dst_path=str(folder), tracking_uri=store))
+        except MlflowException as error:
+            raise InputError(f"{uri}: {redact(store)} answers: {error.message}") from None
+        raise InputError(
+            f"{uri}: neither its run nor the run above it has the artifact {_ARTIFACT!r}; export the study "
+            "itself where its folder is: aiq export STUDY."
+        )
+
+    return Export(output, _downloaded(download, output, **checks))
+
+
+def _version(client: MlflowClient, match: re.Match[str]) -> ModelVersion:
+    if match["alias"]:
+        return client.get_model_version_by_alias(match["name"], match["alias"])
+    return client.get_model_version(match["name"], match["version"])
+
+
+def _run_with_bundle(client: MlflowClient, version: ModelVersion) -> str | None:
+    """The version's run, or the one above it: a study's bundle belongs to the study's run."""
+    run_id: str | None = version.run_id
+    while run_id and not client.list_artifacts(run_id, _ARTIFACT):
+        run_id = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+    return run_id or None
+
+
+def export_remote(study: RemoteStudy, output: Path, **checks: Any) -> Export:  # noqa: ANN401
+    """Download the bundle of a study's run, and verify it before it takes its place.
+
+    Args:
+        study: The study.
+        output: The directory to write; must not exist.
+        checks: Options of ``export.copy_bundle``.
+
+    Raises:
+        InputError: There is no bundle, or something is at ``output``.
+        BundleError: The bundle is damaged, unsafe, or not what its card says.
+    """
+
+    def download(folder: Path) -> Path:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return study.artifact(_ARTIFACT, folder)
+        except (MlflowException, OSError) as error:
+            reason = (redact(str(error)).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(
+                f"study {study.id} is in MLflow without a bundle ({reason}): it is put there when the search "
+                "ends. Export the study where its folder is: aiq export STUDY."
+            ) from None
+
+    return Export(output, _downloaded(download, output, **checks), study.id)
+
+
+def _downloaded(download: Callable[[Path], Path], output: Path, **checks: Any) -> Verification:  # noqa: ANN401
+    with tempfile.TemporaryDirectory() as folder:
+        return copy_bundle(download(Path(folder)), output, **checks)
+
+
+# ---- with a bundle ----------------------------------------------------------------------------------------
+
+
+def predict_files(directory: Path, inputs: Sequence[Path], *, allow_code: bool = False) -> Predictions:
+    """Classify files with a bundle; see ``export.predict``."""
+    return predict(load_bundle(directory, allow_code=allow_code), inputs)
+
+
+def write_best(directory: Path) -> Path:
+    """Write a light bundle (weights and cards, no graphs) of the best network so far, in place of the last.
+
+    So that a search that dies has left its best network in MLflow. The delivery process has it written beside
+    a search, at low priority.
+
+    Args:
+        directory: Folder of the study.
+
+    Raises:
+        AiqError: There is no champion yet, or its weights or data are gone.
+    """
+    study = Study.open(directory.absolute().parent.parent, directory.name)
+    bundle = directory / BEST / "bundle"
+    bundle.parent.mkdir(exist_ok=True)
+    export_study(study, bundle, formats=("safetensors",), force=True)
+    return bundle
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the best network so far; an error is one line."""
+    os.nice(19)  # the search goes first, and Ray's workers have niceness 15
+    try:
+        write_best(Path(arguments[0]))
+    except AiqError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

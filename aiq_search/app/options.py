@@ -1,0 +1,67 @@
+"""What a search is run with, whoever starts it: the command line, Python, or a job of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiq_search.study.home import aiq_home
+
+__all__ = ["RunOptions"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How and where a search runs; what it searches is in the search-space file.
+
+    Attributes:
+        overrides: Edits of the file, of the form ``dotted.key=value``; for a new study only.
+        trials: Number of configurations, in place of the file's.
+        study_id: Id of a new study; by default ``<space>-<YYYYMMDD-HHMMSS>-<4 hex>``.
+        study_storage: URL of a database for the trials; by default a journal in the study's folder.
+        storage: Place for checkpoints and weights: a path that every node can reach, or
+            ``s3://bucket/prefix``; by default the study's folder, which suits a cluster of one node.
+        tracking_uri: MLflow's server or store; by default the study's, ``MLFLOW_TRACKING_URI``, or
+            ``./mlflow.db``.
+        data_dir: Folder of the data files; by default the study's, or ``AIQ_DATA_DIR``.
+        address: A Ray cluster that this machine is a node of; by default one is started here.
+        home: AIQ_HOME.
+        warm_start: Earlier studies of the same space (ids or names) that the sampler learns from; for a new
+            study only.
+    """
+
+    overrides: Sequence[str] = ()
+    trials: int | None = None
+    study_id: str | None = None
+    study_storage: str | None = None
+    storage: str | None = None
+    tracking_uri: str | None = None
+    data_dir: Path | None = None
+    address: str | None = None
+    home: Path = field(default_factory=aiq_home)
+    warm_start: Sequence[str] = ()
+
+    @property
+    def edits(self) -> list[str]:
+        """The edits of the file, the number of trials among them.
+
+        >>> RunOptions(overrides=["search.seed=1"], trials=20).edits
+        ['search.seed=1', 'search.trials=20']
+        """
+        return [*self.overrides, *([] if self.trials is None else [f"search.trials={self.trials}"])]
+
+    def arguments(self) -> list[str]:
+        """The options as a job gives them to the command line on its cluster.
+
+        What only the cluster knows is left to it: the trials' database, MLflow, Ray and AIQ_HOME.
+
+        >>> RunOptions(overrides=["search.seed=1"], trials=20, warm_start=["digits-1"]).arguments()
+        ['--set', 'search.seed=1', '--trials', '20', '--warm-start', 'digits-1']
+        """
+        single = {"--trials": self.trials, "--data-dir": self.data_dir, "--storage": self.storage}
+        return [
+            *(part for edit in self.overrides for part in ("--set", edit)),
+            *(part for name, value in single.items() if value is not None for part in (name, str(value))),
+            *(part for name in self.warm_start for part in ("--warm-start", name)),
+        ]
