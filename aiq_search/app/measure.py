@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from aiq_search.datasets import Dataset, DatasetOptions, Normalization, Split, l
 from aiq_search.errors import InputError
 from aiq_search.models import build_model
 from aiq_search.statespace import EfficiencyReport, measure
-from aiq_search.user_code import is_reference, load_function
+from aiq_search.user_code import CodePolicy, describe_error, is_reference
 
 __all__ = ["Measurement", "measure_network"]
 
@@ -129,22 +128,17 @@ def _from_function(
         )
     if data is None:
         raise InputError("Say with --data which data set to measure on; only a bundle brings its own.")
-    dataset = load_dataset(DatasetOptions(name=data), data_dir)
+    code = CodePolicy.for_running()
+    dataset = load_dataset(DatasetOptions(name=data), data_dir, code)
     torch.manual_seed(0)
-    if not is_reference(model):
-        return build_model(model, arguments, dataset.input_shape, len(dataset.classes)), dataset
-    function = load_function(model)
-    # Given by name only: a function that takes **anything, as torchvision's do, hands it on to others.
-    named = inspect.signature(function).parameters
-    given = {"input_shape": dataset.input_shape, "classes": len(dataset.classes)}
-    known = {name: value for name, value in given.items() if name in named}
     try:
-        network = function(**{**known, **arguments})
-    except TypeError as error:
-        raise InputError(f"{model} cannot be called with {sorted({*known, *arguments})}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"{model} must return a torch.nn.Module, but gave {type(network).__name__}.")
-    return network, dataset
+        return build_model(model, arguments, dataset.input_shape, len(dataset.classes), code), dataset
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_reference(model):
+            raise
+        raise InputError(f"{model} raised {describe_error(error)}.") from error
 
 
 def _parsed(arguments: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from aiq_search.datasets.options import DatasetOptions
 from aiq_search.datasets.sources import Arrays, from_digits, from_function, from_npz, from_torchvision
 from aiq_search.errors import InputError
 from aiq_search.suggest import did_you_mean
-from aiq_search.user_code import is_reference
+from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 __all__ = ["DATASETS", "known_shape", "load_dataset"]
 
@@ -64,7 +64,7 @@ def known_shape(name: str) -> tuple[tuple[int, ...], int] | None:
     return _SHAPES.get(name)
 
 
-def _source(name: str, data_dir: Path) -> Callable[[], Arrays]:
+def _source(name: str, data_dir: Path, code: CodePolicy) -> Callable[[], Arrays]:
     check_name(name)
     if name == "digits":
         return from_digits
@@ -72,10 +72,12 @@ def _source(name: str, data_dir: Path) -> Callable[[], Arrays]:
         return lambda: from_torchvision(_TORCHVISION[name], data_dir)
     if name.endswith(".npz"):
         return lambda: from_npz(Path(name))
-    return lambda: from_function(name)
+    return lambda: from_function(name, code)
 
 
-def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Dataset:
+def load_dataset(
+    options: DatasetOptions, data_dir: Path | None = None, code: CodePolicy = NO_CODE
+) -> Dataset:
     """Load a data set into memory and split it.
 
     The splits depend on the data and ``split_seed`` alone. The validation split is drawn from the
@@ -85,12 +87,14 @@ def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Datas
         options: Name, sizes of the splits, seed and label noise.
         data_dir: Folder of the data files, torchvision's ``root``; by default ``AIQ_DATA_DIR``, or
             ``~/.cache/aiq_search``.
+        code: Which functions ``options.name`` may refer to; none by default.
 
     Returns:
         The data set.
 
     Raises:
-        InputError: Unknown name, missing or damaged file, or splits that do not fit.
+        InputError: Unknown name, missing or damaged file, a function that may not be imported or raises, or
+            splits that do not fit.
 
     Example:
         >>> digits = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
@@ -98,7 +102,7 @@ def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Datas
         (1077, 360, 360, (1, 8, 8))
     """
     folder = data_dir or Path(os.environ.get("AIQ_DATA_DIR") or Path.home() / ".cache" / "aiq_search")
-    arrays = _source(options.name, folder)()
+    arrays = _source(options.name, folder, code)()
     # One stream a purpose: asking for label noise must not move the splits.
     test_random, validation_random, noise_random = (
         np.random.default_rng([options.split_seed, stream]) for stream in range(3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from aiq_search.arrays import ArrayFile
 from aiq_search.datasets.dataset import Split
 from aiq_search.datasets.labels import class_names, number_labels, plain_labels
 from aiq_search.errors import InputError, first_line
-from aiq_search.user_code import load_function
+from aiq_search.user_code import CodePolicy, check_call, describe_error
 
 __all__ = ["Arrays", "from_digits", "from_function", "from_npz", "from_torchvision"]
 
@@ -138,22 +137,24 @@ def from_npz(path: Path) -> Arrays:
     return _named_arrays(arrays, str(path))
 
 
-def from_function(reference: str) -> Arrays:
+def from_function(reference: str, code: CodePolicy) -> Arrays:
     """What the user's function returns: a mapping with the names of ``from_npz``.
 
     Args:
         reference: ``package.module:function``, called without arguments.
+        code: Which functions may be imported.
 
     Raises:
-        InputError: There is no such function, it raises an error, or it returns something else.
+        InputError: There is no such function, it may not be imported, it raises, or returns something else.
     """
-    function = load_function(reference)
+    function = code.load(reference)
+    check_call(reference, function, ())
     try:
         arrays = function()
-    except Exception as error:
-        raise InputError(
-            f"dataset.name: {reference} raised {type(error).__name__}: {first_line(error)}{_place(error)}."
-        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # the user's function may raise anything
+        raise InputError(f"dataset.name: {reference} raised {describe_error(error)}") from error
     if not isinstance(arrays, Mapping):
         raise InputError(
             f"dataset.name: {reference} must return a mapping with x_train and y_train, "
@@ -162,12 +163,6 @@ def from_function(reference: str) -> Arrays:
     _check_names(list(arrays), reference)
     named = {name: np.asarray(arrays[name]) for name in _NAMES if arrays.get(name) is not None}
     return _named_arrays(named, reference)
-
-
-def _place(error: Exception) -> str:
-    """Where the user's own code raised an error: its last line that is not ours."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _check_names(names: Sequence[object], where: str) -> None:

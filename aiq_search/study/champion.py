@@ -12,7 +12,8 @@ from typing import Any
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import Constraint, SearchSpace
 from aiq_search.study.events import Phase, TrialState
-from aiq_search.study.race import MIN_SEEDS, Posterior, Race
+from aiq_search.study.posterior import Posterior
+from aiq_search.study.race import MIN_SEEDS, Race
 from aiq_search.study.record import TrialRecord, without_retried
 from aiq_search.study.score import MEASURES, mean_metrics, rank_key, score, worst_score
 

@@ -1,19 +1,17 @@
-"""The race for the championship: what all trainings so far say of each configuration.
+"""The race for the championship: whose configuration is trained next on a fresh seed, and who leads.
 
-A training's score is its configuration's mean plus the luck of its seed. Both are modelled as normal, with
-one variance over seeds for all contenders, so each mean has a posterior in closed form: the prior is the
-spread of the contenders, the exploring trial is one observation, and each fresh seed is another. A trial that
-the pruner stopped is a contender too: what completed trials gained after that epoch is added to its value,
-and how much that varied to its variance.
+The best explored configurations are contenders, also where the pruner stopped them: then what completed
+trials gained after that epoch is added to a trial's value, and how much that varied to its variance. What is
+known of a contender's mean is its posterior (see ``posterior``): the exploring trial is one observation, and
+each fresh seed is another.
 
-The next fresh seed goes to the contender that may be best: the one with the highest posterior mean plus one
+The next seed goes to the contender that may be best: the one with the highest posterior mean plus one
 standard deviation (an upper confidence bound, as in Srinivas et al., 2010). irace and SMAC race on fresh
-seeds too, but use nothing of what exploring has shown.
+seeds too, but use neither what exploring has shown nor what similar configurations have.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,42 +21,28 @@ from functools import partial
 from aiq_search.space import Constraint, SearchSpace
 from aiq_search.space.constraint import feasible
 from aiq_search.study.events import TrialState
+from aiq_search.study.posterior import (
+    Observation,
+    Posterior,
+    posteriors,
+    sd_after,
+    similarities,
+    variance,
+    variance_over_seeds,
+)
 from aiq_search.study.record import TrialRecord, without_retried
 from aiq_search.study.score import SIZES, mean_metrics, score, worst_score
 
-__all__ = ["MIN_SEEDS", "Contender", "Observation", "Posterior", "Race", "posteriors", "variance_over_seeds"]
+__all__ = ["MIN_SEEDS", "Contender", "Race"]
 
 # A champion has at least this many fresh seeds, however short the race.
 MIN_SEEDS = 3
 
-# Before any contender has two fresh seeds, the variance over seeds is taken as this share of the variance
-# over contenders, with the weight of so many degrees of freedom.
-_PRIOR_SHARE = 0.25
-_PRIOR_FREEDOM = 4
+# How many contenders there are at most: the best as exploring has shown them.
+_MOST = 100
 
 # A number of a record, for example its score.
 _Quantity = Callable[[TrialRecord], float]
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """What is known of a contender's mean over seeds.
-
-    Attributes:
-        mean: Its expectation.
-        sd: Its standard deviation.
-    """
-
-    mean: float
-    sd: float
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What exploring has shown of a contender: a value, and a variance on top of that over seeds."""
-
-    value: float
-    variance: float
 
 
 @dataclass(frozen=True)
@@ -127,24 +111,28 @@ class Race:
         judges = [r for r in without_retried(confirmed) if (r.replicate or 0) < self._runs]
         started = Counter(r.origin for r in judges)
         started.update(queued)
-        entrants = _entrants((r for r in explored if feasible(exact, r.metrics)), started)
-        seeds = {number: [r for r in judges if r.origin == number and r.finished] for number in entrants}
-        completed = [r for r in entrants.values() if r.state is TrialState.COMPLETE]
+        allowed = [record for record in explored if feasible(exact, record.metrics)]
+        completed = [r for r in allowed if r.state is TrialState.COMPLETE and r.copied_from is None]
         worst = worst_score(space.objective, [*completed, *judges])
-
-        def numbers(quantity: _Quantity) -> tuple[list[Observation], list[list[float]]]:
-            shown = [_shown(record, quantity, completed) for record in entrants.values()]
-            return shown, [[quantity(r) for r in seeds[number]] for number in entrants]
 
         def scored(record: TrialRecord) -> float:
             return worst if record.state is TrialState.FAIL else score(space.objective, record)
 
+        entrants = _entrants(allowed, started, _Shown(scored, completed))
+        seeds = {number: [r for r in judges if r.origin == number and r.finished] for number in entrants}
+
+        def numbers(quantity: _Quantity) -> tuple[list[Observation], list[list[float]]]:
+            shown = _Shown(quantity, completed)
+            fresh = [[quantity(r) for r in seeds[number]] for number in entrants]
+            return [shown(record) for record in entrants.values()], fresh
+
         shown, fresh = numbers(scored)
         spread = variance_over_seeds(shown, fresh)
-        scores = posteriors(shown, fresh)
+        alike = similarities(space, [record.params for record in entrants.values()])
+        scores = posteriors(shown, fresh, alike)
         if space.objective.directions[0][0] in SIZES and len(space.objective.directions) == 1:
             scores = [Posterior(observation.value, 0.0) for observation in shown]  # no seed changes them
-        violations = [posteriors(*numbers(partial(_violation, constraint))) for constraint in noisy]
+        violations = [posteriors(*numbers(partial(_violation, constraint)), alike) for constraint in noisy]
         standing = []
         for index, (number, record) in enumerate(entrants.items()):
             under_way = started[number] - len(seeds[number])
@@ -154,7 +142,7 @@ class Race:
                     seeds[number],
                     started[number],
                     scores[index],
-                    _with_more_seeds(scores[index].sd, under_way, spread),
+                    sd_after(scores[index].sd, under_way, spread),
                     [each[index] for each in violations],
                     feasible(noisy, mean_metrics(seeds[number])) if seeds[number] else None,
                 )
@@ -198,63 +186,44 @@ class Race:
         )
 
 
-def _with_more_seeds(sd: float, seeds: int, variance: float) -> float:
-    """Standard deviation of a posterior once some more seeds have been seen."""
-    return math.sqrt(1 / (1 / sd**2 + seeds / variance)) if sd > 0 else 0.0
-
-
-def variance_over_seeds(shown: Sequence[Observation], fresh: Sequence[Sequence[float]]) -> float:
-    """Variance of a number over seeds, pooled over contenders; never 0.
+class _Shown:
+    """What exploring has shown of a trial: a whole training, or what a pruned one would have come to.
 
     Args:
-        shown: What exploring has shown of each contender.
-        fresh: Each contender's values on fresh seeds.
+        quantity: The number in question.
+        completed: Trials that trained to their end.
     """
-    repeated = [values for values in fresh if len(values) > 1]
-    squares = sum(statistics.pvariance(values) * len(values) for values in repeated)
-    freedom = sum(len(values) - 1 for values in repeated)
-    prior = _PRIOR_SHARE * _variance([observation.value for observation in shown])
-    return (_PRIOR_FREEDOM * prior + squares) / (_PRIOR_FREEDOM + freedom)
+
+    def __init__(self, quantity: _Quantity, completed: Sequence[TrialRecord]) -> None:
+        self._quantity = quantity
+        self._completed = completed
+        self._gains: dict[int, Observation] = {}
+
+    def __call__(self, record: TrialRecord) -> Observation:
+        value = self._quantity(record)
+        if record.state is TrialState.COMPLETE:
+            return Observation(value, 0.0)
+        if record.epochs not in self._gains:
+            self._gains[record.epochs] = self._gain_after(record.epochs)
+        gain = self._gains[record.epochs]
+        return Observation(value + gain.value, gain.variance)
+
+    def _gain_after(self, epochs: int) -> Observation:
+        gains = [
+            self._quantity(record) - self._quantity(_until(record, epochs))
+            for record in self._completed
+            if len(record.history.get("loss", ())) >= epochs
+        ]
+        return Observation(statistics.fmean(gains), variance(gains)) if gains else Observation(0.0, 0.0)
 
 
-def posteriors(shown: Sequence[Observation], fresh: Sequence[Sequence[float]]) -> list[Posterior]:
-    """Each contender's mean over seeds, under normal models with a common variance.
+def _entrants(
+    explored: Iterable[TrialRecord], started: Mapping[int | None, int], shown: _Shown
+) -> dict[int, TrialRecord]:
+    """Exploring trials by number: those with fresh seeds, and the best others.
 
-    Args:
-        shown: What exploring has shown of each contender.
-        fresh: Each contender's values on fresh seeds.
-
-    Example:
-        One seed moves the favourite less than its own luck would suggest.
-
-        >>> shown = [Observation(0.88, 0.0), Observation(0.80, 0.0), Observation(0.78, 0.0)]
-        >>> best, *_ = posteriors(shown, [[0.84], [], []])
-        >>> 0.84 < best.mean < 0.88
-        True
+    Each configuration is in the race once: with the trial that has fresh seeds, or ran longest.
     """
-    if not shown:
-        return []
-    values = [observation.value for observation in shown]
-    spread = variance_over_seeds(shown, fresh)
-    between = max(_variance(values) - spread, _PRIOR_SHARE * spread)
-    center = statistics.fmean(values)
-    result = []
-    for observation, seeds in zip(shown, fresh, strict=True):
-        noise = spread + observation.variance
-        precision = 1 / between + 1 / noise + len(seeds) / spread
-        mean = (center / between + observation.value / noise + sum(seeds) / spread) / precision
-        result.append(Posterior(mean, math.sqrt(1 / precision)))
-    return result
-
-
-def _variance(values: Sequence[float]) -> float:
-    """Variance of a sample, bounded from below so that equal numbers can be divided by it."""
-    floor = (1e-6 * max(1.0, *map(abs, values))) ** 2 if values else 1.0
-    return max(statistics.variance(values), floor) if len(values) > 1 else floor
-
-
-def _entrants(explored: Iterable[TrialRecord], started: Mapping[int | None, int]) -> dict[int, TrialRecord]:
-    """Exploring trials by number, each configuration once: the one that has fresh seeds, or ran longest."""
     usable = [
         record
         for record in explored
@@ -269,18 +238,8 @@ def _entrants(explored: Iterable[TrialRecord], started: Mapping[int | None, int]
     of_config: dict[str, TrialRecord] = {}
     for record in usable:
         of_config.setdefault(record.config_hash, record)
-    return {record.key.number: record for record in of_config.values()}
-
-
-def _shown(record: TrialRecord, quantity: _Quantity, completed: Sequence[TrialRecord]) -> Observation:
-    """What exploring has shown: the value of a whole training, or what the pruned one would have come to."""
-    value = quantity(record)
-    if record.state is TrialState.COMPLETE:
-        return Observation(value, 0.0)
-    gains = [quantity(r) - quantity(_until(r, record.epochs)) for r in completed if r.epochs >= record.epochs]
-    if not gains:
-        return Observation(value, 0.0)
-    return Observation(value + statistics.fmean(gains), _variance(gains))
+    best = sorted(of_config.values(), key=lambda r: (-started[r.key.number], -shown(r).value, r.key.number))
+    return {record.key.number: record for record in best[:_MOST]}
 
 
 def _until(record: TrialRecord, epochs: int) -> TrialRecord:

@@ -67,14 +67,12 @@ def main() -> int:
     """Prepare the users by what the environment names, and return an exit code."""
     password = os.environ.get(PASSWORD)
     if not password:
-        print(
-            f"{PASSWORD} must hold the password of MLflow's user {DRIVER}, but it is empty.", file=sys.stderr
-        )
+        print(f"{PASSWORD}: expected the password of MLflow's user {DRIVER}, got none.", file=sys.stderr)
         return 2
     try:
         prepare(password)
     except MlflowException as error:
-        print(f"MLflow's users cannot be prepared: {error.message}", file=sys.stderr)
+        print(f"{PASSWORD}: MLflow does not accept it ({error.message})", file=sys.stderr)
         return 1
     return 0
 

@@ -8,6 +8,7 @@ import pytest
 from aiq_search.datasets import DATASETS, DatasetOptions, load_dataset
 from aiq_search.datasets.dataset import Split, randomise_labels, split_off
 from aiq_search.errors import InputError
+from aiq_search.user_code import CodePolicy
 
 MNIST = Path(os.environ.get("AIQ_DATA_DIR", "/nowhere"))
 needs_mnist = pytest.mark.skipif(
@@ -116,7 +117,8 @@ def test_an_npz_with_all_splits_is_taken_as_it_is(npz):
 
 
 def test_a_function_may_bring_the_arrays():
-    data = load_dataset(DatasetOptions(name="tests.datasets.test_datasets:own_arrays", test=8, validation=8))
+    options = DatasetOptions(name="tests.datasets.test_datasets:own_arrays", test=8, validation=8)
+    data = load_dataset(options, code=CodePolicy.for_running())
     assert [len(data.train), len(data.validation), len(data.test)] == [24, 8, 8]
     assert data.classes == ("0", "1")
 
@@ -275,12 +277,18 @@ def test_a_damaged_npz_is_named(tmp_path, content):
         ("missing.npz", "does not exist"),
         ("no.such:thing", "no module named"),
         ("tests.datasets.test_datasets:no_arrays", "must return a mapping"),
+        ("tests.datasets.test_datasets:split_off", "cannot be called without arguments"),
         ("tests.datasets.test_datasets:failing_arrays", r"raised KeyError: .*test_datasets\.py, line \d+"),
     ],
 )
 def test_a_wrong_name_is_one_sentence(name, said):
     with pytest.raises(InputError, match=said):
-        load_dataset(DatasetOptions(name=name))
+        load_dataset(DatasetOptions(name=name), code=CodePolicy.for_running())
+
+
+def test_no_function_is_imported_unless_that_is_allowed():
+    with pytest.raises(InputError, match="is not imported here"):
+        load_dataset(DatasetOptions(name="tests.datasets.test_datasets:own_arrays"))
 
 
 def test_every_named_data_set_has_a_known_shape():

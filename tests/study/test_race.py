@@ -10,7 +10,8 @@ import pytest
 
 from aiq_search.space import SearchSpace
 from aiq_search.study import Phase, TrialKey, TrialRecord, TrialState
-from aiq_search.study.race import MIN_SEEDS, Contender, Observation, Race, posteriors
+from aiq_search.study.posterior import Observation, posteriors, similarities
+from aiq_search.study.race import MIN_SEEDS, Contender, Race
 
 
 def space(runs: int = 15, **objective: Any) -> SearchSpace:
@@ -106,6 +107,14 @@ def test_posteriors_agree_with_those_of_a_numerical_integration():
         variance = sum(w * (m - mean) ** 2 for w, m in zip(weights, grid, strict=True)) / sum(weights)
         assert posterior.mean == pytest.approx(mean, abs=1e-4)
         assert posterior.sd == pytest.approx(variance**0.5, abs=1e-4)
+
+
+def test_a_contender_gains_by_what_its_neighbours_show():
+    shown = [Observation(0.80, 0.0), Observation(0.80, 0.0), Observation(0.80, 0.0), Observation(0.7, 0.0)]
+    fresh = [[], [0.85, 0.85], [], []]
+    alike = similarities(space(), [{"model.hidden1": width} for width in (10, 11, 60, 35)])
+    near, _, far, _ = posteriors(shown, fresh, alike)
+    assert near.mean > far.mean
 
 
 def test_a_lucky_seed_does_not_become_champion():
