@@ -18,7 +18,6 @@ from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.export import (
-    FORMATS,
     BundleContents,
     Predictions,
     SeedMetrics,
@@ -31,7 +30,6 @@ from aiq_search.export import (
     write_bundle,
 )
 from aiq_search.export.files import check_output
-from aiq_search.export.onnx_file import onnx_available
 from aiq_search.export.writing import check_formats
 from aiq_search.files import Place
 from aiq_search.redaction import redact
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Export",
-    "default_formats",
     "export_registered",
     "export_remote",
     "export_study",
@@ -86,11 +83,6 @@ class Export:
     record: TrialRecord | None = None
     champion: Champion | None = None
     notes: tuple[str, ...] = ()
-
-
-def default_formats() -> tuple[str, ...]:
-    """Every format that can be written here; ONNX needs an extra."""
-    return tuple(name for name in FORMATS if name != "onnx" or onnx_available())
 
 
 def take_home(
@@ -179,17 +171,13 @@ def export_study(
         BundleError: What was written is not what the search found.
     """
     notes = []
-    if not formats:
-        formats = default_formats()
-        if "onnx" not in formats:
-            notes.append("ONNX is left out (optional: pip install onnx onnxruntime onnxscript).")
-    check_formats(formats)
+    check_formats(formats or None)
     check_output(output, force=force)
     champion = study.champion() if trial is None else None
     record = champion.record if champion else study.record(Phase.EXPLORE, trial or 0)
     weights = _weights_path(study, record)
     contents = _contents(study, record, champion, weights, data or StudyData(study))
-    verification = write_bundle(output, contents, formats=formats, force=force)
+    verification = write_bundle(output, contents, formats=formats or None, force=force)
     notes.append(f"{record.name} of study {study.id}")
     if champion is not None and record.key.phase is Phase.CONFIRM:
         notes.append("It is the best of the champion's seeds: on new data expect the mean.")

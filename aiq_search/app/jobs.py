@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from aiq_search.app.local_cluster import leave_cluster
-from aiq_search.app.look import AnyStudy, find_any
+from aiq_search.app.look import find_any
 from aiq_search.app.options import RunOptions
 from aiq_search.cluster.jobs import Job, JobsClient
 from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
 from aiq_search.files import shared_place
 from aiq_search.space import SearchSpace
-from aiq_search.study import Study
+from aiq_search.study import Study, StudyView
 from aiq_search.study.home import aiq_home
 from aiq_search.study.provenance import versions
 from aiq_search.study.study import check_study_id, new_study_id
@@ -79,7 +79,7 @@ def submit_study(
     return study
 
 
-def resubmit_study(study: AnyStudy, client: JobsClient, options: RunOptions | None = None) -> None:
+def resubmit_study(study: StudyView, client: JobsClient, options: RunOptions | None = None) -> None:
     """Hand a study in again, whose job or whose cluster has ended, to go on where it stands.
 
     It may take as long to end as before, if the cluster still knows how long that was.
@@ -141,7 +141,7 @@ def connect(address: str | None = None) -> JobsClient:
     return JobsClient(address)
 
 
-def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -> AnyStudy | None:
+def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -> StudyView | None:
     """The study, if it is a cluster's to go on with; None if it is this machine's.
 
     Args:
@@ -156,7 +156,7 @@ def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -
     if os.environ.get("AIQ_JOB"):
         return None  # this is the cluster
     try:
-        study: AnyStudy = Study.find(home or aiq_home(), name)
+        study: StudyView = Study.find(home or aiq_home(), name)
     except StudyError:
         elsewhere = os.environ.get("RAY_API_SERVER_ADDRESS") or is_server(default_tracking_uri())
         if take_over or not elsewhere:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any
 
 from aiq_search.errors import AiqError, NothingFeasibleError, StudyError
 from aiq_search.redaction import redact
@@ -20,6 +20,7 @@ from aiq_search.study import (
     Study,
     StudyEnded,
     StudyStarted,
+    StudyView,
     TrialEnded,
     TrialRecord,
     TrialState,
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = [
-    "AnyStudy",
     "Watch",
     "all_studies",
-    "champion_of",
+    "best_of",
     "describe_study",
     "find_any",
     "front_document",
@@ -49,13 +49,10 @@ __all__ = [
     "trials_of",
 ]
 
-AnyStudy: TypeAlias = Union[Study, "RemoteStudy"]
-
-
 # ---- finding ---------------------------------------------------------------------------------------------
 
 
-def find_any(name: str, tracking_uri: str | None = None, home: Path | None = None) -> AnyStudy:
+def find_any(name: str, tracking_uri: str | None = None, home: Path | None = None) -> Study | RemoteStudy:
     """Open the study of an id, or the newest of a space's name, from its folder or else from MLflow.
 
     Args:
@@ -82,7 +79,7 @@ def find_any(name: str, tracking_uri: str | None = None, home: Path | None = Non
         return remote
 
 
-def _newest(here: Study, name: str, tracking_uri: str | None) -> AnyStudy:
+def _newest(here: Study, name: str, tracking_uri: str | None) -> Study | RemoteStudy:
     """The newer of a study on this machine and the one that a server has by a space's name.
 
     Of the same space there may be one that was submitted to a cluster, and one that was run here.
@@ -101,7 +98,7 @@ def _newest(here: Study, name: str, tracking_uri: str | None) -> AnyStudy:
     return remote
 
 
-def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> list[AnyStudy]:
+def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> list[StudyView]:
     """The studies in AIQ_HOME, then those that MLflow alone has.
 
     MLflow is asked where a store is named (``MLFLOW_TRACKING_URI``, ``tracking_uri``), or where AIQ_HOME
@@ -110,7 +107,7 @@ def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> li
     Raises:
         AiqError: MLflow does not answer.
     """
-    studies: list[AnyStudy] = list(list_studies(home or aiq_home()))
+    studies: list[StudyView] = list(list_studies(home or aiq_home()))
     named = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     uri = _existing_store(tracking_uri) if named or not studies else None
     if uri is None:
@@ -137,7 +134,7 @@ def study_rows(tracking_uri: str | None = None, home: Path | None = None) -> lis
     return [describe_study(study) for study in all_studies(tracking_uri, home)]
 
 
-def describe_study(study: AnyStudy) -> dict[str, Any]:
+def describe_study(study: StudyView) -> dict[str, Any]:
     """Id, time, status and counts of a study.
 
     Its status is running (a driver holds it), finished (nothing is left to train), interrupted, empty,
@@ -168,7 +165,7 @@ def describe_study(study: AnyStudy) -> dict[str, Any]:
     return {**row, "best_aiq": champion.validation["aiq"].mean, "champion": champion.trial}
 
 
-def _unreadable(study: AnyStudy) -> dict[str, Any]:
+def _unreadable(study: StudyView) -> dict[str, Any]:
     try:
         document = study.document
     except StudyError:  # one of which MLflow has the run alone
@@ -177,7 +174,7 @@ def _unreadable(study: AnyStudy) -> dict[str, Any]:
     return {"study": study.id, "space": study.space.name, "created": document.created, "status": status}
 
 
-def _status(study: AnyStudy, records: list[TrialRecord]) -> str:
+def _status(study: StudyView, records: list[TrialRecord]) -> str:
     if study.is_running:
         return "running"
     if study.document.ended == "finished":
@@ -187,13 +184,13 @@ def _status(study: AnyStudy, records: list[TrialRecord]) -> str:
 
 def trials_of(
     name: str, tracking_uri: str | None = None, home: Path | None = None
-) -> tuple[AnyStudy, list[dict[str, Any]]]:
+) -> tuple[StudyView, list[dict[str, Any]]]:
     """The study that a name means, and a row for each of its trials; see ``find_any``."""
     study = find_any(name, tracking_uri, home)
     return study, trial_rows(study)
 
 
-def trial_rows(study: AnyStudy) -> list[dict[str, Any]]:
+def trial_rows(study: StudyView) -> list[dict[str, Any]]:
     """A row for each trial: name, state, numbers, parameters, and why it ended."""
     rows = []
     for record in study.records():
@@ -224,9 +221,9 @@ def trial_rows(study: AnyStudy) -> list[dict[str, Any]]:
 # ---- champion and front -----------------------------------------------------------------------------------
 
 
-def champion_of(
+def best_of(
     name: str, tracking_uri: str | None = None, home: Path | None = None
-) -> tuple[AnyStudy, Champion, TrialRecord | None]:
+) -> tuple[StudyView, Champion, TrialRecord | None]:
     """The study that a name means, its champion, and the most accurate trial to compare it with.
 
     Raises:
@@ -239,13 +236,13 @@ def champion_of(
 
 def pareto_of(
     name: str, tracking_uri: str | None = None, home: Path | None = None
-) -> tuple[AnyStudy, ParetoFront]:
+) -> tuple[StudyView, ParetoFront]:
     """The study that a name means, and its Pareto front; see ``find_any``."""
     study = find_any(name, tracking_uri, home)
     return study, front_of(study)
 
 
-def front_of(study: AnyStudy) -> ParetoFront:
+def front_of(study: StudyView) -> ParetoFront:
     """The front of a study's objectives; of accuracy and efficiency where it has only one."""
     directions = study.space.objective.directions
     if len(directions) == 1:
@@ -253,7 +250,7 @@ def front_of(study: AnyStudy) -> ParetoFront:
     return pareto_front(study.records(Phase.EXPLORE), directions)
 
 
-def front_document(study: AnyStudy, front: ParetoFront) -> dict[str, Any]:
+def front_document(study: StudyView, front: ParetoFront) -> dict[str, Any]:
     """A front as a JSON document."""
     return {
         "study": study.id,
@@ -296,7 +293,7 @@ class Watch:
             Each event once. After those of the past, the phase starts once more, so that a listener's clock
             starts with the present.
         """
-        from aiq_search.tracking.outbox import event_id
+        from aiq_search.tracking.letters import event_id
         from aiq_search.tracking.reconcile import events_of
 
         study, seen, phases, first = self.study, set[str](), set[Phase](), True
@@ -326,6 +323,6 @@ class Watch:
             study = study.refreshed()
 
 
-def _total(study: AnyStudy, phase: Phase) -> int:
+def _total(study: StudyView, phase: Phase) -> int:
     """How many trials a phase has."""
     return study.space.search.trials if phase is Phase.EXPLORE else study.space.confirm.trainings

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError, NothingFeasibleError
-from aiq_search.study import Study
+from aiq_search.errors import AiqError, NothingFeasibleError, StudyError
+from aiq_search.redaction import redacted
+from aiq_search.study import Study, StudyView
 
 if TYPE_CHECKING:
+    from aiq_search.report.figures import NetworkView
     from aiq_search.tracking import MlflowListener
 
-__all__ = ["Publish", "publish_champion", "publish_end", "publish_nothing", "publish_report", "registered"]
+__all__ = [
+    "Publish",
+    "keep_report",
+    "publish_champion",
+    "publish_end",
+    "publish_nothing",
+    "publish_report",
+    "registered",
+]
 
 # Gives MLflow what a finished study has to show; returns a sentence for each part that could not be made.
 Publish: TypeAlias = Callable[[Study, "MlflowListener", StudyData], list[str]]
@@ -66,7 +77,7 @@ def publish_champion(study: Study, listener: MlflowListener, data: StudyData) ->
         NothingFeasibleError: There is no champion.
         InputError: Its weights or data are gone, or its network cannot be exported.
     """
-    from aiq_search.app.bundles import default_formats, export_study
+    from aiq_search.app.bundles import export_study
     from aiq_search.tracking.best import FOLDER as BEST
 
     folder = study.directory / "champion"
@@ -74,7 +85,7 @@ def publish_champion(study: Study, listener: MlflowListener, data: StudyData) ->
         shutil.rmtree(earlier, ignore_errors=True)
     folder.mkdir()
     bundle = folder / "bundle"
-    exported = export_study(study, bundle, data=data, formats=default_formats())
+    exported = export_study(study, bundle, data=data)
     listener.attach(study.id, folder)
     if exported.champion is not None:
         listener.register(study.id, folder, exported.champion.document())
@@ -93,16 +104,42 @@ def publish_report(study: Study, listener: MlflowListener, data: StudyData) -> P
         The report.
     """
     from aiq_search.app.report import search_findings, view_networks
-    from aiq_search.report.page import publish
 
-    return publish(study, listener, view_networks(study, data), search_findings(study))
+    return keep_report(study, listener, view_networks(study, data), search_findings(study))
+
+
+def keep_report(
+    study: StudyView, listener: MlflowListener, view: NetworkView | None, findings: Sequence[str]
+) -> Path:
+    """Write report, pictures and study.json, and have the listener keep them in MLflow.
+
+    Args:
+        study: The study.
+        listener: Delivers to MLflow.
+        view: What only the networks can show.
+        findings: The doctor's sentences about the search.
+
+    Returns:
+        The report.
+    """
+    from aiq_search.report.page import write_report
+
+    folder = listener.directory / "artifacts"
+    path = write_report(study, folder / "report.html", view, findings, pictures=folder / "pictures")
+    document = json.dumps(redacted(study.document.as_json()), indent=2)
+    (folder / "study.json").write_text(document + "\n", encoding="utf-8")
+    listener.attach(study.id, folder)
+    return path
 
 
 def registered(study: Study) -> str | None:
     """Whether the registry has the champion, in a sentence; None while that is not known."""
     from aiq_search.tracking.outbox import REGISTERED, Outbox
 
-    outbox = Outbox(study.directory)
+    try:
+        outbox = Outbox(study.directory)
+    except StudyError:  # damaged: the doctor says so
+        return None
     try:
         return outbox.fact(REGISTERED)
     finally:

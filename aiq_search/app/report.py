@@ -45,7 +45,8 @@ def report_study(
     Raises:
         InputError: There is no such study.
     """
-    from aiq_search.report.page import publish, write_report
+    from aiq_search.app.publish import keep_report
+    from aiq_search.report.page import write_report
     from aiq_search.tracking import MlflowListener, reconcile
 
     study = find_any(name, tracking_uri, home)
@@ -60,7 +61,7 @@ def report_study(
     listener = MlflowListener(study.directory, study.tracking_uri(tracking_uri))
     try:
         reconcile(study, listener)
-        kept = publish(study, listener, view, findings)
+        kept = keep_report(study, listener, view, findings)
     finally:
         left = listener.close(60)
     return output or kept, str(left) if left else None

@@ -228,7 +228,7 @@ def _take_up(prepared: PreparedStudy) -> Study:
 def _conclude(study: Study, tracker: MlflowListener) -> End:
     """The end of a study with nothing left to train; MLflow receives what it lacks."""
     from aiq_search.tracking import reconcile
-    from aiq_search.tracking.outbox import ChampionExported
+    from aiq_search.tracking.letters import ChampionExported
 
     end = End("finished", to_publish=not tracker.outbox.history(ChampionExported))
     try:

@@ -23,7 +23,7 @@ def _deploy() -> None:
 def init(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="[FOLDER]", help="Folder with .env.example: . or deploy/kubernetes."),
+        typer.Argument(metavar="FOLDER", help="Folder with .env.example: . or deploy/kubernetes."),
     ] = Path(),
 ) -> None:
     """Write FOLDER/.env: its .env.example, with a random secret for each empty value."""

@@ -15,7 +15,7 @@ def doctor(
     study: Annotated[
         str | None,
         typer.Argument(
-            metavar="[STUDY]", help="Check this study too: its id, or a space's name.", show_default=False
+            metavar="STUDY", help="Check this study too: its id, or a space's name.", show_default=False
         ),
     ] = None,
     fix: Annotated[

@@ -97,7 +97,7 @@ def predict(
     bundle: BundleArgument,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Images, folders of images, .npy or .npz files."),
+        typer.Argument(metavar="INPUT", help="Images, folders of images, .npy or .npz files."),
     ],
     allow_code: AllowBundleCode = False,
     form: FormatOption = Format.TABLE,

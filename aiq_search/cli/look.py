@@ -54,11 +54,11 @@ def _for_people(row: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, 
 
 def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """Show the champion of STUDY, compared with the most accurate trial."""
-    from aiq_search.app.look import champion_of
+    from aiq_search.app.look import best_of
     from aiq_search.cli.champion import champion_view
     from aiq_search.cli.output import print_json, print_rows, say, stdout
 
-    view, champion, rival = champion_of(study, tracking_uri)
+    view, champion, rival = best_of(study, tracking_uri)
     document = champion.document()
     if form is Format.JSON:
         print_json(document)

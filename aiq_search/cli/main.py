@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -93,6 +94,7 @@ def main() -> None:
     from aiq_search.cli.output import print_error, use_for_logging
 
     use_for_logging()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # bars of seconds, on stderr
     try:
         app()
     except AiqError as error:

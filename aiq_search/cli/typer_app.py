@@ -1,4 +1,4 @@
-"""What all commands have in common: ``-h``, flags without a type, and no ``Aborted.`` without Ctrl-D."""
+"""What all commands have in common: ``-h``, help in words, and no ``Aborted.`` without Ctrl-D."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 __all__ = ["CommandLine"]
 
 
 def _without_types(params: list[Any]) -> list[Any]:
-    """Parameters as they are, but flags without a type in the help: there is nothing to give them."""
+    """Parameters without types in the help: flags take no value, and an argument's name says enough."""
     for param in params:
         if isinstance(param, TyperOption) and param.is_flag and param.metavar is None:
             param.metavar = ""
+        elif isinstance(param, TyperArgument):
+            param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
     return params
 
 

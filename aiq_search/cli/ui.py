@@ -19,7 +19,7 @@ def ui(
     study: Annotated[
         str | None,
         typer.Argument(
-            metavar="[STUDY]", help="Study or space to open; by default the newest study.", show_default=False
+            metavar="STUDY", help="Study or space to open; by default the newest study.", show_default=False
         ),
     ] = None,
     tracking_uri: TrackingUri = None,

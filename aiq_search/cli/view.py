@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, Group
@@ -23,10 +24,14 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
+from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.progress import Best, objective_of
 
 __all__ = ["SearchView", "search_view"]
 
 _PACE = 3  # trials that must have ended before there is a pace
+
+_LABELS = {"aiq": "aIQ"}
 
 _TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
 
@@ -38,7 +43,8 @@ class _Tally:
         self.counts = dict.fromkeys(TrialState, 0)
         self.running: dict[Any, tuple[TrialStarted, int, float | None]] = {}
         self.params: dict[Any, Any] = {}
-        self.best: tuple[str, TrialEnded] | None = None
+        self.best: Best[TrialEnded] = Best()
+        self.best_line = "none feasible yet"
         self.phase: PhaseStarted | None = None
         self.done = 0
         self.since: float | None = None  # the phase's first epoch: until then workers are starting
@@ -46,6 +52,8 @@ class _Tally:
     def take(self, event: Event) -> bool:
         """Count an event; returns whether it is of a new best trial."""
         match event:
+            case StudyStarted():
+                self.best = Best(objective_of(event.document))
             case PhaseStarted():
                 self.phase, self.done, self.since = event, event.done, None
             case TrialStarted():
@@ -58,18 +66,11 @@ class _Tally:
                 running = self.running.pop(event.key, None)
                 self.counts[event.state] += 1
                 self.done += 1
-                return self._is_best(running[0].name if running else str(event.key), event)
+                if self.best.add(event):
+                    name = running[0].name if running else str(event.key)
+                    self.best_line = f"{name}: {_numbers(event.metrics, self.best.name)}"
+                    return True
         return False
-
-    def _is_best(self, name: str, event: TrialEnded) -> bool:
-        if event.state is not TrialState.COMPLETE or not event.feasible or event.collapsed:
-            return False
-        if event.key.phase is not Phase.EXPLORE:
-            return False  # a lucky seed is not a better configuration
-        if self.best is not None and event.metrics["aiq"] <= self.best[1].metrics["aiq"]:
-            return False
-        self.best = (name, event)
-        return True
 
     @property
     def seconds_left(self) -> float | None:
@@ -81,11 +82,12 @@ class _Tally:
         return None if fresh < _PACE else max(0.0, (time.monotonic() - self.since) / fresh * left)
 
 
-def _best_line(name: str, event: TrialEnded) -> str:
-    m = event.metrics
-    return (
-        f"{name}: aIQ {m['aiq']:.4f}, accuracy {m['accuracy']:.4f}, efficiency {m['efficiency']:.4f}, "
-        f"{int(m['parameters']):,} parameters"
+def _numbers(metrics: Mapping[str, float], ranked_by: str) -> str:
+    """The numbers of a trial, the one that it is ranked by first."""
+    names = dict.fromkeys((ranked_by, *HEADLINE, "parameters"))
+    return ", ".join(
+        f"{metrics[name]:,.0f} {name}" if name in SIZES else f"{_LABELS.get(name, name)} {metrics[name]:.4f}"
+        for name in names
     )
 
 
@@ -175,8 +177,8 @@ class _LiveView(SearchView):
             case TrialEnded() if event.state is TrialState.FAIL:
                 name = started[0].name if started else str(event.key)
                 self._console.print(Text(plain(f"{name} failed: {event.reason}"), style="red"))
-        if is_best and self._tally.best is not None:
-            self._console.print(Text(_best_line(*self._tally.best), style="green"))
+        if is_best:
+            self._console.print(Text(self._tally.best_line, style="green"))
         self._progress.update(self._task, completed=self._tally.done, left=self._left())
 
     def _left(self) -> str:
@@ -197,8 +199,8 @@ class _LiveView(SearchView):
             "  ",
             (f"{len(self._tally.running)} running", "cyan"),
         )
-        best = "none feasible yet" if self._tally.best is None else _best_line(*self._tally.best)
-        return Group(self._progress, line, self._running_table(), Text(f"best so far  {best}", style="bold"))
+        best = Text(f"best so far  {self._tally.best_line}", style="bold")
+        return Group(self._progress, line, self._running_table(), best)
 
     def _running_table(self) -> Table:
         drawn = Table(box=None, show_header=False, padding=(0, 2))

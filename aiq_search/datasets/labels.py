@@ -14,7 +14,7 @@ from aiq_search.errors import InputError
 __all__ = ["class_names", "class_warnings", "number_labels", "plain_labels"]
 
 _MOST_CLASSES = 100_000
-_LONGEST_NAME = 100
+LONGEST_NAME = 100
 # A class with less than this fraction of an even share of the samples is rare.
 _RARE = 0.2
 _SHOWN = 10
@@ -84,9 +84,9 @@ def class_names(names: Iterable[object], where: str) -> tuple[str, ...]:
             "to predict (regression) are not."
         )
     for text in texts:
-        if not text or len(text) > _LONGEST_NAME or not text.isprintable():
+        if not text or len(text) > LONGEST_NAME or not text.isprintable():
             raise InputError(
-                f"{where}: the class name {text[:_LONGEST_NAME]!r} must be 1 to {_LONGEST_NAME} printable "
+                f"{where}: the class name {text[:LONGEST_NAME]!r} must be 1 to {LONGEST_NAME} printable "
                 "characters; an empty label usually means that the sample has none: drop it."
             )
     name, uses = Counter(texts).most_common(1)[0] if texts else ("", 0)

@@ -1,8 +1,8 @@
-"""A bundle opened: the network, its preprocessing and its numbers."""
+"""An open bundle: the network, its preprocessing and its numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
@@ -26,10 +26,10 @@ __all__ = ["Bundle", "load_bundle"]
 
 @dataclass(frozen=True)
 class Bundle:
-    """An exported network with all that is known of it.
+    """An exported network with everything that is known about it.
 
     Attributes:
-        directory: Where it lies.
+        directory: Where it is.
         architecture: Name, arguments and shapes of the network.
         model: The network, on the CPU, in evaluation mode; takes normalised inputs.
         preprocessing: Type and shape of a raw input, its normalisation, the class names.
@@ -39,10 +39,10 @@ class Bundle:
 
     directory: Path
     architecture: Architecture
-    model: nn.Module
-    preprocessing: PreprocessingDocument
-    metrics: MetricsDocument
-    files: dict[str, bytes]
+    model: nn.Module = field(repr=False)
+    preprocessing: PreprocessingDocument = field(repr=False)
+    metrics: MetricsDocument = field(repr=False)
+    files: dict[str, bytes] = field(repr=False)
 
     @property
     def dataset(self) -> DatasetOptions:
@@ -50,11 +50,11 @@ class Bundle:
         return self.metrics.dataset.options
 
 
-def load_bundle(directory: Path, *, allow_code: bool = False) -> Bundle:
+def load_bundle(directory: Path | str, *, allow_code: bool = False) -> Bundle:
     """Open a bundle.
 
-    Nothing in it can run code: every file is checked before it is used. A network that is named as
-    ``package.module:function`` is imported only where the caller allows it.
+    Nothing in it can run code: every file is checked before it is used. A network named as
+    ``package.module:function`` is only imported if the caller allows it.
 
     Args:
         directory: What ``aiq export`` wrote.
@@ -67,11 +67,12 @@ def load_bundle(directory: Path, *, allow_code: bool = False) -> Bundle:
         InputError: There is no such directory, or it names code and that is not allowed.
         BundleError: The bundle is damaged or unsafe.
     """
+    directory = Path(directory)
     files = read_files(directory)
     if files.get("predict.py", PREDICT_SCRIPT.encode()) != PREDICT_SCRIPT.encode():
         raise BundleError(
-            "predict.py: refused: it is not the script that aiq-search puts into a bundle, and would run "
-            "whatever is in it; remove it together with its line in SHA256SUMS."
+            "predict.py: refused: it is not the script that aiq-search puts into a bundle, and may do "
+            "anything; remove it together with its line in SHA256SUMS."
         )
     document = parse_document(ArchitectureDocument, "architecture.json", files["architecture.json"])
     preprocessing = parse_document(PreprocessingDocument, "preprocessing.json", files["preprocessing.json"])
@@ -81,7 +82,7 @@ def load_bundle(directory: Path, *, allow_code: bool = False) -> Bundle:
         raise BundleError("preprocessing.json: refused: its input_shape is not that of architecture.json.")
     if architecture.classes != len(preprocessing.classes):
         raise BundleError(
-            "preprocessing.json: refused: it names not as many classes as architecture.json has."
+            "preprocessing.json: refused: it lists a different number of classes than architecture.json."
         )
     if architecture.name not in MODELS and not allow_code:
         raise InputError(

@@ -45,7 +45,7 @@ class Predictions:
     notes: tuple[str, ...] = ()
 
 
-def predict(bundle: Bundle, paths: Iterable[Path]) -> Predictions:
+def predict(bundle: Bundle, paths: Iterable[Path | str]) -> Predictions:
     """Classify the samples of some files.
 
     Args:
@@ -62,7 +62,7 @@ def predict(bundle: Bundle, paths: Iterable[Path]) -> Predictions:
     names: list[str] = []
     arrays: list[NDArray[Any]] = []
     for path in paths:
-        for file in input_files(path):
+        for file in input_files(Path(path)):
             array = read_samples(file, raw)
             arrays.append(array)
             names += [str(file)] if len(array) == 1 else [f"{file}[{row}]" for row in range(len(array))]

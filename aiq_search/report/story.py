@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.words import counted, ratio
 from aiq_search.study.champion import Spread
+from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
-from aiq_search.tracking.layout import ONCE, SHOWN, command_line
+from aiq_search.study.metrics import HEADLINE, SIZES
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
@@ -115,7 +116,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
         return []
     validation, test = facts.winner.validation, facts.winner.test
     rows = [("network", facts.label(winner), facts.label(accurate), "")]
-    for name in SHOWN:
+    for name in HEADLINE:
         if name in validation:
             rows.append(
                 (
@@ -127,7 +128,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
             )
     for name, value in test.items():
         rows.append((f"{_words(name)}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
-    for name in ONCE:
+    for name in SIZES:
         if name in winner.metrics and name in accurate.metrics:
             note = f"{_times(accurate, winner, name)} times"
             rows.append(
@@ -141,7 +142,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
 
 def findings(facts: StudyFacts) -> list[str]:
     """What the counts suggest to do next; what the space and the pruner suggest, the doctor says."""
-    told = list((facts.document.get("dataset") or {}).get("warnings") or ())
+    told = list(facts.document.dataset.warnings)
     failed = sum(r.state is TrialState.FAIL for r in facts.explored)
     if failed:
         of = counted(len(facts.explored), "trial")
@@ -170,18 +171,16 @@ def commands(facts: StudyFacts) -> str:
 
 def footer(facts: StudyFacts) -> str:
     """Where the numbers come from."""
-    document = facts.document
-    dataset = document.get("dataset") or {}
-    versions = ", ".join(f"{n} {v}" for n, v in (document["provenance"]["versions"]).items())
+    document, dataset, provenance = facts.document, facts.document.dataset, facts.document.provenance
     parts = [
-        f"Data set {dataset.get('name')} (digest {dataset.get('digest')})",
+        f"Data set {dataset.name} (digest {dataset.digest})",
         f"{facts.observations:,} observations",
-        f"states captured {document.get('capture', 'after')} each hidden layer",
-        f"beta {facts.beta}",
-        f"seed {document.get('seed')}",
-        f"space {facts.space}, fingerprint {document.get('fingerprint')}",
-        f"commit {document['provenance']['git_commit']}" if document["provenance"]["git_commit"] else "",
-        versions,
+        f"states captured {document.capture} each hidden layer",
+        f"beta {facts.beta:g}",
+        f"seed {document.seed}",
+        f"space {facts.space}, fingerprint {document.fingerprint}",
+        f"commit {provenance.git_commit}" if provenance.git_commit else "",
+        ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
     ]
     return " · ".join(p for p in parts if p)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from aiq_search.space import ObjectiveOptions
-from aiq_search.study.champion import score
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.progress import Best
 from aiq_search.study.record import TrialRecord
 
 __all__ = ["Ledger"]
@@ -24,18 +24,24 @@ class Ledger:
         asked: Exploring trials that are part of the budget: all but failures run again.
         trained: Exploring trials that were trained and not run again.
         failed: Those of ``trained`` that failed.
-        best: The best feasible exploring trial.
-        since_best: How many exploring trials ended after it.
     """
 
     def __init__(self, objective: ObjectiveOptions) -> None:
         self.explored: dict[int, TrialRecord] = {}
         self.confirmed: dict[int, TrialRecord] = {}
         self.asked = self.trained = self.failed = 0
-        self.best: TrialRecord | None = None
-        self.since_best = 0
-        self._objective = objective
+        self._best: Best[TrialRecord] = Best(objective)
         self._known: dict[str, TrialRecord] = {}
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best exploring trial so far."""
+        return self._best.trial
+
+    @property
+    def since_best(self) -> int:
+        """How many exploring trials ended after it."""
+        return self._best.since
 
     def of(self, phase: Phase) -> dict[int, TrialRecord]:
         """Finished trials of a phase by number."""
@@ -64,10 +70,4 @@ class Ledger:
             self.failed += record.state is TrialState.FAIL
         if record.state is not TrialState.FAIL:
             self._known.setdefault(record.config_hash, record)
-        self.since_best += 1
-        if record.state is TrialState.COMPLETE and record.feasible and self._beats_best(record):
-            self.best = record
-            self.since_best = 0
-
-    def _beats_best(self, record: TrialRecord) -> bool:
-        return self.best is None or score(self._objective, record) > score(self._objective, self.best)
+        self._best.add(record)

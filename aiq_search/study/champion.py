@@ -12,10 +12,11 @@ from typing import Any
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import Constraint, SearchSpace
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.metrics import HEADLINE
 from aiq_search.study.posterior import Posterior
 from aiq_search.study.race import MIN_SEEDS, Race
 from aiq_search.study.record import TrialRecord, without_retried
-from aiq_search.study.score import MEASURES, mean_metrics, rank_key, score, worst_score
+from aiq_search.study.score import mean_metrics, rank_key, score, worst_score
 
 __all__ = [
     "Champion",
@@ -120,7 +121,7 @@ class Champion:
             "trial": self.trial,
             "params": dict(self.params),
             "metrics": {
-                "explored": {name: self.explored.metrics[name] for name in MEASURES},
+                "explored": {name: self.explored.metrics[name] for name in HEADLINE},
                 "validation": {name: spread.document() for name, spread in self.validation.items()},
                 "test": {name: spread.document() for name, spread in self.test.items()},
             },
@@ -275,7 +276,7 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
         raise NothingFeasibleError(_how_near(space, explored))
     record = best[0]
     numbers = {**record.scored, "objective": score(space.objective, record)}
-    validation = {name: Spread.of([numbers[name]]) for name in (*MEASURES, "objective")}
+    validation = {name: Spread.of([numbers[name]]) for name in (*HEADLINE, "objective")}
     return Champion(explored=record, record=record, validation=validation)
 
 
@@ -291,13 +292,13 @@ def _confirmed(
     if not complete or not judges:
         return None
     means = mean_metrics(judges)
-    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in MEASURES}
+    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in HEADLINE}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
     fresh = [r for r in records if (r.replicate or 0) >= space.confirm.judging]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
-        for name in MEASURES
+        for name in HEADLINE
         if fresh
     }
     return Champion(

@@ -57,6 +57,8 @@ class DatasetDescription(BaseModel):
         input_shape: Shape of one example.
         input_dtype: Its element type.
         classes: Names of the classes.
+        class_counts: Number of examples of each class, by split.
+        warnings: What to know of the data before the numbers are read, such as rare classes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +71,8 @@ class DatasetDescription(BaseModel):
     input_shape: tuple[int, ...]
     input_dtype: str
     classes: tuple[str, ...]
+    class_counts: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class StudyOptions(TypedDict, total=False):

@@ -21,6 +21,7 @@ from functools import partial
 from aiq_search.space import Constraint, SearchSpace
 from aiq_search.space.constraint import feasible
 from aiq_search.study.events import TrialState
+from aiq_search.study.metrics import SIZES
 from aiq_search.study.posterior import (
     Observation,
     Posterior,
@@ -30,8 +31,9 @@ from aiq_search.study.posterior import (
     variance,
     variance_over_seeds,
 )
+from aiq_search.study.progress import ranking
 from aiq_search.study.record import TrialRecord, without_retried
-from aiq_search.study.score import SIZES, mean_metrics, score, worst_score
+from aiq_search.study.score import mean_metrics, score, worst_score
 
 __all__ = ["MIN_SEEDS", "Contender", "Race"]
 
@@ -130,7 +132,7 @@ class Race:
         spread = variance_over_seeds(shown, fresh)
         alike = similarities(space, [record.params for record in entrants.values()])
         scores = posteriors(shown, fresh, alike)
-        if space.objective.directions[0][0] in SIZES and len(space.objective.directions) == 1:
+        if ranking(space.objective)[0] in SIZES:
             scores = [Posterior(observation.value, 0.0) for observation in shown]  # no seed changes them
         violations = [posteriors(*numbers(partial(_violation, constraint)), alike) for constraint in noisy]
         standing = []

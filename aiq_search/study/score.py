@@ -6,27 +6,17 @@ from collections.abc import Iterable, Sequence
 
 from aiq_search.space import ObjectiveOptions
 from aiq_search.study.events import TrialState
+from aiq_search.study.metrics import HEADLINE
+from aiq_search.study.progress import ranking
 from aiq_search.study.record import TrialRecord
 
-__all__ = ["MEASURES", "SIZES", "mean_metrics", "rank_key", "score", "worst_score"]
-
-# What a network is good at: 0 where it collapsed or failed.
-MEASURES = ("aiq", "accuracy", "efficiency")
-
-# What no seed changes.
-SIZES = ("parameters", "parameters_weights", "macs")
+__all__ = ["mean_metrics", "rank_key", "score", "worst_score"]
 
 
 def score(objective: ObjectiveOptions, record: TrialRecord) -> float:
-    """The number that a trial is ranked by, larger is better.
-
-    With several objectives, one has to decide who is exported: aIQ.
-    """
-    if len(objective.directions) > 1:
-        return record.scored["aiq"]
-    name, direction = objective.directions[0]
-    value = record.scored[name]
-    return value if direction == "maximize" else -value
+    """The number that a trial is ranked by, larger is better."""
+    name, sign = ranking(objective)
+    return sign * record.scored[name]
 
 
 def rank_key(objective: ObjectiveOptions, record: TrialRecord) -> tuple[bool, float, int]:
@@ -47,8 +37,8 @@ def mean_metrics(records: Sequence[TrialRecord]) -> dict[str, float]:
     """Means over seeds by which feasibility is judged; a seed that failed was good at nothing."""
     complete = [record for record in records if record.state is TrialState.COMPLETE]
     means = {}
-    for name in {*MEASURES, *(name for record in complete for name in record.metrics)}:
-        good = name in MEASURES or name.startswith("efficiency/")
+    for name in {*HEADLINE, *(name for record in complete for name in record.metrics)}:
+        good = name in HEADLINE or name.startswith("efficiency/")
         counted = [r.scored[name] for r in complete if name in r.metrics]
         means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
     return means

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from aiq_search.app.search import load_data, prepare_space
+from aiq_search.app.prepare import load_data, prepare_space
 
 
 def test_uneven_classes_are_logged_when_the_data_are_loaded(tmp_path, caplog):

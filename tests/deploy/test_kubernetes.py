@@ -76,7 +76,9 @@ def test_the_ray_job_has_what_kuberay_requires(manifests):
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token", "secretName": "aiq-secrets"}
     assert tuple(int(part) for part in cluster["rayVersion"].split(".")) >= (2, 52, 0)
-    assert f"ray=={cluster['rayVersion']}" in (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
+    assert (
+        f"ray=={cluster['rayVersion']} \\" in (ROOT / "deploy" / "requirements.txt").read_text().splitlines()
+    )
     assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
     assert spec["submitterPodTemplate"]["spec"]["restartPolicy"] == "Never"
     head = cluster["headGroupSpec"]

@@ -20,7 +20,7 @@ def test_a_bundle_verifies(exported):
 
 def test_an_existing_directory_is_never_overwritten(contents, bundle):
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         write_bundle(bundle, contents)
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+import plotly.io
 import pytest
 
 from aiq_search.report import story
 from aiq_search.report.figures import StudyFacts, build_figures
-from aiq_search.report.page import publish, write_pictures, write_report
+from aiq_search.report.page import write_report
 from aiq_search.study.events import TrialState
 from aiq_search.study.provenance import Provenance
-from aiq_search.tracking import MlflowListener
-from tests.tracking.conftest import runs_of
 from tests.tracking.simulated import (
     STUDY,
     RecordedTrials,
     SimulatedStudy,
     SimulatedTrial,
     simulated_study,
-    study_started,
     trials,
 )
-from tests.tracking.test_recorder import deliver
 
 
 def without_plotly(page: str) -> str:
@@ -156,41 +152,16 @@ def test_what_went_wrong_is_a_finding(change: dict[str, Any], said: str) -> None
     assert said in " ".join(story.findings(StudyFacts(RecordedTrials(records))))
 
 
-def test_each_picture_is_a_page_of_its_own(tmp_path: Path) -> None:
-    pictures = build_figures(StudyFacts(simulated_study(12)))
-    written = write_pictures(pictures, tmp_path / "pictures")
-    assert [p.name for p in written][:2] == ["01-tradeoff.html", "02-size.html"]
-    for path, picture in zip(written, pictures, strict=True):
-        text = without_plotly(path.read_text())
-        assert f'<figure id="{picture.name}">' in text
-        assert "https://" not in text
+def test_the_data_of_each_picture_is_a_file_of_its_own(tmp_path: Path) -> None:
+    study = simulated_study(12)
+    write_report(study, tmp_path / "r.html", pictures=tmp_path / "pictures")
+    drawn = build_figures(StudyFacts(study))
+    files = sorted((tmp_path / "pictures").iterdir())
+    assert [f.name for f in files][:2] == ["01-tradeoff.json", "02-size.json"]
+    assert [plotly.io.read_json(f) for f in files] == [picture.figure for picture in drawn]
 
 
-def test_report_pictures_and_study_are_kept_with_the_study_s_run(
-    study_directory: Path, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    listener = MlflowListener(study_directory, store)
-    monkeypatch.setattr(listener, "_keep_delivering", lambda: None)
-    listener.put([study_started()])
-    publish(simulated_study(12), listener)
-    deliver(listener.outbox, store)
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(store)
-    run = runs_of(store)[STUDY].info.run_id
-    assert {a.path for a in client.list_artifacts(run)} == {"report.html", "pictures", "study.json"}
-    assert len(client.list_artifacts(run, "pictures")) == 9
-    copy = Path(client.download_artifacts(run, "study.json", str(tmp_path))).read_text()
-    assert json.loads(copy)["study"] == STUDY
-    assert "lovelace" not in copy
-
-
-def test_a_folder_that_is_gone_holds_up_nothing(
-    study_directory: Path, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    listener = MlflowListener(study_directory, store)
-    monkeypatch.setattr(listener, "_keep_delivering", lambda: None)
-    listener.put([study_started()])
-    listener.attach(STUDY, tmp_path / "gone")
-    deliver(listener.outbox, store)
-    assert not listener.outbox.undelivered()
+def test_there_is_one_plotly_however_many_pictures(tmp_path: Path) -> None:
+    path = write_report(simulated_study(30), tmp_path / "r.html", pictures=tmp_path / "pictures")
+    assert path.read_text().count('<script type="application/octet-stream"') == 1
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 3e6

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiq_search.space import SearchSpace
+from aiq_search.study import Champion
 from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
@@ -22,6 +24,7 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.record import TrialRecord
+from aiq_search.study.view import champion_of
 
 STUDY = "lenet-5-digits-20260102-030405-beef"
 START = 1_767_322_245.0
@@ -298,7 +301,9 @@ def whole_study(count: int = 6, study: str = STUDY) -> Iterator[Event]:
 
 
 class RecordedTrials:
-    """A study that has these records, and study.json with these changes."""
+    """A ``StudyView`` that has these records, and study.json with these changes."""
+
+    is_running = False
 
     def __init__(self, records: Sequence[TrialRecord], **changes: Any) -> None:
         self.id = STUDY
@@ -306,11 +311,21 @@ class RecordedTrials:
         self._records = list(records)
 
     @property
+    def space(self) -> SearchSpace:
+        return self.document.space
+
+    @property
     def finalists(self) -> list[int]:
         return sorted({r.origin for r in self._records if r.origin is not None})
 
     def records(self, phase: Phase | None = None) -> list[TrialRecord]:
         return [r for r in self._records if phase in (None, r.key.phase)]
+
+    def champion(self) -> Champion:
+        return champion_of(self)
+
+    def refreshed(self) -> RecordedTrials:
+        return self
 
 
 class SimulatedStudy(RecordedTrials):

@@ -31,8 +31,9 @@ class Diagnosis:
 
     @property
     def has_problem(self) -> bool:
-        """Whether something has to be done."""
-        return any(finding.level is Level.PROBLEM for finding in self.findings)
+        """Whether something has to be done: what ``--fix`` should have repaired and did not counts too."""
+        fixed = bool(self.repairs)
+        return any(each.level is Level.PROBLEM or (fixed and each.fixable) for each in self.findings)
 
 
 def examine(

@@ -33,11 +33,11 @@ def fix_study(study: Study, tracking_uri: str | None = None) -> list[str]:
             path.unlink(missing_ok=True)
         if files:
             repairs.append(f"Removed {counted(len(files), 'file')} that belonged to no trial.")
-        repairs.append(_resend(study, study.tracking_uri(tracking_uri)))
+        repairs += _resend(study, study.tracking_uri(tracking_uri))
     return repairs
 
 
-def _resend(study: Study, tracking_uri: str) -> str:
+def _resend(study: Study, tracking_uri: str) -> list[str]:
     """Send MLflow what it lacks, and leave no run RUNNING."""
     from aiq_search.tracking import MlflowListener, reconcile
     from aiq_search.tracking.removal import runs_of
@@ -46,11 +46,20 @@ def _resend(study: Study, tracking_uri: str) -> str:
     try:
         wrong = mismatches(study, records, runs_of(study.id, study.space.name, tracking_uri), alive=False)
     except AiqError as error:
-        return f"Nothing was sent to MLflow: {error}"
+        return [f"Nothing was sent to MLflow: {error}"]
     listener = MlflowListener(study.directory, tracking_uri)
+    damage = listener.outbox.damage
+    repairs = [f"{damage}; it was made again from the study."] if damage else []
     fresh = reconcile(study, listener)
+    removed = listener.outbox.discard_damaged()
+    if removed:
+        repairs.append(
+            f"Removed damaged events that the study does not have ({', '.join(removed)}); if they were "
+            f"files, aiq report {study.id} writes the report again."
+        )
     # What the outbox assumes about these is wrong: their runs are looked up, and everything is sent, again.
     listener.outbox.forget_runs({key for keys in wrong.values() for key in keys} - {study.id})
     listener.on_event(end_of(study))
     left = listener.close(_SECONDS)
-    return f"Sent the study to MLflow again; {counted(fresh, 'event')} had not been queued. {left}".rstrip()
+    sent = f"Sent the study to MLflow again; {counted(fresh, 'event')} had not been queued. {left}"
+    return [*repairs, sent.rstrip()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.app.doctor.finding import Finding, Level
-from aiq_search.errors import AiqError
+from aiq_search.errors import AiqError, StudyError
 from aiq_search.files import Place, size_of
 from aiq_search.report.words import counted
 from aiq_search.study import Study, TrialRecord, TrialState
@@ -150,6 +150,7 @@ def mismatches(
 
 def _outbox(study: Study) -> Iterator[Finding]:
     from aiq_search.tracking import Outbox
+    from aiq_search.tracking.outbox import OutboxDamagedError
 
     if not (study.directory / OUTBOX).is_file():
         yield _finding(
@@ -159,12 +160,27 @@ def _outbox(study: Study) -> Iterator[Finding]:
             fixable=True,
         )
         return
-    box = Outbox(study.directory)
+    try:
+        box = Outbox(study.directory)
+    except OutboxDamagedError as error:
+        remedy = "Nothing is lost: --fix makes it again from the study, as the next aiq resume does."
+        yield _finding(Level.PROBLEM, f"{error}.", remedy, fixable=not study.is_running)
+        return
+    except StudyError as error:
+        yield _finding(Level.PROBLEM, str(error))
+        return
     try:
         left = box.undelivered()
     finally:
         box.close()
-    if left.waiting:
+    if left.aside:
+        yield _finding(
+            Level.PROBLEM,
+            str(left),
+            "--fix has the study send it again; what a later version of aiq-search wrote needs that version.",
+            fixable=not study.is_running,
+        )
+    elif left.waiting:
         yield _finding(
             Level.WARNING, str(left), "--fix delivers the queued events.", fixable=not study.is_running
         )

@@ -15,13 +15,15 @@ from mlflow.tracking import MlflowClient
 
 from aiq_search.study.events import EpochEnded, Phase, TrialState
 from aiq_search.tracking import Outbox
-from aiq_search.tracking.deliver import Delivery
-from aiq_search.tracking.recorder import Recorder
+from aiq_search.tracking.reconcile import events_of
+from aiq_search.tracking.writer import RunWriter
 from tests.tracking.conftest import runs_of
+from tests.tracking.delivering import deliver
 from tests.tracking.simulated import (
     STUDY,
     SimulatedTrial,
     confirmations,
+    simulated_study,
     study_ended,
     study_started,
     trials,
@@ -61,13 +63,6 @@ class Wire:
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     return Wire(monkeypatch)
-
-
-def deliver(outbox: Outbox, store: str, recorder: Recorder | None = None) -> None:
-    """Deliver all that waits, by a delivery that knows nothing but the outbox."""
-    delivery = Delivery(outbox, recorder or Recorder(outbox, store))
-    while outbox.waiting(1) and delivery.run_pass(everything=True):
-        pass
 
 
 def picture(store: str) -> dict[str, Any]:
@@ -115,22 +110,22 @@ def test_a_curve_has_a_point_an_epoch(outbox: Outbox, store: str) -> None:
 
 def test_a_finished_trial_takes_three_requests(outbox: Outbox, store: str, wire: Wire) -> None:
     outbox.put([study_started()])
-    recorder = Recorder(outbox, store)
-    deliver(outbox, store, recorder)
+    writer = RunWriter(outbox, store)
+    deliver(outbox, store, writer)
     wire.sent.clear()
     outbox.put(SimulatedTrial(0, state=TrialState.PRUNED).events())
-    deliver(outbox, store, recorder)
+    deliver(outbox, store, writer)
     assert wire.sent == ["create_run", "log_batch", "set_terminated"]
 
 
 def test_a_flush_of_a_running_trial_takes_one_request(outbox: Outbox, store: str, wire: Wire) -> None:
     trial = SimulatedTrial(0)
-    recorder = Recorder(outbox, store)
+    writer = RunWriter(outbox, store)
     outbox.put([study_started(), *trial.events()[:3]])
-    deliver(outbox, store, recorder)
+    deliver(outbox, store, writer)
     wire.sent.clear()
     outbox.put(trial.events()[3:7])
-    deliver(outbox, store, recorder)
+    deliver(outbox, store, writer)
     assert wire.sent == ["log_batch"]
 
 
@@ -172,14 +167,14 @@ def test_a_connection_cut_at_any_request_changes_nothing_in_the_end(
         assert seen == expected, f"cut {'after' if after else 'before'} request {cut_at}"
 
 
-def test_the_same_recorder_goes_on_after_a_cut(outbox: Outbox, store: str, wire: Wire) -> None:
+def test_the_same_writer_continues_after_a_cut(outbox: Outbox, store: str, wire: Wire) -> None:
     outbox.put(whole_study(2))
-    recorder = Recorder(outbox, store)
+    writer = RunWriter(outbox, store)
     wire.cut_at, wire.after = 6, True
     with pytest.raises(MlflowException):
-        deliver(outbox, store, recorder)
-    recorder.doubt()
-    deliver(outbox, store, recorder)
+        deliver(outbox, store, writer)
+    writer.doubt()
+    deliver(outbox, store, writer)
     assert len(runs_of(store)) == 1 + 2 + 6
 
 
@@ -190,6 +185,37 @@ def test_a_lost_outbox_makes_no_second_run(tmp_path: Path, store: str) -> None:
         deliver(box, store)
         box.close()
     assert len(runs_of(store)) == 1 + 3 + 6
+
+
+def histories(store: str) -> dict[tuple[str, str], list[tuple[int, float]]]:
+    """Every value of every metric, by run and name."""
+    client = MlflowClient(store)
+    return {
+        (owner, name): sorted((m.step, m.value) for m in client.get_metric_history(run.info.run_id, name))
+        for owner, run in runs_of(store).items()
+        for name in run.data.metrics
+    }
+
+
+@pytest.mark.parametrize("stopped_after", [1, 30, 60, None])
+def test_an_outbox_filled_again_from_the_study_writes_no_number_twice(
+    tmp_path: Path, store: str, empty_store: Path, stopped_after: int | None
+) -> None:
+    """The study does not know when each epoch ended: its events have other times than those sent before."""
+    study = simulated_study(6)
+    lived = [study_started(), *(e for t in study.trials for e in t.events()), study_ended(study.trials)]
+    once = tmp_path / "once.db"
+    once.write_bytes(empty_store.read_bytes())
+    for name, uri, events in (
+        ("whole", f"sqlite:///{once}", lived),
+        ("lost", store, lived[:stopped_after]),
+        ("again", store, [*events_of(study), study_ended(study.trials)]),
+    ):
+        box = Outbox(tmp_path / name)
+        box.put(events)
+        deliver(box, uri)
+        box.close()
+    assert histories(store) == histories(f"sqlite:///{once}")
 
 
 def test_a_lost_database_is_filled_again(
@@ -267,11 +293,11 @@ def test_a_run_that_the_user_deleted_stays_deleted(outbox: Outbox, store: str) -
 def test_a_study_s_run_that_the_user_deleted_holds_up_no_trial(outbox: Outbox, store: str) -> None:
     made = trials(3)
     outbox.put([study_started(), *made[0].events()])
-    recorder = Recorder(outbox, store)
-    deliver(outbox, store, recorder)
+    writer = RunWriter(outbox, store)
+    deliver(outbox, store, writer)
     MlflowClient(store).delete_run(runs_of(store)[STUDY].info.run_id)
     outbox.put([*(e for t in made[1:] for e in t.events()), study_ended(made)])
-    deliver(outbox, store, recorder)
+    deliver(outbox, store, writer)
     assert outbox.undelivered().waiting == 0
     assert outbox.undelivered().refused == 1
     assert set(runs_of(store)) == {str(t.key) for t in made}

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search import run_search
+from aiq_search import datasets, run_search
+from aiq_search.app.publish import publish_nothing
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.study import Phase, Study, TrialEnded, TrialState
+from aiq_search.study.document import StudyDocument
 from aiq_search.training import load_weights
 from tests.search.simulation import Recorder
 
@@ -57,8 +59,28 @@ def searched(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("AIQ_HOME", str(folder / "home"))
+        heard.loads = counted(patch, datasets, "load_dataset")
+        heard.opened = counted(patch, StudyDocument, "read")
         result = run_search(SPACE, overrides=SMALL, study_id="digits-test", listeners=[heard])
     return result, heard
+
+
+def counted(patch, owner, name):
+    """Have the calls of a function noted."""
+    calls, original = [], getattr(owner, name)
+
+    def noting(*arguments):
+        calls.append(arguments)
+        return original(*arguments)
+
+    patch.setattr(owner, name, noting)
+    return calls
+
+
+def test_the_data_are_loaded_once_and_the_study_is_not_looked_up_again(searched):
+    _, heard = searched
+    assert len(heard.loads) == 1
+    assert len(heard.opened) == 1  # by reopen(), which compares the budget with the one before
 
 
 def mlflow_runs(folder):
@@ -160,6 +182,7 @@ def test_one_at_a_time_the_same_seed_gives_the_same_numbers_bit_for_bit(folder, 
             overrides=[*SMALL, "search.concurrency=1", "search.trials=6"],
             study_id=name,
             home=folder / "home",
+            publish=publish_nothing,
         )
         frame = result.trials.drop(columns=["seconds"])
         frames.append((frame, result.champion.document() | {"study": ""}))
@@ -173,7 +196,7 @@ def test_a_users_failing_model_fails_its_trials_and_no_others(folder, monkeypatc
         {
             "schema_version": 1,
             "name": "own",
-            "model": {"name": "tests.app.test_search:broken_model"},
+            "model": {"name": "tests.app.test_run:broken_model"},
             "dataset": {"name": "digits", "validation": 360},
             "parameters": {"model.hidden1": {"type": "categorical", "choices": [4, 3, 5, 6, 8]}},
             "search": {"trials": 5, "sampler": "grid", "pruner": "none"},
@@ -182,6 +205,7 @@ def test_a_users_failing_model_fails_its_trials_and_no_others(folder, monkeypatc
         },
         study_id="own",
         home=folder / "home",
+        publish=publish_nothing,
     )
     by_width = {record.params["model.hidden1"]: record for record in result.records}
     assert by_width[3].state is TrialState.FAIL

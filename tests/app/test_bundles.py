@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from aiq_search.app.bundles import export_registered, export_study, take_home, write_best
 from aiq_search.cli.main import app
+from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
 from aiq_search.export import BundleError, load_bundle
 from aiq_search.models import model_size
@@ -28,6 +29,18 @@ SPACE = {
     "training": {"epochs": 2, "learning_rate": 0.05, "batch_size": 50},
     "confirm": {"finalists": 1, "seeds": 2},
 }
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset(DatasetOptions(**SPACE["dataset"]))
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The champion's bundle."""
+    _, study = trained
+    return export_study(study, tmp_path_factory.mktemp("exported") / "champion").directory
 
 
 @pytest.fixture(scope="module")

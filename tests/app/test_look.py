@@ -17,12 +17,12 @@ from aiq_search.cli import main
 from aiq_search.errors import InputError, StudyError
 from aiq_search.study import Phase, Study, StudyEnded, TrialEnded, TrialState
 from aiq_search.tracking import Outbox
-from aiq_search.tracking.outbox import FilesWritten
+from aiq_search.tracking.letters import FilesWritten, owner_of
 from aiq_search.tracking.reading import RemoteStudy
 from aiq_search.tracking.reconcile import events_of
 from tests.search.simulation import finish, new_study
 from tests.tracking.conftest import empty_store  # noqa: F401 - a fixture
-from tests.tracking.test_recorder import deliver
+from tests.tracking.delivering import deliver
 
 STUDY = "simulated-1"
 
@@ -142,6 +142,41 @@ def test_the_commands_answer_the_same_away_as_at_home(
     assert _rows(away[1][1]) == _rows(home[1][1])
     assert [json.loads(out) for _, out in away[2:]] == [json.loads(out) for _, out in home[2:]]
     assert {code for code, _ in [*away, *home]} == {0}
+
+
+@pytest.mark.parametrize("method", ["log_batch", "set_terminated"])
+def test_a_trial_whose_delivery_was_killed_between_two_requests_is_a_running_one(
+    study: Study,
+    aiq,
+    empty_store: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    shutil.copy(empty_store, tmp_path / "half.db")
+    uri = f"sqlite:///{tmp_path / 'half.db'}"
+    best = study.champion().explored
+    events = [e for e in events_of(study) if getattr(e, "key", best.key).phase is Phase.EXPLORE]
+    box = Outbox(study.directory / "half")
+    box.put(e for e in events if owner_of(e) != str(best.key))
+    deliver(box, uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, method, lambda *_, **__: sys.exit())
+        box.put(events)
+        with pytest.raises(SystemExit):
+            deliver(box, uri)
+    box.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    commands = [("studies",), ("trials", STUDY), ("pareto", STUDY), ("best", STUDY)]
+    answers = [aiq(*command, "--format", "json") for command in commands]
+    assert {code for code, _, _ in answers} == {0}, answers
+    studies, rows, front, champion = (json.loads(out) for _, out, _ in answers)
+    assert [row["state"] for row in rows if row["name"] == best.name] == ["RUNNING"]
+    assert studies[0]["running"] == 1
+    assert champion["trial"] != best.key.number
+    assert best.name not in str(front)
 
 
 def _rows(printed: str) -> list[dict[str, str]]:
