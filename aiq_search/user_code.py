@@ -16,7 +16,8 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -91,6 +92,19 @@ class CodePolicy:
                     f"--allow-code {package!r}: expected the name of a package or module, such as my_package."
                 )
         return cls(Path.cwd(), tuple(dict.fromkeys(allowed)))
+
+    @contextmanager
+    def in_child_processes(self) -> Iterator[None]:
+        """Have processes that are started meanwhile allow the same packages, by their environment."""
+        before = os.environ.get(ALLOW_CODE_VARIABLE)
+        os.environ[ALLOW_CODE_VARIABLE] = ",".join(self.packages)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[ALLOW_CODE_VARIABLE]
+            else:
+                os.environ[ALLOW_CODE_VARIABLE] = before
 
     def allows(self, reference: str) -> bool:
         """Whether a function may be imported; nothing is imported to find out."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -37,11 +36,9 @@ from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialS
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.best import FOLDER as BEST
 from aiq_search.training import load_weights
+from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-    from mlflow.tracking import MlflowClient
-
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = [
@@ -51,17 +48,13 @@ __all__ = [
     "export_study",
     "predict_files",
     "take_home",
-    "verify_bundle",
+    "verify_directory",
     "write_best",
 ]
 
 # A GPU rounds otherwise than the CPU that measures here; wrong weights are off by far more.
 GPU_TOLERANCE = 5e-3
 _MEASURED = ("aiq", "accuracy", "efficiency", "loss")
-
-# Where a run's bundle is among its artifacts.
-_ARTIFACT = "bundle"
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ def take_home(
     data_dir: Path | None = None,
     tracking_uri: str | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    allow_code: Sequence[str] = (),
     home: Path | None = None,
 ) -> Export:
     """Write a bundle: of a study on this machine, or the one that MLflow has of a study or model.
@@ -109,7 +102,7 @@ def take_home(
         data_dir: Folder of the data files; by default the study's.
         tracking_uri: MLflow's store.
         with_data: Whether to verify what needs the data, for a bundle from MLflow.
-        allow_code: Whether code that a bundle from MLflow names may be imported.
+        allow_code: Packages whose code may be imported, besides modules of the working folder.
         home: AIQ_HOME.
 
     Raises:
@@ -117,9 +110,8 @@ def take_home(
         NothingFeasibleError: The study has no champion.
         BundleError: The bundle is damaged, unsafe, or not what its card says.
     """
-    checks: dict[str, Any] = {
-        "force": force, "data_dir": data_dir, "with_data": with_data, "allow_code": allow_code
-    }  # fmt: skip
+    code = CodePolicy.for_running(allow_code)
+    checks: dict[str, Any] = {"force": force, "data_dir": data_dir, "with_data": with_data, "code": code}
     chosen = trial is not None or bool(formats)
     if name.startswith("models:/"):
         if chosen:
@@ -136,7 +128,7 @@ def take_home(
             )
         return export_remote(study, output, **checks)
     return export_study(
-        study, output, trial=trial, formats=formats, force=force, data=StudyData(study, data_dir)
+        study, output, trial=trial, formats=formats, force=force, data=StudyData(study, data_dir, code=code)
     )
 
 
@@ -209,7 +201,7 @@ def _contents(
     on_gpu = study.space.resources.gpu > 0
     configuration, seeds = _configuration(study, record, champion)
     return BundleContents(
-        architecture=study.architecture(record.params),
+        architecture=study.architecture(record.params, data.code),
         weights=load_weights(weights)[0],
         dataset=data.load(),
         dataset_options=study.space.dataset,
@@ -235,38 +227,40 @@ def _contents(
 
 def _expected(record: TrialRecord) -> dict[str, dict[str, float]]:
     """What the search measured for this network; a collapsed one's numbers are measured, not scored."""
-    metrics = record.metrics
-    validation = {name: metrics[name] for name in _MEASURED if name in metrics}
-    test = {name: metrics[f"test/{name}"] for name in _MEASURED if f"test/{name}" in metrics}
-    return {"validation": validation, "test": test}
+    prefixes = {"validation": "", "test": "test/"}
+    return {
+        split: {name: record.metrics[prefix + name] for name in _MEASURED if prefix + name in record.metrics}
+        for split, prefix in prefixes.items()
+    }
 
 
 def _configuration(
     study: Study, record: TrialRecord, champion: Champion | None
 ) -> tuple[dict[str, dict[str, SpreadDocument]], tuple[SeedMetrics, ...]]:
     """Spread and seeds of the configuration that a network belongs to."""
-    if champion is None:
-        return {}, (_seed(record, record),)
-    records = [record]
-    if champion.phase is Phase.CONFIRM:
-        records = [r for r in study.records(Phase.CONFIRM) if r.origin == champion.trial and r.finished]
-    splits = {"validation": champion.validation, "test": champion.test}
-    spreads = {split: {name: _spread(each) for name, each in of.items()} for split, of in splits.items()}
-    return spreads, tuple(_seed(each, record) for each in records)
+    records, spreads = [record], {}
+    if champion is not None:
+        spreads = {"validation": champion.validation, "test": champion.test}
+        if champion.phase is Phase.CONFIRM:
+            records = [r for r in study.records(Phase.CONFIRM) if r.origin == champion.trial and r.finished]
+    seeds = (
+        SeedMetrics(
+            name=each.name,
+            seed=each.seed,
+            exported=each.key == record.key,
+            collapsed=each.collapsed,
+            metrics=dict(each.metrics),
+        )
+        for each in records
+    )
+    return {
+        split: {name: _spread(spread) for name, spread in numbers.items()}
+        for split, numbers in spreads.items()
+    }, tuple(seeds)
 
 
 def _spread(spread: Spread) -> SpreadDocument:
     return SpreadDocument(**{**asdict(spread), "sd": spread.sd if spread.n > 1 else None})
-
-
-def _seed(record: TrialRecord, exported: TrialRecord) -> SeedMetrics:
-    return SeedMetrics(
-        name=record.name,
-        seed=record.seed,
-        exported=record.key == exported.key,
-        collapsed=record.collapsed,
-        metrics=dict(record.metrics),
-    )
 
 
 # ---- from MLflow ------------------------------------------------------------------------------------------
@@ -291,45 +285,10 @@ def export_registered(
         InputError: There is no such model, it has no bundle, or something is at ``output``.
         BundleError: The bundle is damaged, unsafe, or not what its card says.
     """
-    match = _REGISTERED.fullmatch(uri)
-    if match is None:
-        raise InputError(f"expected models:/name@alias or models:/name/version, but got {uri!r}.")
+    from aiq_search.tracking.registered import download_registered
+
     store = check_tracking_uri(tracking_uri or default_tracking_uri())
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-    def download(folder: Path) -> Path:
-        from mlflow.artifacts import download_artifacts
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(tracking_uri=store)
-        try:
-            run_id = _run_with_bundle(client, _version(client, match))
-            if run_id is not None:
-                path = f"runs:/{run_id}/{_ARTIFACT}"
-                return Path(download_artifacts(path, dst_path=str(folder), tracking_uri=store))
-        except MlflowException as error:
-            raise InputError(f"{uri}: {redact(store)} answers: {error.message}") from None
-        raise InputError(
-            f"{uri}: neither its run nor the run above it has the artifact {_ARTIFACT!r}; export the study "
-            "itself where its folder is: aiq export STUDY."
-        )
-
-    return Export(output, _downloaded(download, output, **checks))
-
-
-def _version(client: MlflowClient, match: re.Match[str]) -> ModelVersion:
-    if match["alias"]:
-        return client.get_model_version_by_alias(match["name"], match["alias"])
-    return client.get_model_version(match["name"], match["version"])
-
-
-def _run_with_bundle(client: MlflowClient, version: ModelVersion) -> str | None:
-    """The version's run, or the one above it: a study's bundle belongs to the study's run."""
-    run_id: str | None = version.run_id
-    while run_id and not client.list_artifacts(run_id, _ARTIFACT):
-        run_id = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
-    return run_id or None
+    return Export(output, _downloaded(lambda to: download_registered(uri, store, to), output, **checks))
 
 
 def export_remote(study: RemoteStudy, output: Path, **checks: Any) -> Export:  # noqa: ANN401
@@ -349,7 +308,7 @@ def export_remote(study: RemoteStudy, output: Path, **checks: Any) -> Export:  #
         from mlflow.exceptions import MlflowException
 
         try:
-            return study.artifact(_ARTIFACT, folder)
+            return study.artifact("bundle", folder)
         except (MlflowException, OSError) as error:
             reason = (redact(str(error)).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
@@ -368,16 +327,23 @@ def _downloaded(download: Callable[[Path], Path], output: Path, **checks: Any) -
 # ---- with a bundle ----------------------------------------------------------------------------------------
 
 
-def predict_files(directory: Path, inputs: Sequence[Path], *, allow_code: bool = False) -> Predictions:
+def predict_files(directory: Path, inputs: Sequence[Path], *, allow_code: Sequence[str] = ()) -> Predictions:
     """Classify files with a bundle; see ``export.predict``."""
-    return predict(load_bundle(directory, allow_code=allow_code), inputs)
+    return predict(load_bundle(directory, CodePolicy.for_running(allow_code)), inputs)
+
+
+def verify_directory(
+    directory: Path, *, data_dir: Path | None = None, with_data: bool = True, allow_code: Sequence[str] = ()
+) -> Verification:
+    """Verify a bundle; see ``export.verify_bundle``."""
+    code = CodePolicy.for_running(allow_code)
+    return verify_bundle(directory, data_dir=data_dir, with_data=with_data, code=code)
 
 
 def write_best(directory: Path) -> Path:
     """Write a light bundle (weights and cards, no graphs) of the best network so far, in place of the last.
 
-    So that a search that dies has left its best network in MLflow. The delivery process has it written beside
-    a search, at low priority.
+    The delivery process has it written during a search: one that dies has left its best network in MLflow.
 
     Args:
         directory: Folder of the study.
@@ -388,7 +354,8 @@ def write_best(directory: Path) -> Path:
     study = Study.open(directory.absolute().parent.parent, directory.name)
     bundle = directory / BEST / "bundle"
     bundle.parent.mkdir(exist_ok=True)
-    export_study(study, bundle, formats=("safetensors",), force=True)
+    data = StudyData(study, code=CodePolicy.for_running())  # what the search may, its processes may
+    export_study(study, bundle, data=data, formats=("safetensors",), force=True)
     return bundle
 
 

@@ -64,7 +64,7 @@ def submit_study(
     from aiq_search.app.prepare import prepare_space
 
     options = options or RunOptions()
-    space = prepare_space(source, options.edits)
+    space = prepare_space(source, options.edits, options.code)
     study = check_study_id(options.study_id) if options.study_id is not None else new_study_id(space)
     if options.storage is not None:
         options = replace(options, storage=str(shared_place(options.storage)))
@@ -87,8 +87,8 @@ def resubmit_study(study: StudyView, client: JobsClient, options: RunOptions | N
     Args:
         study: The study.
         client: Of the cluster that has its folder.
-        options: What it is run with: ``trials``, a new number of configurations in all, and ``data_dir``, a
-            folder on the cluster.
+        options: What it is run with: ``trials``, a new number of configurations in all, ``data_dir``, a
+            folder on the cluster, and ``allow_code``.
 
     Raises:
         InputError: It is still running.
@@ -99,7 +99,9 @@ def resubmit_study(study: StudyView, client: JobsClient, options: RunOptions | N
         raise InputError(f"study {study.id} is {job.status} already; follow it: aiq logs -f {study.id}")
     drain_seconds = (job and job.drain_seconds) or DRAIN_SECONDS
     options = options or RunOptions()
-    arguments = RunOptions(trials=options.trials, data_dir=options.data_dir).arguments()
+    arguments = RunOptions(
+        trials=options.trials, data_dir=options.data_dir, allow_code=options.allow_code
+    ).arguments()
     document = {"study": study.id, "search": None, "resume": arguments, "versions": versions()}
     _hand_in(client, study.id, study.space, document, {}, drain_seconds, again=job is not None)
 

@@ -62,7 +62,7 @@ def measure_network(
     arguments: Sequence[str] = (),
     data_dir: Path | None = None,
     beta: float = 2.0,
-    allow_code: bool = False,
+    allow_code: Sequence[str] = (),
     **options: Any,  # noqa: ANN401
 ) -> Measurement:
     """Measure a bundle, or a network that a function builds.
@@ -77,7 +77,7 @@ def measure_network(
         arguments: ``name=value`` for the function that builds the network; values are JSON, or else text.
         data_dir: Folder of the data files.
         beta: Weight of the accuracy in aIQ.
-        allow_code: Whether code that a *bundle* names may be imported. What is named here may.
+        allow_code: Packages that may be imported besides modules of the working folder.
         options: As of `StateCapture`.
 
     Raises:
@@ -85,15 +85,16 @@ def measure_network(
     """
     if split not in ("train", "validation", "test"):
         raise InputError(f"--split must be train, validation or test, but is {split!r}.")
+    code = CodePolicy.for_running(allow_code)
     if Path(model).is_dir():
         if weights is not None or arguments:
             raise InputError(
                 f"{model} is a bundle, which brings its weights and arguments: drop --weights and --set."
             )
-        network, dataset, normalization = _from_bundle(Path(model), data, data_dir, allow_code)
+        network, dataset, normalization = _from_bundle(Path(model), data, data_dir, code)
         source = "bundle"
     else:
-        network, dataset = _from_function(model, data, data_dir, _parsed(arguments))
+        network, dataset = _from_function(model, data, data_dir, _parsed(arguments), code)
         normalization = dataset.normalization
         source = "random, seed 0" if weights is None else str(weights)
         if weights is not None:
@@ -106,19 +107,19 @@ def measure_network(
 
 
 def _from_bundle(
-    directory: Path, data: str | None, data_dir: Path | None, allow_code: bool
+    directory: Path, data: str | None, data_dir: Path | None, code: CodePolicy
 ) -> tuple[nn.Module, Dataset, Normalization]:
     from aiq_search.export import load_bundle
 
-    bundle = load_bundle(directory, allow_code=allow_code)
+    bundle = load_bundle(directory, code)
     options = bundle.dataset if data is None else DatasetOptions(name=data)
     preprocessing = bundle.preprocessing
     normalization = Normalization(preprocessing.scale, preprocessing.shift)
-    return bundle.model, load_dataset(options, data_dir), normalization
+    return bundle.model, load_dataset(options, data_dir, code), normalization
 
 
 def _from_function(
-    model: str, data: str | None, data_dir: Path | None, arguments: Mapping[str, Any]
+    model: str, data: str | None, data_dir: Path | None, arguments: Mapping[str, Any], code: CodePolicy
 ) -> tuple[nn.Module, Dataset]:
     if model.endswith((".pt2", ".pt", ".pth", ".onnx", ".safetensors")):
         raise InputError(
@@ -128,7 +129,6 @@ def _from_function(
         )
     if data is None:
         raise InputError("Say with --data which data set to measure on; only a bundle brings its own.")
-    code = CodePolicy.for_running()
     dataset = load_dataset(DatasetOptions(name=data), data_dir, code)
     torch.manual_seed(0)
     try:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiq_search.study.home import aiq_home
+from aiq_search.user_code import CodePolicy
+
+if TYPE_CHECKING:
+    from aiq_search.search.machine import Machine
 
 __all__ = ["RunOptions"]
 
@@ -29,6 +34,7 @@ class RunOptions:
         home: AIQ_HOME.
         warm_start: Earlier studies of the same space (ids or names) that the sampler learns from; for a new
             study only.
+        allow_code: Packages that the file may name code of, besides modules of the working folder.
     """
 
     overrides: Sequence[str] = ()
@@ -41,6 +47,23 @@ class RunOptions:
     address: str | None = None
     home: Path = field(default_factory=aiq_home)
     warm_start: Sequence[str] = ()
+    allow_code: Sequence[str] = ()
+
+    @property
+    def code(self) -> CodePolicy:
+        """Which code the file may name.
+
+        Raises:
+            InputError: A package has no valid name.
+        """
+        return CodePolicy.for_running(self.allow_code)
+
+    @property
+    def machine(self) -> Machine | None:
+        """This machine, if trials run here; None where ``address`` names a cluster."""
+        from aiq_search.search.machine import Machine
+
+        return Machine.here() if self.address in (None, "local") else None
 
     @property
     def edits(self) -> list[str]:
@@ -64,4 +87,5 @@ class RunOptions:
             *(part for edit in self.overrides for part in ("--set", edit)),
             *(part for name, value in single.items() if value is not None for part in (name, str(value))),
             *(part for name in self.warm_start for part in ("--warm-start", name)),
+            *(part for package in self.allow_code for part in ("--allow-code", package)),
         ]

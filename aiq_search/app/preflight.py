@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aiq_search.app.shared_storage import StorageProbe, answer_probe, free_space, remedy
 from aiq_search.errors import AiqError, InputError
 from aiq_search.files import Place, place_of
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
@@ -68,14 +69,12 @@ class TrialNeeds:
     disk: int
 
     @classmethod
-    def of(cls, study: Study, dataset: Dataset) -> TrialNeeds:
+    def of(cls, study: Study, dataset: Dataset, code: CodePolicy = NO_CODE) -> TrialNeeds:
         """What the widest network of a study's space takes."""
-        import torch
+        from aiq_search.search.check import corner, network
 
-        from aiq_search.search.check import corner
-
-        with torch.device("meta"):
-            widest = study.architecture(corner(study.space, widest=True)).build()
+        params = corner(study.space, widest=True)
+        widest = network(study.space, params, dataset.input_shape, len(dataset.classes), code)
         weights = sum(t.numel() * t.element_size() for t in widest.state_dict().values())
         splits = (dataset.train, dataset.validation, dataset.test)
         data = sum(split.inputs.nbytes + split.labels.nbytes for split in splits)
@@ -181,13 +180,19 @@ def check_node(
     return found
 
 
-def check_cluster(study: Study, dataset: Dataset, data: Any = None) -> None:  # noqa: ANN401
+def check_cluster(
+    study: Study,
+    dataset: Dataset,
+    data: Any = None,  # noqa: ANN401
+    code: CodePolicy = NO_CODE,
+) -> None:
     """Check every node of the cluster that is connected.
 
     Args:
         study: The study.
         dataset: Its data.
         data: Reference to them in Ray's object store; each node of several fetches and checks its copy.
+        code: Which code the study may name.
 
     Raises:
         InputError: There are several nodes, and no storage that they share was named.
@@ -216,7 +221,7 @@ def check_cluster(study: Study, dataset: Dataset, data: Any = None) -> None:  # 
         raise PreflightError(
             f"checkpoints cannot be kept in {place} ({error.strerror or error}): {remedy(place)}."
         ) from None
-    needs = TrialNeeds.of(study, dataset)
+    needs = TrialNeeds.of(study, dataset, code)
     for each in facts.values():
         found += check_node(NodeFacts(**each), needs, here["versions"], place, dataset.digest)
     found += [

@@ -15,11 +15,13 @@ from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.study import Study
 from aiq_search.study.differences import differences
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiq_search.datasets import Dataset
+    from aiq_search.search.machine import Machine
 
 __all__ = [
     "PreparedStudy",
@@ -45,9 +47,17 @@ class StudyData:
         study: The study.
         data_dir: Folder of the data files; by default the study's.
         dataset: The data set, where it is loaded already.
+        code: Which code the study may name; none by default.
     """
 
-    def __init__(self, study: Study, data_dir: Path | None = None, dataset: Dataset | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        data_dir: Path | None = None,
+        dataset: Dataset | None = None,
+        code: CodePolicy = NO_CODE,
+    ) -> None:
+        self.code = code
         self._study = study
         self._data_dir = data_dir or study.data_dir
         self._dataset = dataset
@@ -62,7 +72,7 @@ class StudyData:
         from aiq_search.datasets import load_dataset
 
         if self._dataset is None:
-            dataset = load_dataset(self._study.space.dataset, self._data_dir)
+            dataset = load_dataset(self._study.space.dataset, self._data_dir, self.code)
             expected = self._study.document.dataset.digest
             if dataset.digest != expected:
                 raise StudyError(
@@ -97,32 +107,53 @@ class PreparedStudy:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare_space(source: SpaceSource, overrides: Sequence[str] = ()) -> SearchSpace:
-    """Read a search space and check its names.
+def prepare_space(
+    source: SpaceSource,
+    overrides: Sequence[str] = (),
+    code: CodePolicy = NO_CODE,
+    machine: Machine | None = None,
+) -> SearchSpace:
+    """Read a search space and check everything that can be checked without its data.
+
+    Args:
+        source: A search-space file, a document of that form, or a ``SearchSpace``.
+        overrides: Edits of the form ``dotted.key=value``.
+        code: Which code it may name; by default none is imported, nor checked.
+        machine: Where trials run; None where that is another machine.
 
     Raises:
         SpaceError: Something in it is wrong.
     """
-    from aiq_search.search.check import check_names
+    from aiq_search.search.check import check_space
 
-    space = load_space(Path(source) if isinstance(source, str) else source, overrides)
-    check_names(space)
+    space = load_space(source, overrides)
+    check_space(space, code, machine)
     return space
 
 
-def load_data(space: SearchSpace, data_dir: Path | None = None) -> Dataset:
-    """Load the data of a space, and check that its narrowest and widest network can be built for them.
+def load_data(
+    space: SearchSpace,
+    data_dir: Path | None = None,
+    code: CodePolicy = NO_CODE,
+    machine: Machine | None = None,
+) -> Dataset:
+    """Load the data of a space, and try its narrowest and its widest network on a few samples.
+
+    Args:
+        space: The space.
+        data_dir: Folder of the data files.
+        code: Which code it may name.
+        machine: Where trials run; None where that is another machine.
 
     Raises:
-        InputError: The data are missing or damaged, or do not fit the networks.
+        InputError: The data are missing or damaged, or a network cannot be trained on them.
     """
-    from aiq_search.datasets import load_dataset
-    from aiq_search.search.check import check_networks
+    from aiq_search.search import preflight
 
-    dataset = load_dataset(space.dataset, data_dir)
-    check_networks(space, dataset.input_shape, len(dataset.classes))
+    dataset = preflight.load_data(space, data_dir, code)
     for warning in dataset.warnings:
         _log.warning(warning)
+    preflight.preflight(space, dataset, code, machine)
     return dataset
 
 
@@ -136,16 +167,15 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
     Raises:
         InputError: The space, the data or an option is wrong.
     """
-    from aiq_search.search.driver import StudyDriver
     from aiq_search.search.samplers import constraints_note
     from aiq_search.search.warm_start import check_same_question, learn_from
     from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 
     check_address(options.address)
     tracking_uri = check_tracking_uri(options.tracking_uri or default_tracking_uri())
-    space = prepare_space(source, options.edits)
-    StudyDriver.check(space)
-    dataset = load_data(space, options.data_dir)
+    code, machine = options.code, options.machine
+    space = prepare_space(source, options.edits, code, machine)
+    dataset = load_data(space, options.data_dir, code, machine)
     place = chosen_storage(options.storage)
     earlier = [Study.find(options.home, name) for name in options.warm_start]
     for each in earlier:
@@ -167,7 +197,8 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
         ) from None
     notes = [*dataset.warnings, *filter(None, [constraints_note(space)])]
     notes += [f"Warm start: using {learn_from(study, each)} trials from study {each.id}." for each in earlier]
-    return PreparedStudy(study, StudyData(study, dataset=dataset), options, tracking_uri, notes=notes)
+    data = StudyData(study, dataset=dataset, code=code)
+    return PreparedStudy(study, data, options, tracking_uri, notes=notes)
 
 
 def prepare_resumed(name: str, options: RunOptions, source: Path | None = None) -> PreparedStudy:
@@ -194,18 +225,22 @@ def prepare_existing(study: Study, options: RunOptions) -> PreparedStudy:
 
     Raises:
         StudyError: The data have changed.
-        InputError: Its storage cannot be used, or the number of trials is not possible.
+        InputError: Its storage cannot be used, the number of trials is not possible, or the study names code
+            that may not be imported.
     """
+    from aiq_search.search.check import check_names
+
     check_address(options.address)
     place = chosen_storage(options.storage)
     check_reachable(study.files)
     tracking_uri = study.tracking_uri(options.tracking_uri)
-    data = StudyData(study, options.data_dir)
+    data = StudyData(study, options.data_dir, code=options.code)
     complete, budget = study.complete, study.space.search.trials
     if options.trials is not None:
         study = study.extended(options.trials)
     complete = complete and study.space.search.trials <= budget
     if not complete:
+        check_names(study.space, data.code)
         data.load()  # what is wrong with the data is found before Ray is started
     notes = ["already finished; nothing left to train."] if complete else []
     return PreparedStudy(study, data, options, tracking_uri, place, complete, notes)

@@ -105,7 +105,7 @@ def publish_report(study: Study, listener: MlflowListener, data: StudyData) -> P
     """
     from aiq_search.app.report import search_findings, view_networks
 
-    return keep_report(study, listener, view_networks(study, data), search_findings(study))
+    return keep_report(study, listener, view_networks(study, data), search_findings(study, data.code))
 
 
 def keep_report(

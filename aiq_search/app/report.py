@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError
 from aiq_search.study import Champion, Study
+from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
@@ -28,6 +30,7 @@ def report_study(
     *,
     data_dir: Path | None = None,
     tracking_uri: str | None = None,
+    allow_code: Sequence[str] = (),
     home: Path | None = None,
 ) -> tuple[Path, str | None]:
     """Write the report of a study, and keep it with the study's run in MLflow unless the study is running.
@@ -37,6 +40,8 @@ def report_study(
         output: File to write; by default ``report.html`` among the study's artifacts.
         data_dir: Folder of the data files; by default the study's.
         tracking_uri: MLflow's store; by default the study's.
+        allow_code: Packages whose code the study may name. Without any, a network of the user's own is not
+            built, and the figures that need it are left out.
         home: AIQ_HOME.
 
     Returns:
@@ -52,7 +57,8 @@ def report_study(
     study = find_any(name, tracking_uri, home)
     if not isinstance(study, Study):
         return _report_remote(study, output), None
-    view, findings = view_networks(study, StudyData(study, data_dir)), search_findings(study)
+    data = StudyData(study, data_dir, code=CodePolicy(packages=tuple(allow_code)))
+    view, findings = view_networks(study, data), search_findings(study, data.code)
     if output is not None or study.is_running:
         path = output or study.directory / "artifacts" / "report.html"
         write_report(study, path, view, findings)
@@ -95,11 +101,11 @@ def view_networks(study: Study, data: StudyData) -> NetworkView:
     with suppress(AiqError, OSError):
         view = _view(study, study.champion(), data)
     with suppress(AiqError, ImportError):  # the network's code may not be on this machine
-        return replace(view, ceilings=_ceilings(study))
+        return replace(view, ceilings=_ceilings(study, data.code))
     return view
 
 
-def _ceilings(study: Study) -> dict[int, dict[str, float]]:
+def _ceilings(study: Study, code: CodePolicy) -> dict[int, dict[str, float]]:
     """The ceilings of the layers of the trials that the picture of layers shows."""
     from aiq_search.app.doctor.search import layer_ceilings
     from aiq_search.report.figures import StudyFacts
@@ -107,18 +113,29 @@ def _ceilings(study: Study) -> dict[int, dict[str, float]]:
 
     best = StudyFacts(study).ranked[:SHOWN]
     return {
-        record.key.number: {name: each.efficiency for name, each in layer_ceilings(study, record).items()}
+        record.key.number: {
+            name: each.efficiency for name, each in layer_ceilings(study, record, code).items()
+        }
         for record in best
     }
 
 
-def search_findings(study: Study) -> list[str]:
+def search_findings(study: Study, code: CodePolicy = NO_CODE) -> list[str]:
     """What ``aiq doctor`` finds about the search, for whoever reads the report."""
     from aiq_search.app.doctor.search import check_search
 
+    findings = []
+    name = study.space.model.name
+    if is_reference(name) and not code.allows(name):
+        package = name.partition(":")[0].partition(".")[0]
+        findings.append(
+            f"What only networks can show is left out: {name} is code of your own, which is not run here; "
+            f"aiq report {study.id} --allow-code {package} does."
+        )
     with suppress(AiqError, ImportError):
-        return [f"{each.what} {each.remedy}".strip() for each in check_search(study, study.records())]
-    return []
+        checked = check_search(study, study.records(), code)
+        findings += [f"{each.what} {each.remedy}".strip() for each in checked]
+    return findings
 
 
 def _view(study: Study, champion: Champion, data: StudyData) -> NetworkView:
@@ -131,7 +148,7 @@ def _view(study: Study, champion: Champion, data: StudyData) -> NetworkView:
     from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
 
     dataset = data.load()
-    model = study.architecture(champion.record.params).build()
+    model = study.architecture(champion.record.params, data.code).build()
     model.load_state_dict(load_weights(study.weights_path(champion.record.key))[0])
     model.eval()
     split = TensorSplit.of(dataset.validation, dataset.normalization, torch.device("cpu"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -182,7 +183,7 @@ def run_prepared(
     from aiq_search.search.driver import StudyDriver
     from aiq_search.tracking import MlflowListener
 
-    with prepared.study.held():
+    with prepared.study.held(), prepared.data.code.in_child_processes():
         study = _take_up(prepared)
         tracker = MlflowListener(study.directory, prepared.tracking_uri, bundler="aiq_search.app.bundles")
         driver = StudyDriver(study, [*listeners, tracker])
@@ -274,9 +275,9 @@ def train(prepared: PreparedStudy, driver: StudyDriver, trainable: MakeTrainable
 
         dataset = prepared.data.load()
         data = ray.put(dataset)
-        check_cluster(study, dataset, data)
+        check_cluster(study, dataset, data, prepared.data.code)
         resources = study.space.resources
-        make = trainable or training_trainable
+        make = trainable or partial(training_trainable, packages=prepared.data.code.packages)
         run_on_ray(driver, make(data, resources.cpu, resources.gpu), study.files / "tune")
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import prepare_space
-from aiq_search.errors import InputError
 from aiq_search.report.words import counted
-from aiq_search.search.check import check_networks
+from aiq_search.search import preflight
+from aiq_search.search.check import described, unchecked_code
+from aiq_search.search.machine import Machine
 from aiq_search.search.samplers import constraints_note
-from aiq_search.space import SearchSpace, SpaceError
+from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.points import drawn, space_size
 
-__all__ = ["CheckedSpace", "checked_space", "json_schema"]
+__all__ = ["CheckedSpace", "checked_space", "json_schema", "machine_of_trials", "tried_space"]
 
 
 @dataclass(frozen=True)
@@ -74,23 +77,45 @@ class CheckedSpace:
 
 
 def checked_space(file: Path, overrides: Sequence[str] = ()) -> CheckedSpace:
-    """Read a file and check everything that can be checked without loading its data.
+    """Read a file and check everything that can be checked without its data and its code.
 
     Raises:
         SpaceError: Something in it is wrong.
     """
-    from aiq_search.datasets import known_shape
-    from aiq_search.search.driver import StudyDriver
+    space = prepare_space(file, overrides, machine=machine_of_trials())
+    notes = [
+        f"Not checked: {name}, since it is code; aiq space check {file} --data imports and tries it."
+        for name in unchecked_code(space)
+    ]
+    return CheckedSpace(space, (*notes, *filter(None, [constraints_note(space)])))
 
-    space = prepare_space(file, overrides)
-    try:
-        StudyDriver.check(space)
-        shape = known_shape(space.dataset.name)
-        if shape is not None:
-            check_networks(space, *shape)
-    except InputError as error:
-        raise SpaceError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
-    return CheckedSpace(space, tuple(filter(None, [constraints_note(space)])))
+
+def tried_space(file: Path, options: RunOptions) -> CheckedSpace:
+    """Check a file as a search does before its study is created: with its data, its code and its networks.
+
+    Args:
+        file: A search-space file.
+        options: What it would be run with: edits, the folder of the data, and packages of code.
+
+    Raises:
+        SpaceError: Something in it is wrong, its data cannot be loaded, or a network cannot be trained.
+    """
+    machine = machine_of_trials()
+    space = prepare_space(file, options.edits, options.code, machine)
+    dataset = preflight.load_data(space, options.data_dir, options.code)
+    networks = preflight.preflight(space, dataset, options.code, machine)
+    notes = [
+        f"Trained for one step, measured and read back from a checkpoint: {described(each.params)}; "
+        f"{counted(each.parameters, 'parameter')}, layers {', '.join(each.layers)}."
+        for each in networks
+    ]
+    return CheckedSpace(space, (*dataset.warnings, *notes, *filter(None, [constraints_note(space)])))
+
+
+def machine_of_trials() -> Machine | None:
+    """This machine, if a search would run here; None where the environment names a cluster."""
+    cluster = os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS")
+    return None if cluster else Machine.here()
 
 
 def json_schema() -> dict[str, Any]:

@@ -18,7 +18,7 @@ def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
     from aiq_search.app.dry_run import dry_run
     from aiq_search.cli.output import configuration, print_json, stdout, table
 
-    estimate = dry_run(file, options)
+    estimate = dry_run(file, options, agree=_agrees)
     if form is not Format.TABLE:
         print_json(estimate.document())
         return
@@ -39,6 +39,19 @@ def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
         f"  disk: {small} to {large}",
         sep="\n",
     )
+
+
+def _agrees(names: list[str]) -> bool:
+    """Ask whether code that a file names may run; without a terminal, nobody agrees."""
+    import typer
+
+    from aiq_search.cli.output import say
+
+    say(f"A dry run imports and runs code that the file names: {', '.join(names)}.")
+    try:
+        return typer.confirm("Run it?", err=True)
+    except typer.Abort:
+        return False
 
 
 def _time(hours: float) -> str:

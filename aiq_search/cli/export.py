@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aiq_search.cli.options import (
-    AllowBundleCode,
+    AllowCode,
     BundleArgument,
     DataDir,
     Format,
@@ -46,7 +46,7 @@ def export(
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
     no_data: NoData = False,
-    allow_code: AllowBundleCode = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Write the champion of STUDY as files that run anywhere, and verify them.
 
@@ -65,7 +65,7 @@ def export(
         data_dir=data_dir,
         tracking_uri=tracking_uri,
         with_data=not no_data,
-        allow_code=allow_code,
+        allow_code=allow_code or (),
     )
     for note in exported.notes:
         say(note)
@@ -78,14 +78,16 @@ def verify(
     bundle: BundleArgument,
     data_dir: DataDir = None,
     no_data: NoData = False,
-    allow_code: AllowBundleCode = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Prove that BUNDLE is undamaged, and that every format gives the numbers on its card."""
-    from aiq_search.app.bundles import verify_bundle
+    from aiq_search.app.bundles import verify_directory
     from aiq_search.cli.output import print_json, print_rows
 
-    verification = verify_bundle(bundle, data_dir=data_dir, with_data=not no_data, allow_code=allow_code)
+    verification = verify_directory(
+        bundle, data_dir=data_dir, with_data=not no_data, allow_code=allow_code or ()
+    )
     rows = [{"check": c.name, "passed": c.passed, "detail": c.detail} for c in verification.checks]
     if form is Format.JSON:
         print_json({"bundle": str(verification.directory), "checks": rows})
@@ -99,14 +101,14 @@ def predict(
         list[Path],
         typer.Argument(metavar="INPUT", help="Images, folders of images, .npy or .npz files."),
     ],
-    allow_code: AllowBundleCode = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Classify INPUTs with BUNDLE: labels and probabilities."""
     from aiq_search.app.bundles import predict_files
     from aiq_search.cli.output import print_json, print_rows, say
 
-    predictions = predict_files(bundle, inputs, allow_code=allow_code)
+    predictions = predict_files(bundle, inputs, allow_code=allow_code or ())
     for note in predictions.notes:
         say(f"Note: {note}")
     rows = [

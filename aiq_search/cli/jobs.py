@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiq_search.cli.options import (
+    AllowCode,
     DataDir,
     Format,
     FormatOption,
@@ -58,6 +59,7 @@ def submit(
         ),
     ] = None,
     warm_start: WarmStart = None,
+    allow_code: AllowCode = None,
     drain: Annotated[
         int, typer.Option(min=1, metavar="SECONDS", help="Time that `aiq stop` leaves for running epochs.")
     ] = 120,
@@ -78,6 +80,7 @@ def submit(
         data_dir=data_dir,
         storage=storage,
         warm_start=warm_start or (),
+        allow_code=allow_code or (),
     )
     client = connect(address)
     submitted = submit_study(file, client, options, drain_seconds=drain)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiq_search.cli.options import AllowBundleCode, DataDir, Format, FormatOption
+from aiq_search.cli.options import AllowCode, DataDir, Format, FormatOption
 
 if TYPE_CHECKING:
     from aiq_search.app.measure import Measurement
@@ -60,7 +60,7 @@ def measure(
     ] = "after",
     order: Annotated[float, typer.Option(metavar="X", help="Order of the entropy; 1 is Shannon's.")] = 1.0,
     data_dir: DataDir = None,
-    allow_code: AllowBundleCode = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Measure efficiency and aIQ of MODEL on a data set."""
@@ -75,7 +75,7 @@ def measure(
         arguments=arguments or (),
         data_dir=data_dir,
         beta=beta,
-        allow_code=allow_code,
+        allow_code=allow_code or (),
         layers=layers or None,
         **options,
     )

@@ -10,7 +10,7 @@ import typer
 
 __all__ = [
     "Address",
-    "AllowBundleCode",
+    "AllowCode",
     "BundleArgument",
     "DataDir",
     "Format",
@@ -111,7 +111,13 @@ Address = Annotated[
 NoData = Annotated[
     bool, typer.Option("--no-data", help="Verify the files and the example only, without the data set.")
 ]
-AllowBundleCode = Annotated[
-    bool,
-    typer.Option("--allow-code", help="Import the code that the bundle names; only if you trust it."),
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="PACKAGE",
+        help="Package to import code from, besides modules in this folder's tree; repeatable. Also "
+        "AIQ_ALLOW_CODE.",
+        show_default=False,
+    ),
 ]

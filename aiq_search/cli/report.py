@@ -11,6 +11,16 @@ from aiq_search.cli.options import DataDir, StudyArgument, TrackingUri
 
 __all__ = ["report"]
 
+AllowReportCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="PACKAGE",
+        help="Package of your own network or data, to show what only they can; repeatable.",
+        show_default=False,
+    ),
+]
+
 
 def report(
     study: StudyArgument,
@@ -26,12 +36,15 @@ def report(
     ] = None,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
+    allow_code: AllowReportCode = None,
 ) -> None:
     """Write the report of STUDY, an HTML file that works offline, and keep it in MLflow too."""
     from aiq_search.app.report import report_study
     from aiq_search.cli.output import say, show
 
-    path, missing = report_study(study, output, data_dir=data_dir, tracking_uri=tracking_uri)
+    path, missing = report_study(
+        study, output, data_dir=data_dir, tracking_uri=tracking_uri, allow_code=allow_code or ()
+    )
     show(path)
     if missing:
         say(f"Not in MLflow: {missing}")

@@ -10,6 +10,7 @@ import typer
 
 from aiq_search.cli.options import (
     Address,
+    AllowCode,
     DataDir,
     Format,
     FormatOption,
@@ -42,6 +43,7 @@ def search(
     data_dir: DataDir = None,
     address: Address = None,
     warm_start: WarmStart = None,
+    allow_code: AllowCode = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate size, time and disk space; nothing is searched.")
     ] = False,
@@ -60,6 +62,7 @@ def search(
         data_dir=data_dir,
         address=address,
         warm_start=warm_start or (),
+        allow_code=allow_code or (),
     )
     if dry_run:
         from aiq_search.cli.dry_run import print_dry_run
@@ -84,6 +87,7 @@ def resume(
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Continue STUDY: finished trials are kept, interrupted ones continue from their checkpoints.
@@ -101,6 +105,7 @@ def resume(
         tracking_uri=tracking_uri,
         data_dir=data_dir,
         address=address,
+        allow_code=allow_code or (),
     )
     if not resume_on_cluster(context, study, options):
         _run_with_view(
@@ -114,13 +119,20 @@ def retry(
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Run the failed trials of STUDY again, and continue with whatever else is left to train."""
     from aiq_search.app.edit import retry_failed
     from aiq_search.app.options import RunOptions
 
-    options = RunOptions(storage=storage, tracking_uri=tracking_uri, data_dir=data_dir, address=address)
+    options = RunOptions(
+        storage=storage,
+        tracking_uri=tracking_uri,
+        data_dir=data_dir,
+        address=address,
+        allow_code=allow_code or (),
+    )
     _run_with_view(lambda listener: retry_failed(study, options, listeners=[listener]), form)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import Format, FormatOption, SetOption, SpaceFile
+from aiq_search.cli.options import AllowCode, DataDir, Format, FormatOption, SetOption, SpaceFile
 from aiq_search.cli.typer_app import CommandLine
 
 __all__ = ["app"]
@@ -15,12 +15,29 @@ app = CommandLine(help="Check, show and sample a search-space file.")
 
 
 @app.command()
-def check(file: SpaceFile, set_: SetOption = None) -> None:
-    """Report what is wrong with FILE, without running anything."""
-    from aiq_search.app.space import checked_space
+def check(
+    file: SpaceFile,
+    set_: SetOption = None,
+    data: Annotated[
+        bool,
+        typer.Option(
+            "--data",
+            help="Load its data, import its code, and train its narrowest and widest network for one step.",
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    allow_code: AllowCode = None,
+) -> None:
+    """Report what is wrong with FILE. Without --data, nothing that it names is imported or run."""
+    from aiq_search.app.options import RunOptions
+    from aiq_search.app.space import checked_space, tried_space
     from aiq_search.cli import output
 
-    checked = checked_space(file, set_ or [])
+    if data:
+        options = RunOptions(overrides=set_ or (), data_dir=data_dir, allow_code=allow_code or ())
+        checked = tried_space(file, options)
+    else:
+        checked = checked_space(file, set_ or [])
     output.show(f"{file}: valid. {checked.summary}")
     for note in checked.notes:
         output.say(note)

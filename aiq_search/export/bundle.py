@@ -20,6 +20,7 @@ from aiq_search.export.errors import BundleError
 from aiq_search.export.files import read_files
 from aiq_search.export.weights import load_network
 from aiq_search.models import MODELS, Architecture
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -50,7 +51,7 @@ class Bundle:
         return self.metrics.dataset.options
 
 
-def load_bundle(directory: Path | str, *, allow_code: bool = False) -> Bundle:
+def load_bundle(directory: Path | str, code: CodePolicy = NO_CODE) -> Bundle:
     """Open a bundle.
 
     Nothing in it can run code: every file is checked before it is used. A network named as
@@ -58,7 +59,7 @@ def load_bundle(directory: Path | str, *, allow_code: bool = False) -> Bundle:
 
     Args:
         directory: What ``aiq export`` wrote.
-        allow_code: Whether the function that an architecture names may be imported and called.
+        code: Which functions the architecture may name; none by default.
 
     Returns:
         The bundle.
@@ -77,17 +78,18 @@ def load_bundle(directory: Path | str, *, allow_code: bool = False) -> Bundle:
     document = parse_document(ArchitectureDocument, "architecture.json", files["architecture.json"])
     preprocessing = parse_document(PreprocessingDocument, "preprocessing.json", files["preprocessing.json"])
     metrics = parse_document(MetricsDocument, "metrics.json", files["metrics.json"])
-    architecture = document.architecture()
+    architecture = document.architecture(code)
     if architecture.input_shape != preprocessing.input_shape:
         raise BundleError("preprocessing.json: refused: its input_shape is not that of architecture.json.")
     if architecture.classes != len(preprocessing.classes):
         raise BundleError(
             "preprocessing.json: refused: it lists a different number of classes than architecture.json."
         )
-    if architecture.name not in MODELS and not allow_code:
+    if architecture.name not in MODELS and not code.allows(architecture.name):
         raise InputError(
             f"architecture.json: refused: the network is code named {architecture.name!r}, not a model of "
-            f"this package ({', '.join(MODELS)}). If you trust that code, allow its import with --allow-code."
+            f"this package. If you trust that code, run from the folder that has it, or "
+            "allow its package with --allow-code."
         )
     model = load_network(architecture, files["model.safetensors"])
     return Bundle(directory, architecture, model, preprocessing, metrics, files)

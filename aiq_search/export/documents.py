@@ -22,6 +22,7 @@ from aiq_search.datasets import DatasetOptions, Normalization
 from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
+from aiq_search.user_code import CodePolicy
 
 __all__ = [
     "ArchitectureDocument",
@@ -87,9 +88,13 @@ class ArchitectureDocument(Document):
         """The document of an architecture."""
         return cls.model_validate(architecture.document())
 
-    def architecture(self) -> Architecture:
-        """What the document describes."""
-        return Architecture(self.name, dict(self.arguments), self.input_shape, self.classes)
+    def architecture(self, code: CodePolicy) -> Architecture:
+        """What the document describes.
+
+        Args:
+            code: Which code it may name.
+        """
+        return Architecture(self.name, dict(self.arguments), self.input_shape, self.classes, code)
 
 
 def _scalars(value: JsonValue) -> Iterator[JsonValue]:

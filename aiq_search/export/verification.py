@@ -19,7 +19,7 @@ from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.example import read_example
 from aiq_search.export.formats import Outputs, compare, run_formats
 from aiq_search.export.measurement import environment, measure_split, one_thread
-from aiq_search.user_code import is_reference
+from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 __all__ = ["Check", "Verification", "verify_bundle"]
 
@@ -61,7 +61,7 @@ def verify_bundle(
     dataset: Dataset | None = None,
     data_dir: Path | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    code: CodePolicy = NO_CODE,
     trusted: bool = False,
 ) -> Verification:
     """Verify a bundle: checksums, every format against every other, and the numbers measured again.
@@ -71,7 +71,7 @@ def verify_bundle(
         dataset: Its data, where the caller has them in memory.
         data_dir: Folder of the data files otherwise, see ``load_dataset``.
         with_data: Whether to check what needs the data.
-        allow_code: Whether code that the bundle names may be imported.
+        code: Which code the bundle may name; none by default.
         trusted: Whether this process wrote the bundle. Otherwise its pt2 and ONNX run in processes of their
             own, with bounds on memory and time.
 
@@ -83,19 +83,20 @@ def verify_bundle(
         BundleError: The first thing in which the bundle is damaged, unsafe or wrong.
     """
     with one_thread():
-        bundle = load_bundle(directory, allow_code=allow_code)
+        bundle = load_bundle(directory, code)
         if dataset is None and with_data:
-            dataset = _load_data(bundle, data_dir, allow_code=allow_code)
+            dataset = _load_data(bundle, data_dir, code)
         return Verification(bundle.directory, tuple(_checks(bundle, dataset, trusted=trusted)))
 
 
-def _load_data(bundle: Bundle, data_dir: Path | None, *, allow_code: bool) -> Dataset:
-    if is_reference(bundle.dataset.name) and not allow_code:
+def _load_data(bundle: Bundle, data_dir: Path | None, code: CodePolicy) -> Dataset:
+    if is_reference(bundle.dataset.name) and not code.allows(bundle.dataset.name):
         raise InputError(
             f"metrics.json: refused: the data come from code named {bundle.dataset.name!r}. If you trust "
-            "that code, allow its import with --allow-code; or verify without the data, with --no-data."
+            "that code, run from the folder that has it, or allow its package with --allow-code; or verify "
+            "without the data, with --no-data."
         )
-    return load_dataset(bundle.dataset, data_dir)
+    return load_dataset(bundle.dataset, data_dir, code)
 
 
 def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterator[Check]:

@@ -31,6 +31,7 @@ from aiq_search.export.verification import Check, Verification, verify_bundle
 from aiq_search.export.weights import load_network, weights_bytes
 from aiq_search.models import model_size
 from aiq_search.suggest import did_you_mean
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 __all__ = ["check_formats", "copy_bundle", "write_bundle"]
 
@@ -83,8 +84,8 @@ def write_bundle(
         files[CHECKSUMS] = checksums(files)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        # The search named this code: it is imported here already.
-        verification = verify_bundle(fresh, dataset=contents.dataset, allow_code=True, trusted=True)
+        code = contents.architecture.code
+        verification = verify_bundle(fresh, dataset=contents.dataset, code=code, trusted=True)
     return Verification(directory, (*notes, *verification.checks))
 
 
@@ -95,7 +96,7 @@ def copy_bundle(
     force: bool = False,
     data_dir: Path | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    code: CodePolicy = NO_CODE,
 ) -> Verification:
     """Copy a bundle of unknown origin, and verify the copy before it takes its name.
 
@@ -105,7 +106,7 @@ def copy_bundle(
         force: Replace a bundle that is there.
         data_dir: Folder of the data files, see ``load_dataset``.
         with_data: Whether to check what needs the data.
-        allow_code: Whether code that the bundle names may be imported.
+        code: Which code the bundle may name; none by default.
 
     Returns:
         What was verified.
@@ -120,7 +121,7 @@ def copy_bundle(
         files[CHECKSUMS] = checksums(files)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        checks = verify_bundle(fresh, data_dir=data_dir, with_data=with_data, allow_code=allow_code).checks
+        checks = verify_bundle(fresh, data_dir=data_dir, with_data=with_data, code=code).checks
     return Verification(directory, checks)
 
 

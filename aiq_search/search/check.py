@@ -72,8 +72,8 @@ def check_space(space: SearchSpace, code: CodePolicy = NO_CODE, machine: Machine
 
 def unchecked_code(space: SearchSpace, code: CodePolicy = NO_CODE) -> list[str]:
     """The functions that a space names and that may not be imported."""
-    names = (space.model.name, space.dataset.name)
-    return [name for name in names if is_reference(name) and not code.allows(name)]
+    names = [name for name in (space.model.name, space.dataset.name) if is_reference(name)]
+    return [name for name in names if not code.allows(name)]
 
 
 def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:

@@ -22,7 +22,9 @@ __all__ = ["Override", "load_space"]
 _MOST_MISTAKES = 20
 
 
-def load_space(source: Path | Mapping[str, Any] | SearchSpace, overrides: Sequence[str] = ()) -> SearchSpace:
+def load_space(
+    source: str | Path | Mapping[str, Any] | SearchSpace, overrides: Sequence[str] = ()
+) -> SearchSpace:
     """Read and validate a search space.
 
     Args:
@@ -37,8 +39,8 @@ def load_space(source: Path | Mapping[str, Any] | SearchSpace, overrides: Sequen
             what was expected and the nearest valid name.
     """
     places: dict[Key, str] = {}
-    if isinstance(source, Path):
-        name, document = str(source), read_file(source, places)
+    if isinstance(source, str | Path):
+        name, document = str(source), read_file(Path(source), places)
     else:
         name = "the search space"
         document = read_values(source.document() if isinstance(source, SearchSpace) else source, name)

@@ -15,6 +15,7 @@ from aiq_search.study.document import FILE, StudyDocument
 from aiq_search.study.events import TrialKey
 from aiq_search.study.home import default_tracking_uri
 from aiq_search.study.lock import StudyLock
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 if TYPE_CHECKING:
     from aiq_search.models import Architecture
@@ -112,8 +113,13 @@ class StudyFolder:
             "--tracking-uri or MLFLOW_TRACKING_URI."
         )
 
-    def architecture(self, params: Mapping[str, Any]) -> Architecture:
-        """The network of a configuration."""
+    def architecture(self, params: Mapping[str, Any], code: CodePolicy = NO_CODE) -> Architecture:
+        """The network of a configuration.
+
+        Args:
+            params: The configuration.
+            code: Which code the study may name; none by default.
+        """
         from aiq_search.models import Architecture  # torch: looking at a study must not wait for it
 
         dataset = self._document.dataset
@@ -122,6 +128,7 @@ class StudyFolder:
             self.space.model_arguments(params),
             dataset.input_shape,
             len(dataset.classes),
+            code,
         )
 
     @property

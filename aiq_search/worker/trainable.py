@@ -6,6 +6,7 @@ import errno
 import os
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
+from aiq_search.user_code import CodePolicy
 from aiq_search.worker.messages import Assignment, Report
 
 if TYPE_CHECKING:
@@ -44,7 +46,14 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
     on for the next trial.
     """
 
-    def setup(self, config: dict[str, Any], dataset: Dataset, threads: int = 1, gpu: float = 0) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        dataset: Dataset,
+        threads: int = 1,
+        gpu: float = 0,
+        packages: Sequence[str] = (),
+    ) -> None:
         """Get ready for a first assignment."""
         if not gpu:  # Ray leaves every GPU in sight of these, and all trials would crowd onto the first
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -53,6 +62,7 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(threads)
         torch.backends.cudnn.deterministic = True
         self._dataset = dataset
+        self._code = CodePolicy.for_running(packages)  # the working folder is that of this node
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -117,7 +127,7 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
     def _begin(self) -> bool:
         """Build the network; take up its checkpoint if there is one, and say so."""
         assignment = self._assignment
-        architecture = Architecture.from_document(assignment.architecture)
+        architecture = Architecture.from_document(assignment.architecture, self._code)
         options = TrainingOptions.model_validate(assignment.training)
 
         def fresh() -> TrainingRun:
@@ -182,16 +192,19 @@ class TrainingTrainable(tune.Trainable):  # type: ignore[misc]
         return Report(epochs=told, size=self._size, done=True, reason=reason, traceback=trace)
 
 
-def training_trainable(dataset: ray.ObjectRef[Dataset], threads: int, gpu: float) -> type[tune.Trainable]:
+def training_trainable(
+    dataset: ray.ObjectRef[Dataset], threads: int, gpu: float, packages: Sequence[str] = ()
+) -> type[tune.Trainable]:
     """What trains; Ray must be connected.
 
     Args:
         dataset: Reference to the ``Dataset`` in Ray's object store, which the trials of a node share.
         threads: torch threads of a trial.
         gpu: GPUs of a trial; a worker that is given none sees none.
+        packages: Packages whose code a space may name, see ``CodePolicy``.
     """
     trainable: type[tune.Trainable] = tune.with_parameters(
-        TrainingTrainable, dataset=dataset, threads=threads, gpu=gpu
+        TrainingTrainable, dataset=dataset, threads=threads, gpu=gpu, packages=tuple(packages)
     )
     return trainable
 

@@ -201,7 +201,7 @@ def test_an_architecture_that_is_far_larger_than_its_weights_takes_no_memory(bun
         (lambda d: d["arguments"].update({f"hidden{i}": 2 for i in range(1, 600)}), "at most 1,000 names"),
         (lambda d: d.update(input_shape=[1] * 9), "at most 7 items"),
         (lambda d: d["arguments"].update(hidden1="8"), "hidden1 must be a whole number"),
-        (lambda d: d["arguments"].update(dropout="much"), "builds no network"),
+        (lambda d: d["arguments"].update(dropout="much"), "must hold, but got dropout='much'"),
         (lambda d: d["arguments"].update(device="cuda"), "device"),
         (lambda d: d.update(surprise=1), "surprise"),
         (lambda d: d.update(schema_version=2), "schema_version"),

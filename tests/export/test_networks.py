@@ -1,6 +1,7 @@
 """Bundles of other networks and data than the one that the other tests take apart."""
 
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from aiq_search.errors import InputError
 from aiq_search.export import BundleContents, load_bundle, predict, verify_bundle, write_bundle
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, TrainingRun
+from aiq_search.user_code import CodePolicy
 
 USER_CODE = """
 import numpy as np
@@ -98,19 +100,23 @@ def user_code(tmp_path, monkeypatch):
     (tmp_path / "their_code_for_export.py").write_text(USER_CODE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_code_for_export", raising=False)
     return "their_code_for_export"
 
 
 def test_a_users_own_network_is_exported_and_opened_where_he_allows_it(digits, user_code, tmp_path):
-    architecture = Architecture(f"{user_code}:network", {"hidden": 6}, digits.input_shape, 10)
+    code = CodePolicy.for_running()
+    architecture = Architecture(f"{user_code}:network", {"hidden": 6}, digits.input_shape, 10, code)
     write_bundle(tmp_path / "champion", _contents(architecture, digits, DatasetOptions(name="digits")))
     with pytest.raises(InputError, match="--allow-code"):
         verify_bundle(tmp_path / "champion", dataset=digits)
-    assert verify_bundle(tmp_path / "champion", dataset=digits, allow_code=True).checks
+    assert verify_bundle(tmp_path / "champion", dataset=digits, code=code).checks
 
 
 def test_a_network_that_cannot_be_traced_is_exported_as_weights(digits, user_code, tmp_path):
-    architecture = Architecture(f"{user_code}:untraceable", {}, digits.input_shape, 10)
+    architecture = Architecture(
+        f"{user_code}:untraceable", {}, digits.input_shape, 10, CodePolicy.for_running()
+    )
     contents = _contents(architecture, digits, DatasetOptions(name="digits"))
     with pytest.raises(InputError, match=r"cannot trace this network .*--format safetensors"):
         write_bundle(tmp_path / "champion", contents)

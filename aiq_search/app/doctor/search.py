@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError
@@ -12,6 +13,7 @@ from aiq_search.report.words import counted
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
 from aiq_search.study import Phase, Study, TrialRecord, TrialState
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 __all__ = ["LayerCeiling", "check_search", "layer_ceilings"]
 
@@ -52,12 +54,15 @@ class LayerCeiling:
         return min(1.0, math.log2(self.observations) / self.neurons) if self.observations > 1 else 1.0
 
 
-def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Finding]:
+def check_search(
+    study: Study, records: Sequence[TrialRecord], code: CodePolicy = NO_CODE
+) -> Iterator[Finding]:
     """Check for an optimum at the edge of a range, early stopping, collapses, saturation and constraints.
 
     Args:
         study: The study.
         records: Its trials.
+        code: Which code the study may name; none by default.
     """
     explored = [r for r in records if r.key.phase is Phase.EXPLORE and r.finished and r.copied_from is None]
     if len(explored) < _ENOUGH:
@@ -68,7 +73,14 @@ def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Findi
         return
     findings = [
         found
-        for check in (_at_the_edge, _pruned_at_once, _still_learning, _collapses, _saturation, _never_met)
+        for check in (
+            _at_the_edge,
+            _pruned_at_once,
+            _still_learning,
+            _collapses,
+            partial(_saturation, code=code),
+            _never_met,
+        )
         for found in check(study, explored)
     ]
     yield from findings
@@ -155,12 +167,13 @@ def _collapses(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findin
         )
 
 
-def layer_ceilings(study: Study, record: TrialRecord) -> dict[str, LayerCeiling]:
+def layer_ceilings(study: Study, record: TrialRecord, code: CodePolicy = NO_CODE) -> dict[str, LayerCeiling]:
     """The ceilings of a trial's measured layers, by name.
 
     Args:
         study: The study.
         record: One of its trials.
+        code: Which code the study may name; none by default.
 
     Raises:
         AiqError: The network cannot be built here.
@@ -168,7 +181,7 @@ def layer_ceilings(study: Study, record: TrialRecord) -> dict[str, LayerCeiling]
     from aiq_search.models import layer_outputs  # torch: looking at a study must not wait for it
 
     dataset = study.document.dataset
-    outputs = layer_outputs(study.architecture(record.params).build(), dataset.input_shape)
+    outputs = layer_outputs(study.architecture(record.params, code).build(), dataset.input_shape)
     return {
         name: LayerCeiling(neurons, places * dataset.validation)
         for name, (neurons, places) in outputs.items()
@@ -176,14 +189,14 @@ def layer_ceilings(study: Study, record: TrialRecord) -> dict[str, LayerCeiling]
     }
 
 
-def _saturation(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
+def _saturation(study: Study, explored: Sequence[TrialRecord], code: CodePolicy) -> Iterator[Finding]:
     """Efficiency cannot exceed log2(N) / C: at that ceiling it reflects N, not the layer's states."""
     best = _best(study, explored)
     if not best:
         return
     try:
-        ceilings = layer_ceilings(study, best[0])
-    except (AiqError, ImportError) as error:  # the network's code may not be on this machine
+        ceilings = layer_ceilings(study, best[0], code)
+    except (AiqError, ImportError) as error:  # the network's code may not be on this machine, or not run here
         yield _finding(Level.NOTE, f"Layers were not checked for saturation: {error}")
         return
     for layer, ceiling in ceilings.items():
