@@ -15,6 +15,7 @@ from aiq_search.errors import NothingFeasibleError
 from aiq_search.search.ledger import Ledger
 from aiq_search.search.phases import Confirming, Exploring, SearchPhase
 from aiq_search.search.pruners import create_pruner
+from aiq_search.search.racing import Racing
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.trials import LiveTrials
 from aiq_search.space import SearchSpace
@@ -85,7 +86,9 @@ class StudyDriver:
         )
         self._phases: dict[Phase, SearchPhase] = {
             Phase.EXPLORE: Exploring(self.space, exploring, self._ledger, self._trials, clock),
-            Phase.CONFIRM: Confirming(self.space, confirming, self._ledger),
+            Phase.CONFIRM: (Racing if self.space.confirm.races else Confirming)(
+                self.space, confirming, self._ledger
+            ),
         }
         self._phase: SearchPhase | None = None
         self._taken_up = False
