@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from aiq_search.cli.main import app
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import AiqError, InputError, StudyError
-from aiq_search.study import Study
+from aiq_search.study import Phase, Study
 from aiq_search.study.storage import cut_torn_tail
 from aiq_search.training import CheckpointError
 from aiq_search.training.checkpoint import load_weights, save_weights
@@ -46,11 +46,12 @@ def harmed(data: bytes, number: int) -> bytes:
 
 
 def look(home: Path) -> str:
-    """All that looking at a study does; what it was refused with."""
+    """All that looking at a study and taking it up read; what it was refused with."""
     try:
         study = Study.open(home, "study")
         study.records()
         study.champion()
+        study.load(Phase.EXPLORE)
     except AiqError as error:
         return type(error).__name__
     return "understood"
