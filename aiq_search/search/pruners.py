@@ -44,7 +44,7 @@ def decide_again(study: optuna.Study, trial: FrozenTrial) -> bool:
     """Whether to prune a trial at its last epoch, where it is not known whether that was decided.
 
     Successive halving writes down that a trial has reached a rung before it decides, and passes over a rung
-    that is written down. There the trial is reported again to a copy of the study in which it has reached none.
+    that is written down. There the trial is reported again to a copy of the study, where it has reached none.
 
     Args:
         study: The exploring trials.
@@ -56,9 +56,7 @@ def decide_again(study: optuna.Study, trial: FrozenTrial) -> bool:
     prune = study.pruner.prune(study, trial)
     if prune or trial.system_attrs.get(last) != values[max(values)]:
         return prune
-    rivals = [
-        t for t in study.get_trials(deepcopy=False) if last in t.system_attrs and t.number != trial.number
-    ]
+    others = (each for each in study.get_trials(deepcopy=False) if each.number != trial.number)
     copy = optuna.create_study(
         direction=study.direction, sampler=optuna.samplers.RandomSampler(0), pruner=study.pruner
     )

@@ -212,5 +212,5 @@ def test_a_pending_trial_says_why(monkeypatch, has, expected):
     monkeypatch.setattr(ray, "cluster_resources", lambda: has)
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.0})
     said = why_pending(ResourceOptions(cpu=2))
-    assert said.startswith(f"it needs 2 CPU ({has['CPU']:g} in the cluster, 0 free); 1 nodes are alive")
+    assert said.startswith(f"it needs 2 CPU ({has['CPU']:g} in the cluster, 0 free); 1 node is alive")
     assert expected in said
