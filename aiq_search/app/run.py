@@ -256,7 +256,7 @@ def _search(
 
 def train(prepared: PreparedStudy, driver: StudyDriver, worker: MakeWorker | None = None) -> None:
     """Have the driver's assignments trained, by the runner that the options name."""
-    from aiq_search.app.preflight import mlflow_trouble
+    from aiq_search.tracking.health import mlflow_trouble
     from aiq_search.worker.worker import TrialWorker
 
     trouble = mlflow_trouble(prepared.tracking_uri)
@@ -284,7 +284,7 @@ def _train_here(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) 
 
 def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) -> None:
     """Connect to Ray, check its nodes, and train there."""
-    from aiq_search.app.preflight import check_cluster
+    from aiq_search.cluster.preflight import check_cluster
 
     study = driver.study
     with connected(study.home, prepared.options.address):

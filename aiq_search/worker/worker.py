@@ -13,8 +13,8 @@ import torch
 
 from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
-from aiq_search.files import StorageError, patiently, place_of
 from aiq_search.models import Architecture, model_size
+from aiq_search.places import StorageError, patiently, place_of
 from aiq_search.training import (
     CheckpointError,
     DivergedError,

@@ -19,7 +19,6 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from aiq_search.errors import AiqError
-from aiq_search.files import StoredPath, remove_tree
 from aiq_search.search.runners import DRAIN_SECONDS
 from aiq_search.search.runners.ray_internals import (
     actor_id,
@@ -100,7 +99,7 @@ class RayRunner:
         except ControlStoreLost:
             raise AiqError(lost) from None
         with suppress(OSError):
-            remove_tree(driver.study.files / "tune")
+            (driver.study.files / "tune").remove_tree()
 
     def _trainable(self, driver: StudyDriver) -> type[tune.Trainable]:
         needs = driver.space.resources
@@ -145,8 +144,8 @@ def _run_part(
         ),
         run_config=tune.RunConfig(
             name=name,
-            storage_path=scratch.path if isinstance(scratch, StoredPath) else str(scratch),
-            storage_filesystem=scratch.filesystem if isinstance(scratch, StoredPath) else None,
+            storage_path=scratch.path,
+            storage_filesystem=scratch.filesystem,
             stop=_Stopper(driver, guard, store, scheduler),
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the study has it all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from aiq_search.files import Place, StorageError
+from aiq_search.places import Place, StorageError
 
 __all__ = ["death", "death_in", "storage_trouble", "storage_trouble_in", "took_too_long"]
 
