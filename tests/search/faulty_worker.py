@@ -9,7 +9,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from aiq_search.files import StorageError
+from aiq_search.places import StorageError
 from aiq_search.worker import Report
 from tests.search.reports import report_of
 
