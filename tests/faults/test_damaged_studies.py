@@ -137,24 +137,21 @@ def test_a_damaged_checkpoint_is_a_checkpoint_error_and_left_as_it_is(tmp_path):
     assert CheckpointError.exit_code == 2  # of `aiq export`, which reads such a file
 
 
-def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path, monkeypatch):
+def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path):
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.worker import Report
-    from aiq_search.worker.trainable import TrainingTrainable
+    from aiq_search.worker.worker import TrialWorker
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker's side sets it for its whole process
     study = new_study(tmp_path)
     driver = StudyDriver(study)
     driver.begin()
     assignment = driver.next_assignment()
-    trainable = TrainingTrainable.__new__(TrainingTrainable)  # without Ray's log files
-    dataset = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
+    worker = TrialWorker(load_dataset(DatasetOptions(name="digits", validation=360, test=360)))
     reports = []
     for checkpoint in (None, b"", b"damaged", b"\xff" * 100):
         if checkpoint is not None:
             Path(assignment.checkpoint).write_bytes(checkpoint)
-        trainable.setup({"assignment": assignment.to_json()}, dataset)
-        reports.append(Report.from_json(trainable.step()["report"]))
+        worker.begin(assignment)
+        reports.append(worker.step())
     assert reports[0].reason is None
     assert all(report == reports[0] for report in reports)
 
