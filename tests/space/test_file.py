@@ -65,7 +65,7 @@ def test_a_space_survives_its_document(load):
         ("beta: 2", "beta: -1", 12, "objective.beta"),
         ("powers_of: 2", "powers_of: 3", 7, "must be powers of 3, but got 2"),
         ("choices: [false, true]", "choices: [true, true]", 10, "choices must differ"),
-        ("choices: [false, true]", "choices: []", 10, "at least 1 item"),
+        ("choices: [false, true]", "choices: []", 10, "choices: at least 1 item is required"),
         ("model: {name: lenet_5, activation: elu}", "model: lenet_5", 3, "expected a mapping"),
         ("maximize: aiq", "maximize: [aiq, accuracy]", 13, "several objectives cannot be pruned"),
         ("search: {trials", "\tsearch: {trials", 13, "not valid YAML"),
