@@ -148,7 +148,7 @@ class _Reader:
                 return [self._item(value, (*key, index)) for index, value in enumerate(node.value)]
             case ScalarNode():
                 return self._scalar(node, tag, key)
-        raise self._error(node, key, f"the tag {shown(str(node.tag), quoted=False)} is not supported")
+        raise self._unsupported(node, key)
 
     def _items(self, node: MappingNode, key: Key) -> Iterator[tuple[str, Any]]:
         seen = set()
@@ -180,7 +180,12 @@ class _Reader:
                     return _number(text)
                 except ValueError as error:
                     raise self._error(node, key, str(error)) from None
-        raise self._error(node, key, f"{shown(text)} is not plain data of the type {shown(str(node.tag))}")
+        if tag in ("bool", "int", "float"):
+            raise self._error(node, key, f"{shown(text)} is not of the type {tag}")
+        raise self._unsupported(node, key)
+
+    def _unsupported(self, node: Node, key: Key) -> SpaceError:
+        return self._error(node, key, f"the tag {shown(str(node.tag), quoted=False)} is not supported")
 
     def _error(self, node: Node, key: Key, message: str) -> SpaceError:
         return SpaceError(message, key, self._place(node.start_mark.line))
