@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import configuration, plain
-from aiq_search.space import ObjectiveOptions
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -26,7 +25,7 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.metrics import HEADLINE, SIZES
-from aiq_search.study.progress import Best, objective_of, ranking
+from aiq_search.study.progress import Best, objective_of
 
 __all__ = ["SearchView", "search_view"]
 
@@ -44,9 +43,8 @@ class _Tally:
         self.counts = dict.fromkeys(TrialState, 0)
         self.running: dict[Any, tuple[TrialStarted, int, float | None]] = {}
         self.params: dict[Any, Any] = {}
-        self.best: Best[TrialEnded] = Best(ObjectiveOptions())
+        self.best: Best[TrialEnded] = Best()
         self.best_line = "none feasible yet"
-        self.ranked_by = "aiq"
         self.phase: PhaseStarted | None = None
         self.done = 0
         self.since: float | None = None  # the phase's first epoch: until then workers are starting
@@ -55,8 +53,7 @@ class _Tally:
         """Count an event; returns whether it is of a new best trial."""
         match event:
             case StudyStarted():
-                objective = objective_of(event.document)
-                self.best, (self.ranked_by, _) = Best(objective), ranking(objective)
+                self.best = Best(objective_of(event.document))
             case PhaseStarted():
                 self.phase, self.done, self.since = event, event.done, None
             case TrialStarted():
@@ -71,7 +68,7 @@ class _Tally:
                 self.done += 1
                 if self.best.add(event):
                     name = running[0].name if running else str(event.key)
-                    self.best_line = f"{name}: {_numbers(event.metrics, self.ranked_by)}"
+                    self.best_line = f"{name}: {_numbers(event.metrics, self.best.name)}"
                     return True
         return False
 

