@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.app.preflight import available_memory, mlflow_trouble
-from aiq_search.study import Study, list_studies
+from aiq_search.study import list_studies, unreadable_studies
 from aiq_search.tracking import default_tracking_uri
 
 __all__ = ["check_environment", "check_home"]
@@ -49,15 +49,14 @@ def check_environment(home: Path, tracking_uri: str | None = None) -> Iterator[F
 
 def check_home(home: Path) -> Iterator[Finding]:
     """Check for studies in AIQ_HOME that cannot be read, or that are not finished."""
-    readable: dict[str, Study] = {study.id: study for study in list_studies(home)}
     for path in sorted((home / "studies").glob("*")):
-        if path.is_dir() and path.name not in readable:
-            yield _finding(
-                Level.PROBLEM,
-                f"{path} is not a readable study: study.json is missing or damaged.",
-                "Restore study.json from a copy, or remove the folder.",
-            )
-    waiting = [s for s in readable.values() if s.document.ended != "finished" and not s.is_running]
+        if path.is_dir() and not (path / "study.json").is_file():
+            what = f"{path} has no study.json: its search died before the study was created."
+            yield _finding(Level.PROBLEM, what, "Remove the folder, or restore study.json from a copy.")
+    for error in unreadable_studies(home).values():
+        what, _, remedy = str(error).rpartition("; ")
+        yield _finding(Level.PROBLEM, f"{what}.", remedy[:1].upper() + remedy[1:])
+    waiting = [s for s in list_studies(home) if s.document.ended != "finished" and not s.is_running]
     for study in waiting:
         yield _finding(
             Level.NOTE,
