@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 __all__ = ["poll"]
 
 _Answer = TypeVar("_Answer")
+
+
+@overload
+def poll(until: Callable[[], _Answer | None], *, every: float) -> _Answer: ...
+
+
+@overload
+def poll(until: Callable[[], _Answer], *, every: float, at_most: float) -> _Answer: ...
 
 
 def poll(until: Callable[[], _Answer], *, every: float, at_most: float = math.inf) -> _Answer:
@@ -18,7 +26,8 @@ def poll(until: Callable[[], _Answer], *, every: float, at_most: float = math.in
     Args:
         until: Asked at least once; what it raises is not caught.
         every: Seconds between two attempts.
-        at_most: Seconds to keep trying. The last attempt is made when they have passed.
+        at_most: Seconds to keep trying, by default without a limit. The last attempt is made when they have
+            passed.
 
     Returns:
         The last answer: true unless the time was up.

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aiq_search import run_search
-from aiq_search.files import Place, place_of, write_whole
+from aiq_search.places import Place, place_of
 from aiq_search.search.driver import StudyDriver
 from aiq_search.space import load_space
 from aiq_search.study import Study, TrialEnded, TrialKey, TrialStarted
@@ -117,7 +117,7 @@ def write_time(place: Place, size: int) -> float:
     place.mkdir(parents=True, exist_ok=True)
     for _ in range(7 if size < 10_000_000 else 3):
         begun = time.perf_counter()
-        write_whole(place / "checkpoint", data)
+        (place / "checkpoint").write_whole(data)
         took.append(1000 * (time.perf_counter() - begun))
     return statistics.median(took)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.errors import AiqError, InputError, StudyError, first_line
 from aiq_search.export import (
     BundleContents,
     Predictions,
@@ -30,7 +30,7 @@ from aiq_search.export import (
 )
 from aiq_search.export.files import check_output
 from aiq_search.export.writing import check_formats
-from aiq_search.files import Place
+from aiq_search.places import Place
 from aiq_search.redaction import redact
 from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialState
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
@@ -149,7 +149,7 @@ def export_study(
     Args:
         study: The study.
         output: The directory to write; must not exist.
-        data: The study's data; by default loaded from where the study says.
+        data: The study's data; by default loaded from the study's folder of data files.
         trial: Number of an exploring trial, in place of the champion.
         formats: Of ``FORMATS``; by default all that can be written.
         force: Replace an existing bundle.
@@ -310,7 +310,7 @@ def export_remote(study: RemoteStudy, output: Path, **checks: Any) -> Export:  #
         try:
             return study.artifact("bundle", folder)
         except (MlflowException, OSError) as error:
-            reason = (redact(str(error)).strip().splitlines() or [type(error).__name__])[0][:200]
+            reason = redact(first_line(error))[:200]
             raise InputError(
                 f"study {study.id} is in MLflow without a bundle ({reason}): it is put there when the search "
                 "ends. Export the study where its folder is: aiq export STUDY."

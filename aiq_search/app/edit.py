@@ -12,7 +12,7 @@ from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import prepare_existing
 from aiq_search.app.run import SearchResult, run_prepared
 from aiq_search.errors import AiqError, InputError, StudyError
-from aiq_search.files import Place, size_of
+from aiq_search.places import LocalPath, Place
 from aiq_search.study import Study, StudyListener
 from aiq_search.study.home import aiq_home
 
@@ -54,7 +54,7 @@ def delete_study(
 
     Args:
         name: Its id, or its space's name for the newest.
-        agree: Asked with what would be removed; nothing is removed where it says no.
+        agree: Called with what would be removed; nothing is removed unless it returns True.
         keep_runs: Leave the runs in MLflow.
         tracking_uri: Where the runs are; by default where the study put them.
         home: AIQ_HOME.
@@ -76,13 +76,13 @@ def delete_study(
 
 
 def _plan(study: Study, tracking_uri: str | None) -> Removal:
-    places: list[Place] = [study.directory]
+    places: list[Place] = [LocalPath(study.directory)]
     if study.document.checkpoint_place:
         places.append(study.files)
     trials = 0
     with suppress(StudyError):  # an earlier removal was interrupted, or the storage is damaged
         trials = len(study.records())
-    return Removal(study.id, study.directory, trials, sum(map(size_of, places)), tracking_uri)
+    return Removal(study.id, study.directory, trials, sum(place.size() for place in places), tracking_uri)
 
 
 def _remove_runs(study: Study, uri: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.app.publish import registered
-from aiq_search.errors import AiqError
+from aiq_search.errors import AiqError, first_line
 from aiq_search.study import Champion, Study
 from aiq_search.study.document import Ended
 
@@ -175,7 +175,7 @@ def _storage_error(error: BaseException, study: Study) -> str | None:
             where = getattr(step, "filename", None) or study.directory
             return f"the disk is full ({where}): {resume}, once there is space again."
         if isinstance(step, StorageInternalError | SQLAlchemyError):
-            reason = (str(step.__cause__ or step).strip().splitlines() or [type(step).__name__])[0]
+            reason = first_line(step.__cause__ or step)
             return f"the study's database does not answer ({reason}): {resume}, once it does."
         step = step.__cause__ or step.__context__
     return None

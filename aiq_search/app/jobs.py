@@ -1,4 +1,4 @@
-"""Studies as jobs of a cluster: from this machine, with nothing but Ray's Jobs API and MLflow."""
+"""Studies as jobs of a cluster: from this machine, through Ray's Jobs API and MLflow alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiq_search.app.options import RunOptions
 from aiq_search.cluster.jobs import Job, JobsClient
 from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
-from aiq_search.files import shared_place
+from aiq_search.places import shared_place
 from aiq_search.space import SearchSpace
 from aiq_search.study import Study, StudyView
 from aiq_search.study.home import aiq_home
@@ -38,7 +38,7 @@ __all__ = [
     "submit_study",
 ]
 
-# A driver that is asked to stop needs about half a minute: epochs end, then MLflow is told.
+# A driver that is asked to stop needs about half a minute: epochs end, then MLflow gets the last events.
 DRAIN_SECONDS = 120
 
 
@@ -49,7 +49,7 @@ def submit_study(
     *,
     drain_seconds: int = DRAIN_SECONDS,
 ) -> str:
-    """Hand a search in and return its study's id.
+    """Submit a search and return its study's id.
 
     Args:
         source: A search-space file.
@@ -75,12 +75,12 @@ def submit_study(
         "resume": [],
         "versions": versions(),
     }
-    _hand_in(client, study, space, document, {SPACE_FILE: source}, drain_seconds)
+    _submit(client, study, space, document, {SPACE_FILE: source}, drain_seconds)
     return study
 
 
 def resubmit_study(study: StudyView, client: JobsClient, options: RunOptions | None = None) -> None:
-    """Hand a study in again, whose job or whose cluster has ended, to go on where it stands.
+    """Submit a study again whose job or cluster has ended; it continues where it stopped.
 
     It may take as long to end as before, if the cluster still knows how long that was.
 
@@ -94,7 +94,7 @@ def resubmit_study(study: StudyView, client: JobsClient, options: RunOptions | N
         InputError: It is still running.
         AiqError: The cluster does not answer.
     """
-    job = client.known(study.id)
+    job = client.get(study.id)
     if job is not None and not job.over:
         raise InputError(f"study {study.id} is {job.status} already; follow it: aiq logs -f {study.id}")
     drain_seconds = (job and job.drain_seconds) or DRAIN_SECONDS
@@ -103,7 +103,7 @@ def resubmit_study(study: StudyView, client: JobsClient, options: RunOptions | N
         trials=options.trials, data_dir=options.data_dir, allow_code=options.allow_code
     ).arguments()
     document = {"study": study.id, "search": None, "resume": arguments, "versions": versions()}
-    _hand_in(client, study.id, study.space, document, {}, drain_seconds, again=job is not None)
+    _submit(client, study.id, study.space, document, {}, drain_seconds, again=job is not None)
 
 
 def resume_submitted(name: str, options: RunOptions, unfit: Sequence[str] = ()) -> str | None:
@@ -144,12 +144,12 @@ def connect(address: str | None = None) -> JobsClient:
 
 
 def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -> StudyView | None:
-    """The study, if it is a cluster's to go on with; None if it is this machine's.
+    """The study, if a cluster has to continue it; None if this machine has to.
 
     Args:
         name: A study's id, or a space's name.
         home: AIQ_HOME.
-        take_over: A study that is not here is to be taken over from its database, whoever began it.
+        take_over: Whether to take a study that is not here over from its database, whoever started it.
 
     Raises:
         StudyError: Neither this machine nor MLflow's server has such a study.
@@ -189,7 +189,7 @@ def job_status(client: JobsClient, name: str) -> tuple[dict[str, Any], str | Non
     """A job's row, with the counts of its study's trials once MLflow has them.
 
     Returns:
-        The row, and a sentence where the counts could not be had.
+        The row, and a sentence if the counts are unavailable.
 
     Raises:
         InputError: There is no such job.
@@ -199,25 +199,25 @@ def job_status(client: JobsClient, name: str) -> tuple[dict[str, Any], str | Non
     job = client.find(name)
     row = describe_job(job)
     try:
-        known = describe_study(find_any(job.study))
+        counts = describe_study(find_any(job.study))
     except StudyError:
-        return row, None  # it has only just begun
+        return row, None  # it has only just started
     except AiqError as error:
-        return row, f"nothing is known of its trials: {error}"
-    return {**known, **row}, None
+        return row, f"its trials cannot be counted: {error}"
+    return {**counts, **row}, None
 
 
 def failure_of_job(job: Job) -> AiqError | None:
-    """The error that an ended job amounts to, if it does: of the same exit code as its driver's."""
+    """The error that a failed job amounts to, with its driver's exit code; None for any other job."""
     if job.status != "failed":
         return None
     kinds: Mapping[int, type[AiqError]] = {2: InputError, 3: NothingFeasibleError}
     kind = kinds.get(job.exit_code or 1, AiqError)
     why = job.message if job.exit_code is None else f"exit code {job.exit_code}"
-    return kind(f"study {job.study} failed on the cluster ({why}); what it printed: aiq logs {job.study}")
+    return kind(f"study {job.study} failed on the cluster ({why}); see its log: aiq logs {job.study}")
 
 
-def _hand_in(
+def _submit(
     client: JobsClient,
     study: str,
     space: SearchSpace,
@@ -228,16 +228,16 @@ def _hand_in(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
         write_package(Path(folder), document, {**files, **_own_files(space, Path.cwd())})
-        if again:  # only now: what could not be packed would have cost the job that there was
+        if again:  # only now: a failure to pack must not cost the record of the earlier job
             client.forget(study)
         client.submit(study, space.name, Path(folder), drain_seconds)
 
 
 def _own_files(space: SearchSpace, here: Path) -> dict[str, Path]:
-    """The user's modules and data that a space names, as far as they lie in the current folder.
+    """The user's modules and data that a space names, as far as they are in the current folder.
 
     Raises:
-        InputError: Data outside of it are named by a relative path, which means nothing on the cluster.
+        InputError: Data elsewhere are named by a relative path, which means nothing on the cluster.
     """
     names = [space.model.name, space.dataset.name]
     files = user_modules([name.partition(":")[0] for name in names if is_reference(name)], here)

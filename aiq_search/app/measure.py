@@ -128,7 +128,7 @@ def _from_function(
             "network, with its weights as --weights FILE.safetensors."
         )
     if data is None:
-        raise InputError("Say with --data which data set to measure on; only a bundle brings its own.")
+        raise InputError("Choose a data set with --data; only bundles include one.")
     dataset = load_dataset(DatasetOptions(name=data), data_dir, code)
     torch.manual_seed(0)
     try:
@@ -183,7 +183,7 @@ def _batches(split: Split, normalization: Normalization) -> Iterator[tuple[torch
 
 @contextmanager
 def _explained(network: nn.Module, split: Split) -> Iterator[None]:
-    """Tell a network that does not fit the data from a bug, by running it on one sample."""
+    """Distinguish a network that does not fit the data from a bug, by running it on one sample."""
     sample = torch.zeros(1, *split.inputs.shape[1:])
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

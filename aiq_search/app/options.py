@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiq_search.errors import InputError
 from aiq_search.study.home import aiq_home
 from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
     from aiq_search.search.machine import Machine
 
-__all__ = ["RunOptions"]
+__all__ = ["RUNNERS", "RunOptions"]
+
+# What may train a study's trials.
+RUNNERS = ("ray", "in_process")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class RunOptions:
         warm_start: Earlier studies of the same space (ids or names) that the sampler learns from; for a new
             study only.
         allow_code: Packages that the file may name code of, besides modules of the working folder.
+        runner: What trains: ``ray``, or ``in_process`` for one trial after the other in this process, without
+            Ray's start; by default ``AIQ_RUNNER``, or ``ray``.
+
+    Raises:
+        InputError: The runner is unknown, or does not fit the address.
     """
 
     overrides: Sequence[str] = ()
@@ -48,6 +58,16 @@ class RunOptions:
     home: Path = field(default_factory=aiq_home)
     warm_start: Sequence[str] = ()
     allow_code: Sequence[str] = ()
+    runner: str = field(default_factory=lambda: os.environ.get("AIQ_RUNNER", "ray"))
+
+    def __post_init__(self) -> None:
+        if self.runner not in RUNNERS:
+            raise InputError(f"runner {self.runner!r}: expected {' or '.join(RUNNERS)}.")
+        if self.runner == "in_process" and self.address is not None:
+            raise InputError(
+                f"runner in_process trains in this process, not on the cluster at {self.address}: leave the "
+                "address out, or choose the runner ray."
+            )
 
     @property
     def code(self) -> CodePolicy:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiq_search.app.options import RunOptions
-from aiq_search.app.shared_storage import check_reachable, chosen_storage
 from aiq_search.cluster import check_address
 from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.places import chosen_storage
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.study import Study
 from aiq_search.study.differences import differences
@@ -232,7 +232,7 @@ def prepare_existing(study: Study, options: RunOptions) -> PreparedStudy:
 
     check_address(options.address)
     place = chosen_storage(options.storage)
-    check_reachable(study.files)
+    study.files.check_reachable()
     tracking_uri = study.tracking_uri(options.tracking_uri)
     data = StudyData(study, options.data_dir, code=options.code)
     complete, budget = study.complete, study.space.search.trials

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError, NothingFeasibleError, StudyError
+from aiq_search.errors import AiqError, NothingFeasibleError, StudyError, first_line
 from aiq_search.redaction import redacted
 from aiq_search.study import Study, StudyView
 
@@ -51,9 +51,8 @@ def publish_end(study: Study, listener: MlflowListener, data: StudyData) -> list
         except NothingFeasibleError:
             continue
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
             kind = "" if isinstance(error, AiqError) else f"{type(error).__name__}: "
-            notes.append(f"MLflow lacks the study's {part}: {kind}{reason}")
+            notes.append(f"MLflow lacks the study's {part}: {kind}{first_line(error)}")
     return notes
 
 
@@ -138,7 +137,7 @@ def registered(study: Study) -> str | None:
 
     try:
         outbox = Outbox(study.directory)
-    except StudyError:  # damaged: the doctor says so
+    except StudyError:  # damaged, which `aiq doctor` reports
         return None
     try:
         return outbox.fact(REGISTERED)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from aiq_search.app import publish as publishing
 from aiq_search.app.ending import End, delivering, ending, translating_storage_errors
@@ -31,19 +31,14 @@ from aiq_search.study.ended import end_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    import ray
-    from ray import tune
 
-    from aiq_search.datasets import Dataset
     from aiq_search.search.driver import StudyDriver
     from aiq_search.tracking import MlflowListener, Undelivered
+    from aiq_search.worker import MakeWorker
 
 __all__ = ["SearchResult", "failure_of", "resume_search", "run_prepared", "run_search"]
 
 _log = logging.getLogger("aiq_search.search")
-
-# Makes, from the data and a trial's CPUs and GPUs, what answers assignments with reports on Ray Tune.
-MakeTrainable: TypeAlias = "Callable[[ray.ObjectRef[Dataset], int, float], type[tune.Trainable]]"
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ def run_search(
     *,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
-    trainable: MakeTrainable | None = None,
+    worker: MakeWorker | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
     """Run a new study to its end.
@@ -108,7 +103,7 @@ def run_search(
         options: What it is run with.
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
-        trainable: Makes the Trainable; by default the one that trains.
+        worker: Creates what answers assignments with reports; by default it trains.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Returns:
@@ -119,7 +114,7 @@ def run_search(
         AiqError: Ray cannot be started.
     """
     prepared = prepare_new(source, replace(options or RunOptions(), **changes))
-    return run_prepared(prepared, listeners=listeners, publish=publish, trainable=trainable)
+    return run_prepared(prepared, listeners=listeners, publish=publish, worker=worker)
 
 
 def resume_search(
@@ -161,7 +156,7 @@ def run_prepared(
     *,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
-    trainable: MakeTrainable | None = None,
+    worker: MakeWorker | None = None,
 ) -> SearchResult:
     """Train what is left to train of a study, and publish what it found.
 
@@ -169,7 +164,7 @@ def run_prepared(
         prepared: The study: new, interrupted or finished.
         listeners: Receive every event.
         publish: See ``run_search``.
-        trainable: See ``run_search``.
+        worker: See ``run_search``.
 
     Returns:
         The study, its champion and how it ended.
@@ -190,7 +185,7 @@ def run_prepared(
             if prepared.complete:
                 end = _conclude(study, tracker)
             else:
-                end = _search(prepared, driver, tracker, signals, trainable)
+                end = _search(prepared, driver, tracker, signals, worker)
             if end.to_publish and not signals:
                 prepared.notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
     return SearchResult(
@@ -246,7 +241,7 @@ def _search(
     driver: StudyDriver,
     tracker: MlflowListener,
     signals: Sequence[int],
-    trainable: MakeTrainable | None,
+    worker: MakeWorker | None,
 ) -> End:
     """Train until the study is finished or stopped."""
     from aiq_search.tracking import reconcile
@@ -254,30 +249,52 @@ def _search(
     with ending(driver, signals) as end:
         reconcile(driver.study, tracker)
         driver.begin()
-        train(prepared, driver, trainable)
+        train(prepared, driver, worker)
     return end
 
 
-def train(prepared: PreparedStudy, driver: StudyDriver, trainable: MakeTrainable | None = None) -> None:
-    """Connect to Ray, check its nodes, and train the driver's assignments there."""
-    from aiq_search.app.preflight import check_cluster, mlflow_trouble
+def train(prepared: PreparedStudy, driver: StudyDriver, worker: MakeWorker | None = None) -> None:
+    """Have the driver's assignments trained, by the runner that the options name."""
+    from aiq_search.tracking.health import mlflow_trouble
+    from aiq_search.worker.worker import TrialWorker
 
     trouble = mlflow_trouble(prepared.tracking_uri)
     if trouble is not None:
         _log.warning(trouble)
+    make: MakeWorker = worker or partial(TrialWorker, packages=prepared.data.code.packages)
+    if prepared.options.runner == "in_process":
+        _train_here(prepared, driver, make)
+    else:
+        _train_on_ray(prepared, driver, make)
+
+
+def _train_here(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) -> None:
+    """Train in this process, one trial after the other."""
+    import torch
+
+    from aiq_search.search.runners.in_process import InProcessRunner
+
+    dataset, needs, threads = prepared.data.load(), driver.space.resources, torch.get_num_threads()
+    try:
+        InProcessRunner(lambda: make(dataset, needs.cpu, needs.gpu)).run(driver)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) -> None:
+    """Connect to Ray, check its nodes, and train there."""
+    from aiq_search.cluster.preflight import check_cluster
+
     study = driver.study
     with connected(study.home, prepared.options.address):
         import ray
 
-        from aiq_search.search.runners.ray_tune import run_on_ray
-        from aiq_search.worker.trainable import training_trainable
+        from aiq_search.search.runners.ray_tune import RayRunner
 
         dataset = prepared.data.load()
         data = ray.put(dataset)
         check_cluster(study, dataset, data, prepared.data.code)
-        resources = study.space.resources
-        make = trainable or partial(training_trainable, packages=prepared.data.code.packages)
-        run_on_ray(driver, make(data, resources.cpu, resources.gpu), study.files / "tune")
+        RayRunner(make, data).run(driver)
 
 
 def failure_of(result: SearchResult) -> AiqError | None:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import configuration, number, table
+from aiq_search.report.words import compared
 from aiq_search.study import Champion, Phase, Spread, TrialRecord
 
 __all__ = ["champion_view"]
@@ -84,19 +85,8 @@ def _headline(champion: Champion, rival: TrialRecord) -> Text:
     """The paper's headline: accuracy given up for a smaller network, counted in both conventions."""
     points = 100 * (rival.metrics["accuracy"] - champion.explored.metrics["accuracy"])
     ours, theirs = _sizes(champion.explored), _sizes(rival)
+    size, weights = compared(ours[0], theirs[0]), compared(ours[1], theirs[1])
     return Text(
         f"The champion is {points:.2f} percentage points less accurate than the most accurate trial, "
-        f"{rival.key.number}, and has {_times(ours[0], theirs[0])} parameters ({_times(ours[1], theirs[1])}, "
-        "counting only weights as in the paper)."
+        f"{rival.key.number}, and has {size} parameters ({weights}, counting only weights as in the paper)."
     )
-
-
-def _times(ours: int, theirs: int) -> str:
-    """How many times as many, or fewer.
-
-    >>> _times(100, 250), _times(230, 100), _times(7, 7)
-    ('2.5 times fewer', '2.3 times as many', 'as many')
-    """
-    if ours == theirs:
-        return "as many"
-    return f"{theirs / ours:,.1f} times fewer" if ours < theirs else f"{ours / theirs:,.1f} times as many"

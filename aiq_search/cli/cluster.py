@@ -38,27 +38,27 @@ def up(
 ) -> None:
     """Start the services that are not running, and print their addresses."""
     from aiq_search.app.local_cluster import local_cluster
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
     options = {"mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
     ports = {name: port for name, port in options.items() if port is not None}
-    _show(local_cluster().up(workers, ports, report=say), form)
+    _show(local_cluster().up(workers, ports, report=print_message), form)
 
 
 @app.command()
 def status(form: FormatOption = Format.TABLE) -> None:
     """Show which services are running, and their addresses. Exits with 1 if one is missing."""
     from aiq_search.app.local_cluster import local_cluster
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
     cluster = local_cluster()
     state = cluster.state
     if state is None:
-        say(f"No cluster is running in {cluster.home}. Start one: aiq cluster up")
+        print_message(f"No cluster is running in {cluster.home}. Start one: aiq cluster up")
         raise typer.Exit(1)
     _show(state, form)
     if state.dead:
-        say("Some services are not running. Restart them: aiq cluster up")
+        print_message("Some services are not running. Restart them: aiq cluster up")
         raise typer.Exit(1)
 
 
@@ -70,22 +70,22 @@ def down(
 ) -> None:
     """Stop what `aiq cluster up` started, and nothing else. Data is kept."""
     from aiq_search.app.local_cluster import local_cluster
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
-    if not local_cluster().down(delete_data, report=say):
-        say("Nothing was running.")
+    if not local_cluster().down(delete_data, report=print_message):
+        print_message("Nothing was running.")
     if delete_data:
-        say("Deleted PostgreSQL's data, MLflow's artifacts and the secrets.")
+        print_message("Deleted PostgreSQL's data, MLflow's artifacts and the secrets.")
 
 
 @app.command()
 def env() -> None:
     """Print what another machine needs to use this cluster, as lines for its shell; they hold SECRETS."""
     from aiq_search.app.local_cluster import connection_lines
-    from aiq_search.cli.output import show
+    from aiq_search.cli.output import print_line
 
     for line in connection_lines():
-        show(line)
+        print_line(line)
 
 
 def _show(state: ClusterState, form: Format) -> None:

@@ -22,26 +22,26 @@ def delete(
 ) -> None:
     """Remove STUDY: its folder with all checkpoints, its trials, and its runs in MLflow."""
     from aiq_search.app.edit import delete_study
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
     agree = (lambda plan: True) if yes else _agrees
     removal = delete_study(study, agree=agree, keep_runs=keep_runs, tracking_uri=tracking_uri)
     if not removal.done:
-        say("Nothing was removed.")
+        print_message("Nothing was removed.")
         raise typer.Exit(1)
-    say(f"Removed study {removal.study} and {_counted(removal.runs, 'run')}.")
+    print_message(f"Removed study {removal.study} and {_counted(removal.runs, 'run')}.")
     if removal.runs:
-        say("MLflow keeps deleted runs until `mlflow gc`; registered models are kept.")
+        print_message("MLflow keeps deleted runs until `mlflow gc`; registered models are kept.")
 
 
 def _agrees(plan: Removal) -> bool:
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
     from aiq_search.errors import InputError
     from aiq_search.redaction import redact
 
     runs = "" if plan.tracking_uri is None else f", and its runs in {redact(plan.tracking_uri)}"
     trials, size = _counted(plan.trials, "trial"), f"{plan.bytes / 1e6:.1f} MB"
-    say(f"This removes study {plan.study}: {trials}, {size} in {plan.folder}{runs}.")
+    print_message(f"This removes study {plan.study}: {trials}, {size} in {plan.folder}{runs}.")
     try:
         return typer.confirm("Remove it?", err=True)
     except typer.Abort:

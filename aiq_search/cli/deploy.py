@@ -28,11 +28,11 @@ def init(
 ) -> None:
     """Write FOLDER/.env: its .env.example, with a random secret for each empty value."""
     from aiq_search.app.deploy import init_environment
-    from aiq_search.cli.output import say, show
+    from aiq_search.cli.output import print_line, print_message
 
     path, names = init_environment(folder)
-    show(path)
-    say(
+    print_line(path)
+    print_message(
         f"{len(names)} random secrets ({', '.join(names)}), readable by you alone. Keep the file out of "
         "version control and in your backup: the databases are created with its passwords."
     )

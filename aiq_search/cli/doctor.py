@@ -29,11 +29,11 @@ def doctor(
     Exits with 1 if there is a problem.
     """
     from aiq_search.app.doctor import examine
-    from aiq_search.cli.output import print_rows, say
+    from aiq_search.cli.output import print_message, print_rows
 
     diagnosis = examine(study, fix=fix, tracking_uri=tracking_uri)
     for repair in diagnosis.repairs:
-        say(repair)
+        print_message(repair)
     rows = [finding.document() for finding in diagnosis.findings]
     print_rows(rows, form, ["area", "level", "what", "remedy"])
     if diagnosis.has_problem:

@@ -54,7 +54,7 @@ def export(
     --no-data and --allow-code are for that.
     """
     from aiq_search.app.bundles import take_home
-    from aiq_search.cli.output import say, show
+    from aiq_search.cli.output import print_line, print_message
 
     exported = take_home(
         study,
@@ -68,10 +68,10 @@ def export(
         allow_code=allow_code or (),
     )
     for note in exported.notes:
-        say(note)
+        print_message(note)
     for check in exported.verification.checks:
-        say(f"{'ok' if check.passed else '--'}  {check.name}: {check.detail}")
-    show(exported.directory)
+        print_message(f"{'ok' if check.passed else '--'}  {check.name}: {check.detail}")
+    print_line(exported.directory)
 
 
 def verify(
@@ -106,11 +106,11 @@ def predict(
 ) -> None:
     """Classify INPUTs with BUNDLE: labels and probabilities."""
     from aiq_search.app.bundles import predict_files
-    from aiq_search.cli.output import print_json, print_rows, say
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
     predictions = predict_files(bundle, inputs, allow_code=allow_code or ())
     for note in predictions.notes:
-        say(f"Note: {note}")
+        print_message(f"Note: {note}")
     rows = [
         {"input": answer.name, "label": answer.label, "probability": answer.probability}
         for answer in predictions.answers

@@ -71,7 +71,7 @@ def submit(
     """
     from aiq_search.app.jobs import connect, submit_study
     from aiq_search.app.options import RunOptions
-    from aiq_search.cli.output import say, show
+    from aiq_search.cli.output import print_line, print_message
 
     options = RunOptions(
         overrides=set_ or (),
@@ -84,21 +84,21 @@ def submit(
     )
     client = connect(address)
     submitted = submit_study(file, client, options, drain_seconds=drain)
-    show(submitted)
+    print_line(submitted)
     if follow:
         _follow(client, submitted, _log_to_stderr)
     else:
-        say(f"Submitted. Follow it: aiq logs -f {submitted}")
+        print_message(f"Submitted. Follow it: aiq logs -f {submitted}")
 
 
 def jobs(address: ClusterAddress = None, form: FormatOption = Format.TABLE) -> None:
     """List the studies that were submitted since the cluster started, the oldest first."""
     from aiq_search.app.jobs import connect, describe_job
-    from aiq_search.cli.output import print_rows, say
+    from aiq_search.cli.output import print_message, print_rows
 
     rows = [describe_job(job) for job in connect(address).jobs()]
     if not rows and form is Format.TABLE:
-        say("No study was submitted since the cluster started. Submit one: aiq submit FILE")
+        print_message("No study was submitted since the cluster started. Submit one: aiq submit FILE")
         return
     print_rows([_for_people(row) for row in rows] if form is Format.TABLE else rows, form, _COLUMNS)
 
@@ -106,11 +106,11 @@ def jobs(address: ClusterAddress = None, form: FormatOption = Format.TABLE) -> N
 def status(study: StudyArgument, address: ClusterAddress = None, form: FormatOption = Format.TABLE) -> None:
     """Show the status of STUDY's job and its trials recorded in MLflow."""
     from aiq_search.app.jobs import connect, job_status
-    from aiq_search.cli.output import print_json, print_rows, say
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
     row, trouble = job_status(connect(address), study)
     if trouble is not None:
-        say(f"Note: {trouble}")
+        print_message(f"Note: {trouble}")
     if form is Format.JSON:
         print_json(row)
         return
@@ -125,14 +125,14 @@ def logs(
 ) -> None:
     """Print the log of STUDY's job. With -f, the exit code is the study's."""
     from aiq_search.app.jobs import connect
-    from aiq_search.cli.output import show_log
+    from aiq_search.cli.output import print_log
 
     client = connect(address)
     job = client.find(study)
     if follow:
-        _follow(client, job.study, show_log)
+        _follow(client, job.study, print_log)
     else:
-        show_log(client.logs(job.study))
+        print_log(client.logs(job.study))
 
 
 def stop(
@@ -142,31 +142,31 @@ def stop(
 ) -> None:
     """Stop STUDY after its running epochs; `aiq resume` continues it."""
     from aiq_search.app.jobs import connect
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
     client = connect(address)
     job = client.find(study)
     if job.over:
-        say(f"study {job.study} has already ended: {job.status}")
+        print_message(f"study {job.study} has already ended: {job.status}")
         return
     client.stop(job.study)
-    say(f"Stopping study {job.study} after its running epochs.")
+    print_message(f"Stopping study {job.study} after its running epochs.")
     if wait:
         job = client.wait(job.study)
-        say(f"It is {job.status}. Continue with: aiq resume {job.study}")
+        print_message(f"It is {job.status}. Continue with: aiq resume {job.study}")
 
 
 def resume_on_cluster(context: typer.Context, name: str, options: RunOptions) -> bool:
     """Continue a study on the cluster that it was submitted to; False where it is this machine's."""
     from aiq_search.app.jobs import resume_submitted
-    from aiq_search.cli.output import say, show
+    from aiq_search.cli.output import print_line, print_message
 
     unfit = _on_command_line(context, "file", "study_storage", "storage", "tracking_uri", "address")
     study = resume_submitted(name, options, unfit)
     if study is None:
         return False
-    show(study)
-    say(f"Submitted again, to the cluster. Follow it: aiq logs -f {study}")
+    print_line(study)
+    print_message(f"Submitted again, to the cluster. Follow it: aiq logs -f {study}")
     return True
 
 
@@ -190,18 +190,18 @@ def _log_to_stderr(text: str) -> None:
 def _follow(client: JobsClient, study: str, write: Callable[[str], object]) -> None:
     """Show a study's log until it ends; Ctrl-C does not stop the study. Exits with the study's code."""
     from aiq_search.app.jobs import failure_of_job
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
     try:
         job = client.follow(study, write)
     except KeyboardInterrupt:
-        say(f"\nThe study keeps running. Follow it: aiq logs -f {study}. Stop it: aiq stop {study}")
+        print_message(f"\nThe study keeps running. Follow it: aiq logs -f {study}. Stop it: aiq stop {study}")
         raise
     failure = failure_of_job(job)
     if failure is not None:
         raise failure
     if job.status == "stopped":
-        say(f"Stopped. Continue with: aiq resume {study}")
+        print_message(f"Stopped. Continue with: aiq resume {study}")
         raise typer.Exit(143)
 
 

@@ -14,7 +14,7 @@ __all__ = ["best", "pareto", "studies", "trials"]
 def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """List the studies in AIQ_HOME, the oldest first, then those that only MLflow has."""
     from aiq_search.app.look import study_rows
-    from aiq_search.cli.output import print_rows, say
+    from aiq_search.cli.output import print_message, print_rows
 
     rows = study_rows(tracking_uri)
     if form is Format.TABLE:
@@ -22,22 +22,22 @@ def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE)
             if row["created"] is not None:
                 row["created"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
         if not rows:
-            say("There is no study yet. Start one: aiq search search_spaces/digits.yaml")
+            print_message("There is no study yet. Start one: aiq search search_spaces/digits.yaml")
             return
     columns = ["study", "status", "best_aiq", "trials", "complete", "pruned", "failed", "created"]
     print_rows(rows, form, columns)
     for row in rows:
         if row["error"]:
-            say(row["error"])
+            print_message(row["error"])
 
 
 def trials(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """List the trials of STUDY."""
     from aiq_search.app.look import trials_of
-    from aiq_search.cli.output import print_rows, say
+    from aiq_search.cli.output import print_message, print_rows
 
     view, rows = trials_of(study, tracking_uri)
-    say(f"study {view.id}")
+    print_message(f"study {view.id}")
     columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "configuration", "epochs"]
     columns += ["feasible"] if view.space.objective.constraints else []
     if any(row["reason"] for row in rows):
@@ -59,7 +59,7 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
     """Show the champion of STUDY, compared with the most accurate trial."""
     from aiq_search.app.look import best_of
     from aiq_search.cli.champion import champion_view
-    from aiq_search.cli.output import print_json, print_rows, say, stdout
+    from aiq_search.cli.output import print_json, print_message, print_rows, stdout
 
     view, champion, rival = best_of(study, tracking_uri)
     document = champion.document()
@@ -72,14 +72,14 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
                 flat |= {f"{split}/{name}/{part}": value for part, value in spread.items()}
         print_rows([flat | document["params"]], form, [])
     else:
-        say(f"study {view.id}")
+        print_message(f"study {view.id}")
         stdout().print(champion_view(champion, rival))
 
 
 def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """Show the trials of STUDY that no other beats in every objective, and their hypervolume."""
     from aiq_search.app.look import pareto_of
-    from aiq_search.cli.output import print_json, print_rows, say
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
     view, front = pareto_of(study, tracking_uri)
     if form is Format.JSON:
@@ -90,8 +90,8 @@ def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatO
     columns = list(dict.fromkeys(["name", *names, "parameters", "configuration"]))
     if form is Format.TABLE:
         rows = [_for_people(row, view.space.parameters) for row in rows]
-    say(f"study {view.id}")
+    print_message(f"study {view.id}")
     print_rows(rows, form, columns)
     objectives = " and ".join(f"{name} ({direction[:8]})" for name, direction in front.directions)
     reference = ", ".join(f"{number:g}" for number in front.reference)
-    say(f"{objectives}: hypervolume {front.hypervolume:.4g} with reference point ({reference})")
+    print_message(f"{objectives}: hypervolume {front.hypervolume:.4g} with reference point ({reference})")

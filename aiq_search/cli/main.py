@@ -81,12 +81,12 @@ def _options(
 ) -> None:
     """Search for the neural network with the best artificial intelligence quotient (aIQ)."""
     from aiq_search.app.local_cluster import adopt_cluster
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
     if context.invoked_subcommand != "cluster":  # which reports itself what is running
         trouble = adopt_cluster()
         if trouble is not None:
-            say(f"Note: {trouble}")
+            print_message(f"Note: {trouble}")
 
 
 def main() -> None:

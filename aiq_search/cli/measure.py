@@ -83,7 +83,7 @@ def measure(
 
 
 def _print(measured: Measurement, form: Format) -> None:
-    from aiq_search.cli.output import number, print_json, print_rows, say, stdout
+    from aiq_search.cli.output import number, print_json, print_message, print_rows, stdout
 
     report = measured.report
     if form is Format.JSON:
@@ -103,7 +103,7 @@ def _print(measured: Measurement, form: Format) -> None:
             f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}"
         )
     for sentence in report.warnings[:_FEW]:
-        say(f"Warning: {sentence}")
+        print_message(f"Warning: {sentence}")
     if len(report.warnings) > _FEW:
         more = len(report.warnings) - _FEW
-        say(f"{more} more warnings; --format json has them all.")
+        print_message(f"{more} more warnings; --format json has them all.")

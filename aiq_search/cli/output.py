@@ -26,10 +26,10 @@ __all__ = [
     "plain",
     "print_error",
     "print_json",
+    "print_line",
+    "print_log",
+    "print_message",
     "print_rows",
-    "say",
-    "show",
-    "show_log",
     "stderr",
     "stdout",
     "table",
@@ -67,7 +67,7 @@ def plain(text: str, longest: int | None = _LONGEST) -> str:
     r"""Text from anywhere as it can be printed: control characters are escaped, and its middle is cut out.
 
     >>> plain("\x1b[31mred"), plain("abcdefghij" * 1000, longest=20)
-    ('\\x1b[31mred', 'abcdefghijabc … (9,981 characters) … efghij')
+    ('\\x1b[31mred', 'abcdefghijabcd … (9,980 characters) … efghij')
     """
     if longest is not None and len(text) > longest:
         tail = longest // 3
@@ -105,12 +105,12 @@ def stderr() -> Console:
     return _SafeConsole(stderr=True)
 
 
-def show(line: object) -> None:
+def print_line(line: object) -> None:
     """Print a line of the result."""
     print(plain(str(line)), flush=True)
 
 
-def say(message: object) -> None:
+def print_message(message: object) -> None:
     """Print a message that is not the result; a file's or another program's words may be in it."""
     stderr().print(plain(str(message)), soft_wrap=True)
 
@@ -120,7 +120,7 @@ def print_error(error: Exception) -> None:
     print(f"aiq: {plain(str(error))}", file=sys.stderr)
 
 
-def show_log(text: str) -> None:
+def print_log(text: str) -> None:
     """Print a part of another program's log, whole."""
     sys.stdout.write(plain(text, longest=None))
     sys.stdout.flush()
@@ -128,7 +128,7 @@ def show_log(text: str) -> None:
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record))
+        print_message(self.format(record))
 
 
 def use_for_logging() -> None:
@@ -224,4 +224,4 @@ def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> N
         fit -= 1
     console.print(table(heads[:fit], [[row.get(column) for column in columns[:fit]] for row in rows]))
     if fit < len(columns):
-        say(f"No room for {', '.join(heads[fit:])}: widen the terminal, or use --format csv.")
+        print_message(f"No room for {', '.join(heads[fit:])}: widen the terminal, or use --format csv.")

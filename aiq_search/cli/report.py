@@ -40,11 +40,11 @@ def report(
 ) -> None:
     """Write the report of STUDY, an HTML file that works offline, and keep it in MLflow too."""
     from aiq_search.app.report import report_study
-    from aiq_search.cli.output import say, show
+    from aiq_search.cli.output import print_line, print_message
 
     path, missing = report_study(
         study, output, data_dir=data_dir, tracking_uri=tracking_uri, allow_code=allow_code or ()
     )
-    show(path)
+    print_line(path)
     if missing:
-        say(f"Not in MLflow: {missing}")
+        print_message(f"Not in MLflow: {missing}")

@@ -139,15 +139,15 @@ def retry(
 def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
     """Run a study with a view, then show what it found."""
     from aiq_search.app.run import failure_of
-    from aiq_search.cli.output import print_json, say, stderr
+    from aiq_search.cli.output import print_json, print_message, stderr
     from aiq_search.cli.view import search_view
 
     with search_view(stderr()) as view:
         result = start(view)
     for note in result.notes:
-        say(note)
+        print_message(note)
     if result.undelivered:
-        say(result.undelivered)
+        print_message(result.undelivered)
     failure = failure_of(result)
     if failure is not None:
         raise failure
@@ -157,14 +157,14 @@ def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format)
         else:
             _show(result)
     if result.signal is not None:
-        say(f"Stopped. Continue with: aiq resume {result.study.id}")
+        print_message(f"Stopped. Continue with: aiq resume {result.study.id}")
         raise typer.Exit(128 + result.signal)
 
 
 def _show(result: SearchResult) -> None:
     """The champion, and the commands to look further."""
     from aiq_search.cli.champion import champion_view
-    from aiq_search.cli.output import say, stdout
+    from aiq_search.cli.output import print_message, stdout
 
     if result.champion is None:
         return
@@ -177,6 +177,6 @@ def _show(result: SearchResult) -> None:
         f"aiq export {name} --output champion/": "export the champion",
     }
     width = max(map(len, commands))
-    say("")
+    print_message("")
     for command, purpose in commands.items():
-        say(f"  {command:<{width}}   {purpose}")
+        print_message(f"  {command:<{width}}   {purpose}")

@@ -31,30 +31,30 @@ def check(
     """Report what is wrong with FILE. Without --data, nothing that it names is imported or run."""
     from aiq_search.app.options import RunOptions
     from aiq_search.app.space import checked_space, tried_space
-    from aiq_search.cli import output
+    from aiq_search.cli.output import print_line, print_message
 
     if data:
         options = RunOptions(overrides=set_ or (), data_dir=data_dir, allow_code=allow_code or ())
         checked = tried_space(file, options)
     else:
         checked = checked_space(file, set_ or [])
-    output.show(f"{file}: valid. {checked.summary}")
+    print_line(f"{file}: valid. {checked.summary}")
     for note in checked.notes:
-        output.say(note)
+        print_message(note)
 
 
 @app.command()
 def show(file: SpaceFile, set_: SetOption = None, form: FormatOption = Format.TABLE) -> None:
     """Print the parameters of FILE and the number of configurations."""
     from aiq_search.app.space import checked_space
-    from aiq_search.cli.output import print_json, print_rows, say
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
     checked = checked_space(file, set_ or [])
     if form is Format.JSON:
         print_json(checked.document())
         return
     print_rows(checked.parameter_rows(), form, ["parameter", "type", "range", "when"])
-    say(checked.size_sentence)
+    print_message(checked.size_sentence)
 
 
 @app.command()

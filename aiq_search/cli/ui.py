@@ -33,9 +33,9 @@ def ui(
     browser: Annotated[bool, typer.Option(help="Open a browser, on a terminal.")] = True,
 ) -> None:
     """Serve MLflow's user interface until Ctrl-C, opened at STUDY."""
-    from aiq_search.cli.output import say
+    from aiq_search.cli.output import print_message
 
-    say("Starting MLflow …")
+    print_message("Starting MLflow …")
     from aiq_search.app.ui import open_ui
 
     signal.signal(signal.SIGTERM, _interrupt)  # stops the server too, as Ctrl-C does
@@ -43,7 +43,7 @@ def ui(
         with open_ui(study, tracking_uri, host, port, lambda page: _show(page, browser)) as server:
             server.wait()
     except KeyboardInterrupt:
-        say("Stopped.")
+        print_message("Stopped.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -51,9 +51,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _show(page: str, browser: bool) -> None:
-    from aiq_search.cli.output import say, show
+    from aiq_search.cli.output import print_line, print_message
 
-    show(page)
-    say("Press Ctrl-C to stop.")
+    print_line(page)
+    print_message("Press Ctrl-C to stop.")
     if browser and sys.stdout.isatty():
         webbrowser.open(page)

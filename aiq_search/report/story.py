@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiq_search.report.figures.facts import StudyFacts
-from aiq_search.report.words import counted, ratio
+from aiq_search.report.words import compared, counted
 from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
@@ -52,7 +52,7 @@ def sentences(facts: StudyFacts) -> list[str]:
     told = [_counts(facts)]
     if facts.champion is None:
         return told
-    told += _lead(facts) + _beside_the_most_accurate(facts) + _held_back(facts)
+    told += _lead(facts) + _against_the_most_accurate(facts) + _held_back(facts)
     return told
 
 
@@ -83,16 +83,16 @@ def _lead(facts: StudyFacts) -> list[str]:
     ]
 
 
-def _beside_the_most_accurate(facts: StudyFacts) -> list[str]:
+def _against_the_most_accurate(facts: StudyFacts) -> list[str]:
     winner, accurate = facts.champion, facts.most_accurate
     if winner is None or accurate is None or accurate is winner:
         return ["It is also the most accurate network."] if accurate is winner else []
-    lost = 100 * (accurate.metrics["accuracy"] - winner.metrics["accuracy"])  # one seed against one
-    times, counted_as_paper = (_times(accurate, winner, n) for n in ("parameters", "parameters_weights"))
-    weights = f" ({counted_as_paper} times, counting only the weights of convolutions and linear layers)"
+    points = 100 * (accurate.metrics["accuracy"] - winner.metrics["accuracy"])  # one seed against one
+    size, weights = (_compared(winner, accurate, name) for name in ("parameters", "parameters_weights"))
+    as_paper = f" ({weights}, counting only the weights of convolutions and linear layers)"
     return [
-        f"When exploring, the most accurate network, {facts.label(accurate)}, was {lost:.2f} points better; "
-        f"it has {times} times as many parameters{weights if counted_as_paper != times else ''}."
+        f"When exploring, the most accurate network, {facts.label(accurate)}, was {points:.2f} points "
+        f"better; the champion has {size} parameters{as_paper if weights != size else ''}."
     ]
 
 
@@ -130,10 +130,8 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
         rows.append((f"{_words(name)}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
     for name in SIZES:
         if name in winner.metrics and name in accurate.metrics:
-            note = f"{_times(accurate, winner, name)} times"
-            rows.append(
-                (_words(name), f"{winner.metrics[name]:,.0f}", f"{accurate.metrics[name]:,.0f}", note)
-            )
+            sizes = [f"{record.metrics[name]:,.0f}" for record in (winner, accurate)]
+            rows.append((_words(name), sizes[0], sizes[1], _compared(winner, accurate, name)))
     both = winner.params.keys() | accurate.params.keys()
     for name in [n for n in facts.rules if n in both]:
         rows.append((name, _value(winner, name), _value(accurate, name), ""))
@@ -185,8 +183,8 @@ def footer(facts: StudyFacts) -> str:
     return " · ".join(p for p in parts if p)
 
 
-def _times(one: TrialRecord, other: TrialRecord, name: str) -> str:
-    return ratio(one.metrics.get(name, 0.0), other.metrics.get(name, 0.0))
+def _compared(one: TrialRecord, other: TrialRecord, name: str) -> str:
+    return compared(one.metrics.get(name, 0.0), other.metrics.get(name, 0.0))
 
 
 def _spread(value: Spread) -> str:

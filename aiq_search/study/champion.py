@@ -10,8 +10,9 @@ from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
+from aiq_search.space.constraint import feasible
 from aiq_search.study.events import Phase, TrialState
-from aiq_search.study.metrics import HEADLINE
+from aiq_search.study.metrics import HEADLINE, is_merit
 from aiq_search.study.progress import ranking
 from aiq_search.study.record import TrialRecord, without_retried
 
@@ -257,7 +258,7 @@ def _confirmed(
         validation=validation,
         test=test,
         collapse_rate=sum(r.collapsed or r.state is TrialState.FAIL for r in records) / len(records),
-        feasible=all(c.violation(means) <= 0 for c in space.objective.number_constraints),
+        feasible=feasible(space.objective.number_constraints, means),
         judges=judges,
         further=fresh,
     )
@@ -281,9 +282,8 @@ def _means(records: Sequence[TrialRecord]) -> dict[str, float]:
     complete = _complete(records)
     means = {}
     for name in {name for record in complete for name in record.metrics}:
-        good = name in HEADLINE or name.startswith("efficiency/")
         counted = [r.scored[name] for r in complete if name in r.metrics]
-        means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
+        means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if is_merit(name) else 0))
     return means
 
 

@@ -236,9 +236,9 @@ class StudyDocument(BaseModel):
             os.fsync(file.fileno())
         temporary.replace(path)
 
-    def as_json(self) -> dict[str, Any]:
-        """The document in JSON types."""
-        return self.model_dump(mode="json")
+    def as_json(self, exclude: set[str] | None = None) -> dict[str, Any]:
+        """The document in JSON types, without the fields ``exclude``."""
+        return self.model_dump(mode="json", exclude=exclude)
 
     def extended(self, trials: int) -> StudyDocument:
         """The document with another budget of exploring trials.

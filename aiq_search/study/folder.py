@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.errors import InputError
-from aiq_search.files import Place, place_of
+from aiq_search.places import LocalPath, Place, place_of
 from aiq_search.redaction import redact
 from aiq_search.space import SearchSpace
 from aiq_search.study.document import FILE, StudyDocument
@@ -62,7 +62,7 @@ class StudyFolder:
     def files(self) -> Place:
         """Folder of what the workers write: the study's own, or one in the storage that nodes share."""
         shared = self._document.checkpoint_place
-        return place_of(shared) / self.id if shared else self.directory.resolve()
+        return place_of(shared) / self.id if shared else LocalPath(self.directory.resolve())
 
     @property
     def checkpoints(self) -> Place:
@@ -138,7 +138,7 @@ class StudyFolder:
 
     def leftovers(self) -> list[Place]:
         """Files that a killed process left half-written. Hold the study: else their writer may be alive."""
-        places: list[Place] = list(self.directory.glob("*.part"))
+        places: list[Place] = list(LocalPath(self.directory).glob("*.part"))
         for pattern in ("*.part", ".probe-*"):
             places += self.checkpoints.glob(pattern)
         return places

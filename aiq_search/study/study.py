@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
 from aiq_search.errors import StudyError
-from aiq_search.files import Place, discard, remove_tree, write_whole
+from aiq_search.places import Place
 from aiq_search.redaction import redact
 from aiq_search.space import SearchSpace
 from aiq_search.study.asking import AskingStudy
@@ -264,10 +264,10 @@ class Study(StudyFolder):
         files: list[Place] = [*self.checkpoints.glob("*.safetensors")]
         study.checkpoints.mkdir(parents=True, exist_ok=True)
         for file in files:
-            write_whole(study.checkpoints / file.name, file.read_bytes())
+            (study.checkpoints / file.name).write_whole(file.read_bytes())
         self._saved().changed(checkpoint_place=place).write(self.directory / FILE)
         for file in files:
-            discard(file)
+            file.discard()
         return study
 
     def choose_finalists_anew(self) -> None:
@@ -295,14 +295,12 @@ class Study(StudyFolder):
     def delete(self) -> None:
         """Delete the trials, the files, and the folder last. Hold the study."""
         self._trials.delete()
-        remove_tree(self.files)
+        self.files.remove_tree()
         if self.directory.exists():
-            remove_tree(self.directory)
+            shutil.rmtree(self.directory)
 
     def _share(self) -> None:
-        document = self._document.as_json()
-        del document["trials_url"]  # it may hold a password
-        self._trials.share(document)
+        self._trials.share(self._document.as_json(exclude={"trials_url"}))  # which may hold a password
 
 
 def clear_unborn(home: Path, study_id: str, url: str | None = None) -> None:

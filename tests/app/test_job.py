@@ -64,7 +64,7 @@ def test_a_killed_driver_is_started_again_and_may_succeed(supervise):
 
 def test_a_driver_that_is_always_killed_is_given_up(supervise, capsys):
     assert supervise("os.kill(os.getpid(), signal.SIGKILL)") == (137, 1 + job.RESTARTS)
-    assert "the driver died by signal 9" in capsys.readouterr().err
+    assert "the driver was killed by signal 9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_DFL", "lambda *_: sys.exit(143)"])
@@ -163,6 +163,6 @@ def test_a_study_that_should_go_on_and_is_not_here_is_a_sentence(tmp_path, monke
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
             signal.signal(number, handler)
     said = capsys.readouterr().err
-    assert "submit its file anew" in said
+    assert "submit its file as a new study" in said
     assert "2.7.18 where the study was submitted" in said
     assert "AIQ_JOB" not in os.environ

@@ -32,10 +32,10 @@ class Client:
         self.job = job
         self.asked = []
 
-    def known(self, study):
+    def get(self, study):
         return self.job
 
-    find = known
+    find = get
 
     def forget(self, study):
         self.asked.append("forget")
@@ -125,7 +125,7 @@ def test_a_jobs_status_is_told_without_mlflow_too(home, monkeypatch):
     monkeypatch.setattr(jobs, "find_any", away)
     row, trouble = jobs.job_status(Client(ENDED), "a")
     assert (row["study"], row["status"]) == ("a", "stopped")
-    assert trouble == "nothing is known of its trials: MLflow does not answer."
+    assert trouble == "its trials cannot be counted: MLflow does not answer."
 
 
 def test_a_study_that_only_mlflows_server_has_is_the_clusters(home, study, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from aiq_search.app.bundles import export_study
 from aiq_search.app.edit import delete_study
 from aiq_search.app.run import run_search
-from aiq_search.files import StoredPath, shared_place
+from aiq_search.places import StoredPath, shared_place
 from tests.s3 import BUCKET, s3_server
 from tests.search.simulation import simulated_space
 

@@ -64,7 +64,7 @@ def test_what_is_long_loses_its_middle_and_keeps_its_end():
     assert "characters" in shown
 
 
-@pytest.mark.parametrize("name", ["say", "show"])
+@pytest.mark.parametrize("name", ["print_message", "print_line"])
 def test_a_message_is_harmless(name, capsys):
     getattr(output, name)(HOSTILE)
     printed = capsys.readouterr()
@@ -81,7 +81,7 @@ def test_an_error_is_harmless_and_short(capsys):
 
 
 def test_a_log_is_printed_whole_and_harmless(capsys):
-    output.show_log(HOSTILE * 1000 + "\n")
+    output.print_log(HOSTILE * 1000 + "\n")
     printed = capsys.readouterr().out
     assert is_harmless(printed)
     assert printed.count("red") == 1000

@@ -182,7 +182,7 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     wait_for(lambda: "[2/500]" in cluster.aiq("logs", study))
     cluster.aiq("stop", study)
     assert "It is stopped" in cluster.said
-    assert "Stopped. Go on with: aiq resume" in cluster.aiq("logs", study)  # the driver's own last words
+    assert "Stopped. Continue with: aiq resume" in cluster.aiq("logs", study)  # the driver's own last words
     document = (cluster.folder / ".aiq" / "studies" / study / "study.json").read_text()
     assert json.loads(document)["ended"] == "interrupted"
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
@@ -197,7 +197,7 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     driver = next(pid for pid in pids() if "resume" in (line := command_of(pid)) and study in line)
     os.kill(driver, 9)
     wait_for(lambda: begun(cluster, study) == 3)
-    assert "the driver died by signal 9; starting it again." in cluster.aiq("logs", study)
+    assert "the driver was killed by signal 9; restarting it." in cluster.aiq("logs", study)
     cluster.aiq("stop", study)
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
     assert done <= {row["name"] for row in rows if row["state"] in ("COMPLETE", "PRUNED")}

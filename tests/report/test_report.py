@@ -121,23 +121,28 @@ def test_the_story_counts_every_trial() -> None:
     )
 
 
-def test_the_price_of_the_champion_is_told_in_points_and_times() -> None:
-    small, big = SimulatedTrial(0).record(), SimulatedTrial(1).record()
-    small = dataclasses.replace(
-        small,
-        feasible=True,
-        metrics=dict(small.metrics)
-        | {"aiq": 0.9, "accuracy": 0.95, "parameters": 100, "parameters_weights": 80},
-    )
-    big = dataclasses.replace(
-        big,
-        feasible=True,
-        metrics=dict(big.metrics)
-        | {"aiq": 0.5, "accuracy": 0.99, "parameters": 100_000, "parameters_weights": 90_000},
-    )
-    told = " ".join(story.sentences(StudyFacts(RecordedTrials([small, big]))))
-    assert "4.00 points better" in told
-    assert "1,000 times as many parameters (1,125 times" in told
+@pytest.mark.parametrize(
+    ("size", "weights", "sentence"),
+    [
+        (100_000, 90_000, "the champion has 1,000 times fewer parameters (1,125 times fewer, counting only"),
+        (43, 40, "the champion has 2.3 times as many parameters (2.0 times as many, counting only"),
+        (100, 80, "the champion has as many parameters."),
+    ],
+)
+def test_the_price_of_the_champion_is_told_in_points_and_times(
+    size: float, weights: float, sentence: str
+) -> None:
+    one, other = SimulatedTrial(0).record(), SimulatedTrial(1).record()
+    ours = {"aiq": 0.9, "accuracy": 0.95, "parameters": 100, "parameters_weights": 80}
+    theirs = {"aiq": 0.5, "accuracy": 0.99, "parameters": size, "parameters_weights": weights}
+    one = dataclasses.replace(one, feasible=True, metrics=dict(one.metrics) | ours)
+    other = dataclasses.replace(other, feasible=True, metrics=dict(other.metrics) | theirs)
+    facts = StudyFacts(RecordedTrials([one, other]))
+    text = " ".join(story.sentences(facts))
+    assert "4.00 points better" in text
+    assert sentence in text
+    rows = {name: note for name, _, _, note in story.comparison(facts)}
+    assert rows["parameters"] in sentence
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ import pytest
 pytest.importorskip("flask_wtf", reason="mlflow[auth]")
 
 from aiq_search.cluster import credentials
-from aiq_search.tracking import users
+from aiq_search.tracking import Outbox, users
+from aiq_search.tracking.runs import StudyRuns
+from aiq_search.tracking.store import Store
+from tests.search.simulation import new_study
 from tests.support.mlflow_server import AuthenticatedServer, authenticated_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -189,6 +192,31 @@ def test_a_driver_deletes_nothing_of_others_and_rules_over_nobody(runs):
     ]
     for method, path, document in refused:
         assert server.ask(DRIVER, method, path, json=document).status_code == 403, path
+
+
+def test_a_second_run_that_a_driver_may_not_delete_holds_nothing_up(server, tmp_path, monkeypatch):
+    document = new_study(tmp_path).document
+    path = "/api/2.0/mlflow/experiments/create"
+    experiment = server.ask(ADMIN, "POST", path, json={"name": document.space.name}).json()["experiment_id"]
+    tags = [{"key": f"aiq.{key}", "value": document.study} for key in ("study", "trial_key")]
+    first, second = (
+        server.ask(
+            ADMIN,
+            "POST",
+            "/api/2.0/mlflow/runs/create",
+            json={"experiment_id": experiment, "start_time": start, "tags": tags},
+        ).json()["run"]["info"]["run_id"]
+        for start in (1, 2)
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", DRIVER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.passwords[DRIVER])
+    box = Outbox(tmp_path)
+    found = StudyRuns(Store(server.url), box)
+    found.connect(document)
+    assert found.get(document.study) == first
+    box.close()
+    kept = server.ask(ADMIN, "GET", f"/api/2.0/mlflow/runs/get?run_id={second}").json()["run"]["info"]
+    assert kept["lifecycle_stage"] == "active"
 
 
 @pytest.mark.parametrize(

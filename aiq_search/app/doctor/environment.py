@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiq_search.app.doctor.finding import Finding, Level
-from aiq_search.app.preflight import available_memory, mlflow_trouble
+from aiq_search.memory import available_memory
 from aiq_search.study import list_studies, unreadable_studies
+from aiq_search.study.provenance import PACKAGES, versions
 from aiq_search.tracking import default_tracking_uri
+from aiq_search.tracking.health import mlflow_trouble
 
 __all__ = ["check_environment", "check_home"]
 
-_PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 _LOW_DISK = 1_000_000_000
 _LOW_MEMORY = 1_000_000_000
 
@@ -66,19 +65,16 @@ def check_home(home: Path) -> Iterator[Finding]:
 
 
 def _versions() -> Finding:
-    installed, missing = [f"Python {platform.python_version()}"], []
-    for package in _PACKAGES:
-        try:
-            installed.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            missing.append(package)
+    found = versions()
+    installed = ", ".join(f"{name} {version}" for name, version in found.items())
+    missing = [package for package in PACKAGES if package not in found]
     if missing:
         return _finding(
             Level.PROBLEM,
-            f"Not installed: {', '.join(missing)} (but {', '.join(installed)}).",
+            f"Not installed: {', '.join(missing)} (but {installed}).",
             "Install aiq-search with its dependencies: pip install aiq-search",
         )
-    return _finding(Level.OK, f"{', '.join(installed)}.")
+    return _finding(Level.OK, f"{installed[:1].upper()}{installed[1:]}.")
 
 
 def _torchvision() -> Finding:

@@ -72,7 +72,7 @@ def check_search(
         )
         return
     findings = [
-        found
+        finding
         for check in (
             _at_the_edge,
             _pruned_at_once,
@@ -81,7 +81,7 @@ def check_search(
             partial(_saturation, code=code),
             _never_met,
         )
-        for found in check(study, explored)
+        for finding in check(study, explored)
     ]
     yield from findings
     if not findings:

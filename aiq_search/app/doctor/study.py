@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError, StudyError
-from aiq_search.files import Place, size_of
+from aiq_search.places import Place
 from aiq_search.report.words import counted
 from aiq_search.study import Study, TrialRecord, TrialState
 from aiq_search.tracking.layout import ENDS
@@ -61,7 +61,7 @@ def check_files(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
         )
     left = [] if study.is_running else leftovers(study, records)
     if left:
-        size = sum(size_of(path) for path in left)
+        size = sum(path.size() for path in left)
         yield _finding(
             Level.NOTE,
             f"{counted(len(left), 'file', 'belong')} to no trial ({size / 1e6:.1f} MB in "

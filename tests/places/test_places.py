@@ -8,20 +8,20 @@ import sys
 
 import pytest
 
-from aiq_search import files
-from aiq_search.app.shared_storage import StorageProbe, answer_probe, chosen_storage
 from aiq_search.errors import InputError
-from aiq_search.files import (
+from aiq_search.places import (
+    LocalPath,
     StorageError,
+    StorageProbe,
     StoredPath,
-    discard,
+    answer_probe,
+    chosen_storage,
     patiently,
     place_of,
-    remove_tree,
     shared_place,
-    size_of,
-    write_whole,
+    store,
 )
+from aiq_search.places import place as place_module
 from aiq_search.study import Phase, Study, TrialKey
 from tests.s3 import BUCKET, s3_server
 from tests.search.simulation import finish, new_study
@@ -38,7 +38,7 @@ def s3():
 @pytest.fixture(params=["folder", "s3"])
 def place(request, tmp_path):
     if request.param == "folder":
-        return tmp_path
+        return LocalPath(tmp_path)
     request.getfixturevalue("s3")
     return shared_place(f"s3://{BUCKET}/{request.node.name.partition('[')[0]}")
 
@@ -48,19 +48,19 @@ def test_what_is_written_is_read_counted_found_and_removed(place):
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "a.safetensors"
     assert not file.is_file()
-    write_whole(file, b"first")
-    write_whole(file, b"second")
-    write_whole(folder / "b.part", b"1234")
+    file.write_whole(b"first")
+    file.write_whole(b"second")
+    (folder / "b.part").write_whole(b"1234")
     assert file.read_bytes() == b"second"
-    assert size_of(file) == 6
-    assert size_of(place) == 10
+    assert file.size() == 6
+    assert place.size() == 10
     assert list(folder.glob("*.safetensors")) == [file]
     assert place_of(str(file)) == file
     file.unlink()
     assert not file.is_file()
     file.unlink(missing_ok=True)
-    remove_tree(place)
-    remove_tree(place)
+    place.remove_tree()
+    place.remove_tree()
     assert not (folder / "b.part").is_file()
 
 
@@ -70,11 +70,11 @@ def test_reading_what_is_not_there_is_an_error(place):
 
 
 def test_a_discarded_file_goes_and_none_is_no_error(place):
-    write_whole(place / "a", b"1")
+    (place / "a").write_whole(b"1")
     for _ in range(2):
-        discard(place / "a")
-    files._deleters().submit(int).result()
-    files._deleters.cache_clear()  # the old one's threads end when their work is done
+        (place / "a").discard()
+    store._deleters().submit(int).result()
+    store._deleters.cache_clear()  # the old one's threads end when their work is done
     patiently(lambda: gone(place / "a"))
 
 
@@ -85,19 +85,19 @@ def gone(file):
 
 def test_a_folder_that_is_not_there_is_not_made_by_writing(tmp_path):
     with pytest.raises(StorageError, match="No such file"):
-        write_whole(tmp_path / "unmounted" / "a", b"1")
+        (LocalPath(tmp_path) / "unmounted" / "a").write_whole(b"1")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bucket_that_is_not_there_is_an_error_of_the_storage(s3):
     with pytest.raises(StorageError, match="does not exist"):
-        write_whole(shared_place("s3://no-such-bucket/a"), b"1")
+        shared_place("s3://no-such-bucket/a").write_whole(b"1")
 
 
 def test_an_endpoint_may_stand_in_the_address(s3):
     host = s3.removeprefix("http://")
     file = shared_place(f"s3://{BUCKET}/endpoint?scheme=http&endpoint_override={host}") / "a"
-    write_whole(file, b"1")
+    file.write_whole(b"1")
     assert shared_place(f"s3://{BUCKET}/endpoint/a").read_bytes() == b"1"
 
 
@@ -119,7 +119,7 @@ def test_an_address_of_another_kind_is_refused_in_one_sentence(uri):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="the folder cannot be made"):
+    with pytest.raises(InputError, match="the folder cannot be created"):
         chosen_storage(str(tmp_path / "file" / "folder"))
 
 
@@ -132,7 +132,7 @@ def test_a_store_that_does_not_answer_is_refused_in_one_sentence(s3, query):
 
 
 def test_a_place_that_comes_back_is_waited_for_and_a_full_disk_is_not(monkeypatch):
-    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    monkeypatch.setattr(place_module.time, "sleep", lambda _: None)
     answers = [OSError("away"), OSError("away"), 7]
 
     def use():
@@ -145,7 +145,7 @@ def test_a_place_that_comes_back_is_waited_for_and_a_full_disk_is_not(monkeypatc
     answers[:] = [OSError(errno.ENOSPC, "No space left on device"), 7]
     with pytest.raises(StorageError, match="No space left"):
         patiently(use)
-    monkeypatch.setattr(files, "_PATIENCE", -1.0)
+    monkeypatch.setattr(place_module, "_PATIENCE", -1.0)
     answers[:] = [OSError("away"), 7]
     with pytest.raises(StorageError, match="away"):
         patiently(use)
@@ -157,7 +157,7 @@ def test_a_probe_is_answered_through_the_place_and_leaves_nothing(place):
         assert answer_probe(str(folder), probe.name, "ada") is None
         assert probe.sees("ada")
         assert not probe.sees("grace")
-    files._deleters().submit(int).result()
+    store._deleters().submit(int).result()
     patiently(lambda: gone(folder / probe.name))
     assert "not there" in answer_probe(str(folder), ".probe-of-another", "ada")
 
@@ -168,16 +168,16 @@ def test_a_study_keeps_its_weights_in_s3_and_deletes_them_with_itself(s3, tmp_pa
     key = TrialKey(study.id, Phase.EXPLORE, 0)
     assert str(study.weights_path(key)) == f"s3://{BUCKET}/studies/there/checkpoints/explore-0000.safetensors"
     assert list((study.directory / "checkpoints").iterdir()) == []
-    write_whole(study.weights_path(key), b"weights")
+    study.weights_path(key).write_whole(b"weights")
     with study.held():
-        remove_tree(study.files)
+        study.files.remove_tree()
     assert not study.weights_path(key).is_file()
 
 
 def test_files_move_with_a_study_that_goes_on_elsewhere(s3, tmp_path):
     study = new_study(tmp_path)
     for name in ("explore-0000.safetensors", "explore-0001.unfinished.safetensors"):
-        write_whole(study.checkpoints / name, name.encode())
+        (study.checkpoints / name).write_whole(name.encode())
     assert isinstance(study.moved(f"s3://{BUCKET}/moved").checkpoints, StoredPath)
     again = Study.open(tmp_path, study.id)
     assert (again.checkpoints / "explore-0000.safetensors").read_bytes() == b"explore-0000.safetensors"
@@ -186,5 +186,5 @@ def test_files_move_with_a_study_that_goes_on_elsewhere(s3, tmp_path):
 
 
 def test_a_local_study_needs_no_pyarrow():
-    code = "import sys; import aiq_search.files as f; f.place_of('/a'); sys.exit('pyarrow' in sys.modules)"
+    code = "import sys; import aiq_search.places as p; p.place_of('/a'); sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

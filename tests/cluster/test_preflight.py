@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import http.server
-import threading
-from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from aiq_search.app import preflight
-from aiq_search.app.preflight import (
+from aiq_search.cluster import preflight
+from aiq_search.cluster.preflight import (
+    Expectations,
     NodeFacts,
     PreflightError,
     TrialNeeds,
-    available_memory,
     check_cluster,
     check_node,
     look_at_node,
-    mlflow_trouble,
 )
-from aiq_search.app.shared_storage import StorageProbe, answer_probe
 from aiq_search.errors import InputError
+from aiq_search.places import LocalPath, StorageProbe, answer_probe
 from aiq_search.search.runners.ray_watch import why_pending
 from aiq_search.space.schema import ResourceOptions
 from tests.search.simulation import new_study
 
 HERE = {"python": "3.11.7", "torch": "2.15.0"}
 GOOD = NodeFacts("ada", memory=8_000_000_000, disk=50_000_000_000, versions=HERE)
-NEEDS = TrialNeeds(memory=1_000_000_000, disk=10_000_000)
-FOLDER = Path("studies/a")
+EXPECTED = Expectations(
+    TrialNeeds(memory=1_000_000_000, disk=10_000_000), LocalPath("studies/a"), HERE, "a" * 64
+)
 
 
 def test_a_node_that_has_everything_passes():
-    assert check_node(GOOD, NEEDS, HERE, FOLDER) == []
+    assert check_node(GOOD, EXPECTED) == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +40,7 @@ def test_a_node_that_has_everything_passes():
         ({"memory": 100_000_000}, "node ada has 100.0 MB of memory left, and a trial takes about 1.0 GB"),
         (
             {"disk": 1_000_000},
-            "node ada has 1.0 MB of disk left in studies/a, and a trial takes up to 10.0 MB",
+            "node ada has 1.0 MB of disk space left in studies/a, and a trial takes up to 10.0 MB",
         ),
         (
             {"trouble": "Permission denied"},
@@ -52,14 +48,15 @@ def test_a_node_that_has_everything_passes():
         ),
         (
             {"digest": "b" * 64},
-            "node ada holds other data (digest bbbbbbbbbbbb…, the driver's is aaaaaaaaaaaa…",
+            "node ada has other data (digest bbbbbbbbbbbb…, the driver's is aaaaaaaaaaaa…",
         ),
+        ({"seen": False}, "the driver does not see what node ada writes to studies/a: mount the file system"),
         ({"versions": {**HERE, "torch": "2.14.0"}}, "node ada has torch 2.14.0, the driver has 2.15.0"),
         ({"versions": {"python": "3.11.7"}}, "node ada has torch none"),
     ],
 )
 def test_each_failure_is_one_sentence_with_what_to_do(wrong, expected):
-    [found] = check_node(dataclasses.replace(GOOD, **wrong), NEEDS, HERE, FOLDER, "a" * 64)
+    [found] = check_node(dataclasses.replace(GOOD, **wrong), EXPECTED)
     assert found.startswith(expected)
     assert ": " in found
     assert found.endswith(".")
@@ -96,7 +93,9 @@ def test_several_nodes_need_storage_that_they_share(tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     with pytest.raises(InputError) as refused:
         check_cluster(new_study(tmp_path), dataset())
-    assert str(refused.value).startswith("the cluster has 2 nodes, and checkpoints would lie on the driver's")
+    assert str(refused.value).startswith(
+        "the cluster has 2 nodes, but checkpoints would be kept on the driver's"
+    )
     assert "\n" not in str(refused.value)
 
 
@@ -148,54 +147,6 @@ def test_a_wider_network_needs_more(tmp_path):
     wide = {"model.hidden1": {"type": "int", "low": 2, "high": 4096}}
     narrow = TrialNeeds.of(new_study(tmp_path, "narrow"), dataset())
     assert TrialNeeds.of(new_study(tmp_path, "wide", parameters=wide), dataset()).disk > narrow.disk
-
-
-def test_memory_is_read_as_the_kernel_reckons_it(tmp_path):
-    said = tmp_path / "meminfo"
-    said.write_text("MemTotal:       24000000 kB\nMemAvailable:   18000000 kB\n")
-    assert available_memory(said) == 18_000_000 * 1024
-
-
-def test_an_mlflow_server_that_is_down_is_told_without_the_password():
-    said = mlflow_trouble("http://ada:lovelace@127.0.0.1:9")
-    assert said.startswith("MLflow at http://***@127.0.0.1:9 does not answer")
-    assert said.endswith("until then events wait.")
-    assert "lovelace" not in said
-
-
-@contextmanager
-def server(known=None):
-    """A server that is well, for those whom it knows; its host and port."""
-
-    class Healthy(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200 if known in (None, self.headers["Authorization"]) else 401)
-            self.end_headers()
-
-        def log_message(self, *_):
-            """Nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{running.server_port}"
-        running.shutdown()
-
-
-def test_an_mlflow_server_that_answers_is_no_trouble():
-    with server() as host:
-        assert mlflow_trouble(f"http://{host}") is None
-
-
-def test_user_and_password_of_an_address_are_given_as_http_wants_them():
-    with server(known="Basic YWRhOmxvdmU6QGxhY2U=") as host:
-        assert mlflow_trouble(f"http://ada:love%3A%40lace@{host}") is None
-        assert "answers 401" in mlflow_trouble(f"http://ada:wrong@{host}")
-
-
-def test_an_address_without_a_port_is_told_without_the_password():
-    said = mlflow_trouble("https://ada:lovelace@mlflow.invalid")
-    assert said.startswith("MLflow at https://***@mlflow.invalid does not answer")
-    assert "lovelace" not in said
 
 
 @pytest.mark.parametrize(
