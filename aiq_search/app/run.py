@@ -23,6 +23,7 @@ from aiq_search.study import (
     Study,
     StudyListener,
     TrialRecord,
+    front_of,
     most_accurate,
 )
 from aiq_search.study.document import Ended
@@ -74,8 +75,6 @@ class SearchResult:
 
     def pareto_front(self) -> ParetoFront:
         """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
-        from aiq_search.app.look import front_of
-
         return front_of(self.study)
 
     @property
