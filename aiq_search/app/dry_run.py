@@ -116,13 +116,14 @@ def dry_run(
     check_space(space, code, machine)
     dataset = load_data(space, options.data_dir, code, machine)
     narrowest, widest = (_probe(space, dataset, code, widest=widest) for widest in (False, True))
-    confirmations = (space.confirm.finalists + 1) * space.confirm.seeds if space.confirm.finalists else 0
-    total = space.search.trials + confirmations
+    total = space.search.trials + space.confirm.trainings
     slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)
     concurrency = min(slots, space.search.concurrency or slots)
     epochs = total * space.training.epochs / concurrency
     hours = [probe.epoch_seconds * epochs / 3600 for probe in (narrowest, widest)]
-    kept = 2 * max(5, space.confirm.finalists) + 3 * concurrency  # a checkpoint is three times the weights
+    kept = (
+        2 * max(5, space.confirm.finalists or 0) + 3 * concurrency
+    )  # a checkpoint is three times the weights
     disk = [total * _RECORD_BYTES + kept * probe.bytes for probe in (narrowest, widest)]
     size = space_size(space)
     return DryRun(

@@ -87,8 +87,8 @@ def resubmit_study(study: StudyView, client: JobsClient, options: RunOptions | N
     Args:
         study: The study.
         client: Of the cluster that has its folder.
-        options: What it is run with: ``trials``, a new number of configurations in all, ``data_dir``, a
-            folder on the cluster, and ``allow_code``.
+        options: ``trials``, a new total number of configurations, ``data_dir``, a folder on the cluster, and
+            ``allow_code``; no others count.
 
     Raises:
         InputError: It is still running.

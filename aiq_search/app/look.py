@@ -309,8 +309,5 @@ class Watch:
 
 
 def _total(study: StudyView, phase: Phase) -> int:
-    """How many trials a phase has: each finalist on its seeds, and the champion on as many further ones."""
-    if phase is Phase.EXPLORE:
-        return study.space.search.trials
-    confirm = study.space.confirm
-    return (len(study.finalists) or confirm.finalists) * confirm.seeds + confirm.seeds
+    """How many trials a phase has."""
+    return study.space.search.trials if phase is Phase.EXPLORE else study.space.confirm.trainings

@@ -286,7 +286,7 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
     from aiq_search.cluster.preflight import check_cluster
 
     study = driver.study
-    with connected(study.home, prepared.options.address):
+    with connected(study.home, prepared.options.address, study.id):
         import ray
 
         from aiq_search.search.runners.ray_tune import RayRunner

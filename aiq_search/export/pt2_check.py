@@ -54,6 +54,7 @@ _EXPRESSION = re.compile(
 _WORD = re.compile(r"[\w.]{0,1000}", re.ASCII)
 _VERSION = re.compile(r"[\w.+-]{0,100}", re.ASCII)
 _LARGEST_INT = 2**40
+_TO_THE_END = 2**63 - 1  # of a slice
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 12: 1, 13: 2}  # by torch's ScalarType
 
 
@@ -175,7 +176,7 @@ def _check_words(value: Any, key: str) -> None:  # noqa: ANN401 - JSON; one case
     elif isinstance(value, str):
         if not _known_text(value, key):
             raise _refuse(f"{key}: the text {value[:80]!r} is not expected there")
-    elif isinstance(value, int) and abs(value) > _LARGEST_INT:
+    elif isinstance(value, int) and abs(value) > _LARGEST_INT and value != _TO_THE_END:
         raise _refuse(f"{key}: a number is larger than {_LARGEST_INT:,}")
 
 

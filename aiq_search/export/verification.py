@@ -17,7 +17,7 @@ from aiq_search.export.card import numbers_table
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.example import read_example
-from aiq_search.export.formats import Outputs, compare, run_formats
+from aiq_search.export.formats import Outputs, compare, run_formats, run_in_batches, standalone_runner
 from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
@@ -108,17 +108,21 @@ def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterat
     if dataset is not None:
         _check_data(bundle, dataset)
         samples.append(dataset.test.inputs)
+    # What the network alone can tell comes first: starting a process for each graph takes seconds.
+    own = standalone_runner(bundle.model, bundle.preprocessing)
+    _check_example(example, {"safetensors": run_in_batches("safetensors", own, example["inputs"])})
+    yield _check_card(bundle)
+    if dataset is None:
+        yield Check("numbers", "not measured: verified without the data", passed=None)
+    else:
+        for split in ("validation", "test"):
+            yield _check_split(bundle, dataset, split)
     outputs = run_formats(bundle, samples, trusted=trusted)
     if "model.onnx" in bundle.files and "onnx" not in outputs:
         yield Check("onnx", "not run: pip install onnx onnxruntime onnxscript", passed=None)
     yield _check_example(example, {name: results[0] for name, results in outputs.items()})
-    if dataset is None:
-        yield Check("test split", "not checked: verified without the data", passed=None)
-    else:
+    if dataset is not None:
         yield from _compare_formats("test split", {name: results[1] for name, results in outputs.items()})
-        for split in ("validation", "test"):
-            yield _check_split(bundle, dataset, split)
-    yield _check_card(bundle)
 
 
 def _check_data(bundle: Bundle, dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from aiq_search.errors import NothingFeasibleError
 from aiq_search.search.ledger import Ledger
 from aiq_search.search.phases import Confirming, Exploring, SearchPhase
 from aiq_search.search.pruners import create_pruner
+from aiq_search.search.racing import Racing
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.trials import LiveTrials
 from aiq_search.space import SearchSpace
@@ -43,8 +44,8 @@ _FAILURES_COUNT_FROM = 8
 class StudyDriver:
     """Runs a study through its phases: explore, then confirm the finalists and measure the champion.
 
-    Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while workers
-    are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``, by what becomes of each trial.
+    Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while
+    workers are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``: what becomes of each trial.
 
     Args:
         study: The study.
@@ -85,7 +86,9 @@ class StudyDriver:
         )
         self._phases: dict[Phase, SearchPhase] = {
             Phase.EXPLORE: Exploring(self.space, exploring, self._ledger, self._trials, clock),
-            Phase.CONFIRM: Confirming(self.space, confirming, self._ledger),
+            Phase.CONFIRM: (Racing if self.space.confirm.races else Confirming)(
+                self.space, confirming, self._ledger
+            ),
         }
         self._phase: SearchPhase | None = None
         self._taken_up = False
@@ -213,7 +216,7 @@ class StudyDriver:
     def halt(self, key: TrialKey, reason: str) -> None:
         """A trial cannot continue for a reason that is not its own: the study stops, and keeps it."""
         self.pause(key)
-        self.message = f"stopped: {reason}, then go on with `aiq resume {self.study.id}`"
+        self.message = f"stopped: {reason}, then continue with `aiq resume {self.study.id}`"
         self.draining = True
 
     def pause(self, key: TrialKey) -> None:

@@ -20,7 +20,7 @@ from aiq_search.study.asking import AskingStudy
 from aiq_search.study.record import BEGIN, TrialRecord, config_hash
 from aiq_search.study.seeds import derive_seed
 
-__all__ = ["Proposals", "enqueue_confirmations"]
+__all__ = ["Proposals", "enqueue_confirmations", "retries_of"]
 
 # How many proposals in a row may break the constraints on parameters before the space is at fault.
 _MAX_REFUSED = 1000
@@ -169,3 +169,9 @@ def enqueue_confirmations(
         }
         study.enqueue_trial(space.encode(record.params), user_attrs={BEGIN: begin})
     return sum(t.state is OptunaState.WAITING for t in study.get_trials(deepcopy=False))
+
+
+def retries_of(study: optuna.Study) -> int:
+    """How many trials run failed ones of their phase again."""
+    trials = study.get_trials(deepcopy=False)
+    return sum("retry_of" in trial.user_attrs.get(BEGIN, {}) for trial in trials)

@@ -89,7 +89,7 @@ def drawn(space: SearchSpace, seed: int = 0) -> Iterator[dict[str, Any]]:
 
 def _affordable(space: SearchSpace, number: int) -> int:
     """At most ``number`` configurations, fewer where each takes many operations."""
-    return min(number, max(1000, _OPERATIONS // space.draw_cost))
+    return min(number, max(100, _OPERATIONS // space.draw_cost))
 
 
 def _allowed(

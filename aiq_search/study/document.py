@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -241,13 +242,15 @@ class StudyDocument(BaseModel):
         return self.model_dump(mode="json", exclude=exclude)
 
     def extended(self, trials: int) -> StudyDocument:
-        """The document with another budget of exploring trials.
+        """The document with another budget of exploring trials; a race gets longer with it.
 
         Raises:
             InputError: ``trials`` is not a possible budget.
         """
         space = self.space.document()
         space["search"]["trials"] = trials
+        longer = self.space.confirm.runs * trials / self.space.search.trials
+        space["confirm"]["runs"] = max(self.space.confirm.runs, math.ceil(longer))
         try:
             return self.changed(space=SearchSpace.model_validate(space))
         except ValidationError as error:

@@ -17,7 +17,8 @@ from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, Study, TrialKey, TrialRecord, TrialState
 from aiq_search.tracking.removal import StudyRun
 from aiq_search.worker import Report
-from tests.search.simulation import finish, metrics_of, new_study, report_of, run
+from tests.search.reports import metrics_of, report_of
+from tests.search.simulation import finish, new_study, run
 
 
 def again(study):

@@ -183,6 +183,7 @@ def test_one_at_a_time_the_same_seed_gives_the_same_numbers_bit_for_bit(folder, 
             study_id=name,
             home=folder / "home",
             publish=publish_nothing,
+            runner="in_process",
         )
         frame = result.trials.drop(columns=["seconds"])
         frames.append((frame, result.champion.document() | {"study": ""}))
@@ -206,6 +207,8 @@ def test_a_users_failing_model_fails_its_trials_and_no_others(folder, monkeypatc
         study_id="own",
         home=folder / "home",
         publish=publish_nothing,
+        runner="in_process",
+        allow_code=["tests"],
     )
     by_width = {record.params["model.hidden1"]: record for record in result.records}
     assert by_width[3].state is TrialState.FAIL

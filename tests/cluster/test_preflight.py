@@ -111,7 +111,14 @@ def dataset():
     from aiq_search.datasets.dataset import Split
 
     split = Split(np.zeros((4, 1, 8, 8), np.uint8), np.zeros(4, np.int64))
-    return SimpleNamespace(train=split, validation=split, test=split, digest="a" * 64)
+    return SimpleNamespace(
+        train=split,
+        validation=split,
+        test=split,
+        digest="a" * 64,
+        input_shape=(1, 8, 8),
+        classes=tuple("0123456789"),
+    )
 
 
 def test_a_cluster_that_can_run_a_trial_passes(tmp_path, monkeypatch):
@@ -163,5 +170,5 @@ def test_a_pending_trial_says_why(monkeypatch, has, expected):
     monkeypatch.setattr(ray, "cluster_resources", lambda: has)
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.0})
     said = why_pending(ResourceOptions(cpu=2))
-    assert said.startswith(f"it needs 2 CPU ({has['CPU']:g} in the cluster, 0 free); 1 nodes are alive")
+    assert said.startswith(f"it needs 2 CPU ({has['CPU']:g} in the cluster, 0 free); 1 node is alive")
     assert expected in said

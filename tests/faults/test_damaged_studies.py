@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from aiq_search.cli.main import app
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import AiqError, InputError, StudyError
-from aiq_search.study import Study
+from aiq_search.study import Phase, Study
 from aiq_search.study.storage import cut_torn_tail
 from aiq_search.training import CheckpointError
 from aiq_search.training.checkpoint import load_weights, save_weights
@@ -50,11 +50,12 @@ def harmed(data: bytes, number: int) -> bytes:
 
 
 def look(home: Path) -> str:
-    """All that looking at a study does; what it was refused with."""
+    """All that looking at a study and taking it up read; what it was refused with."""
     try:
         study = Study.open(home, "study")
         study.records()
         study.champion()
+        study.load(Phase.EXPLORE)
     except AiqError as error:
         return type(error).__name__
     return "understood"
@@ -159,24 +160,21 @@ def test_a_damaged_checkpoint_is_a_checkpoint_error_and_left_as_it_is(tmp_path):
     assert CheckpointError.exit_code == 2  # of `aiq export`, which reads such a file
 
 
-def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path, monkeypatch):
+def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path):
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.worker import Report
-    from aiq_search.worker.trainable import TrainingTrainable
+    from aiq_search.worker.worker import TrialWorker
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker's side sets it for its whole process
     study = new_study(tmp_path)
     driver = StudyDriver(study)
     driver.begin()
     assignment = driver.next_assignment()
-    trainable = TrainingTrainable.__new__(TrainingTrainable)  # without Ray's log files
-    dataset = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
+    worker = TrialWorker(load_dataset(DatasetOptions(name="digits", validation=360, test=360)))
     reports = []
     for checkpoint in (None, b"", b"damaged", b"\xff" * 100):
         if checkpoint is not None:
             Path(assignment.checkpoint).write_bytes(checkpoint)
-        trainable.setup({"assignment": assignment.to_json()}, dataset)
-        reports.append(Report.from_json(trainable.step()["report"]))
+        worker.begin(assignment)
+        reports.append(worker.step())
     assert reports[0].reason is None
     assert all(report == reports[0] for report in reports)
 

@@ -19,7 +19,8 @@ from aiq_search.study import (
     TrialState,
 )
 from aiq_search.worker import Report
-from tests.search.simulation import Recorder, finish, new_study, report_of, run
+from tests.search.reports import report_of
+from tests.search.simulation import Recorder, finish, new_study, run
 
 
 def states(study, phase):
@@ -456,7 +457,9 @@ def test_a_seed_that_failed_is_as_bad_as_the_worst_where_less_is_better(tmp_path
     def change(assignment, epoch, report):
         return Report(done=True, reason="diverged") if assignment.key.endswith("confirm/0") else report
 
-    study = new_study(tmp_path, objective={"minimize": "loss"}, confirm={"finalists": 2, "seeds": 2})
+    study = new_study(
+        tmp_path, objective={"minimize": "loss"}, confirm={"finalists": 2, "seeds": 2, "ties": "best"}
+    )
     champion = finish(study, change=change)
     _, second = study.finalists
     assert champion.trial == second
