@@ -42,8 +42,8 @@ _FAILURES_COUNT_FROM = 8
 class StudyDriver:
     """Runs a study through its phases: explore, then confirm the finalists and measure the champion.
 
-    Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while workers
-    are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``, by what becomes of each trial.
+    Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while
+    workers are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``: what becomes of each trial.
 
     Args:
         study: The study.
@@ -206,7 +206,7 @@ class StudyDriver:
     def halt(self, key: TrialKey, reason: str) -> None:
         """A trial cannot continue for a reason that is not its own: the study stops, and keeps it."""
         self.pause(key)
-        self.message = f"stopped: {reason}, then go on with `aiq resume {self.study.id}`"
+        self.message = f"stopped: {reason}, then continue with `aiq resume {self.study.id}`"
         self.draining = True
 
     def pause(self, key: TrialKey) -> None:
