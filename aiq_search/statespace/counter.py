@@ -204,7 +204,11 @@ class StateCounter:
         counter = cls(_number(arrays["neurons"]), **options)
         states, counts = arrays["states"], arrays["counts"]
         fits = counts.ndim == 1 and states.shape == (len(counts), counter._words)
-        if not fits or (states.dtype, counts.dtype) != (np.uint64, np.int64) or (counts < 1).any():
+        if (
+            not fits
+            or (states.dtype, counts.dtype) != (np.dtype(np.uint64), np.dtype(np.int64))
+            or (counts < 1).any()
+        ):
             raise InputError("The arrays of this counter are damaged: states and counts do not fit together.")
         spare = 64 * counter._words - counter.neurons
         if spare and (states[:, -1] >> np.uint64(64 - spare)).any():
