@@ -29,6 +29,7 @@ from aiq_search.study.metrics import HEADLINE, SIZES
 from aiq_search.study.progress import ranking
 from aiq_search.tracking.client import connect, first_line, search_runs, unreachable
 from aiq_search.tracking.layout import text
+from aiq_search.tracking.mlflow_internals import last_metrics
 
 __all__ = ["RemoteStudy", "find_study", "list_remote_studies"]
 
@@ -166,7 +167,7 @@ class RemoteStudy:
         state = self._state(run)
         collapsed = tags.get("aiq.collapsed") == "true"
         seed = _SEED.match(run.info.run_name or "")
-        epochs = max((m.step for m in run.data._metric_objs if not m.key.startswith(_ONCE)), default=0)
+        epochs = max((m.step for m in last_metrics(run) if not m.key.startswith(_ONCE)), default=0)
         over = state is not TrialState.RUNNING and run.info.end_time is not None
         return TrialRecord(
             key=TrialKey(self.id, phase, number),
