@@ -46,7 +46,7 @@ def ensure_token(home: Path) -> None:
     """Turn Ray's token authentication on, with a token of our own unless the user has one.
 
     Where other nodes may join, Ray's internal ports listen on every interface, and other users of this
-    machine reach 127.0.0.1; the token is what keeps strangers out. It lies in AIQ_HOME, readable by its
+    machine reach 127.0.0.1; the token is what keeps strangers out. It is in AIQ_HOME, readable by its
     owner alone.
 
     Args:
