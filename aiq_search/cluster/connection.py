@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aiq_search.cluster.scratch import check_scratch, make_scratch
-from aiq_search.errors import AiqError, InputError
+from aiq_search.errors import AiqError, InputError, first_line
 
 __all__ = ["LOOPBACK", "check_address", "connected", "ensure_token"]
 
@@ -113,8 +113,7 @@ def _unavailable(where: str, then: str, error: Exception) -> Exception:
         )
     if not isinstance(error, ConnectionError | RuntimeError | ValueError | OSError):
         return error
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return AiqError(f"{where}: {reason}. Fix that, then {then}.")
+    return AiqError(f"{where}: {first_line(error).rstrip('.')}. Fix that, then {then}.")
 
 
 @contextmanager
