@@ -18,8 +18,6 @@ from aiq_search.search.pruners import create_pruner
 from aiq_search.search.racing import Racing
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.trials import LiveTrials
-from aiq_search.space import SearchSpace
-from aiq_search.space.points import grid
 from aiq_search.study.champion import Champion
 from aiq_search.study.events import (
     Event,
@@ -92,14 +90,6 @@ class StudyDriver:
         }
         self._phase: SearchPhase | None = None
         self._taken_up = False
-
-    @staticmethod
-    def check(space: SearchSpace) -> None:
-        """Raise InputError for a sampler, pruner or grid that cannot be, before anything is written."""
-        create_pruner(space.search.pruner)
-        create_sampler(space.search.sampler, space.search.seed, conditional=space.conditional)
-        if space.search.sampler.name == "grid":
-            next(grid(space), None)
 
     # ---- the study's life ------------------------------------------------------------------------
 

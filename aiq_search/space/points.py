@@ -23,6 +23,9 @@ _REFUSED_CELLS = 500_000
 # All of these together take a second or two.
 _OPERATIONS = 2_000_000
 
+# Larger numbers are only given by their magnitude.
+_COUNTABLE = 10**18
+
 
 @dataclass(frozen=True)
 class SpaceSize:
@@ -39,6 +42,8 @@ class SpaceSize:
     def __str__(self) -> str:
         if self.number == math.inf:
             return "infinitely many configurations"
+        if self.number > _COUNTABLE:
+            return f"about 10^{math.log10(self.number):.0f} configurations"
         return f"{'' if self.exact else 'at most '}{self.number:,} configurations"
 
 

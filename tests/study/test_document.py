@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import time
 from copy import deepcopy
 
 import pytest
@@ -90,7 +89,7 @@ BEYOND = 253_402_300_800  # the year 10000
     ("path", "value", "reason"),
     [
         (["created"], "yesterday", "created: Input should be a valid number"),
-        (["created"], str(time.time()), "created: Input should be a valid number"),
+        (["created"], "1764000000.5", "created: Input should be a valid number"),
         (["created"], float("nan"), "created: "),
         (["created"], float("inf"), "created: "),
         (["created"], 1e300, "created: Input should be less than"),
