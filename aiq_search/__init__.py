@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aiq_search.app.search import SearchResult, resume_search, run_search
+    from aiq_search.app import RunOptions, SearchResult, resume_search, run_search
     from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
     from aiq_search.space import SearchSpace, load_space
     from aiq_search.statespace import EfficiencyReport, measure
@@ -19,14 +19,15 @@ _HOMES = {
     "EfficiencyReport": "statespace",
     "InputError": "errors",
     "NothingFeasibleError": "errors",
-    "SearchResult": "app.search",
+    "RunOptions": "app",
+    "SearchResult": "app",
     "SearchSpace": "space",
-    "Study": "search",
+    "Study": "study",
     "StudyError": "errors",
     "load_space": "space",
     "measure": "statespace",
-    "resume_search": "app.search",
-    "run_search": "app.search",
+    "resume_search": "app",
+    "run_search": "app",
 }
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "EfficiencyReport",
     "InputError",
     "NothingFeasibleError",
+    "RunOptions",
     "SearchResult",
     "SearchSpace",
     "Study",

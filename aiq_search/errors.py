@@ -5,7 +5,7 @@ Each message says what was expected, what was given and what to do. The command 
 traceback.
 """
 
-__all__ = ["AiqError", "InputError", "NothingFeasibleError", "StudyError"]
+__all__ = ["AiqError", "InputError", "NothingFeasibleError", "StudyError", "first_line"]
 
 
 class AiqError(Exception):
@@ -28,3 +28,16 @@ class NothingFeasibleError(AiqError):
     """No configuration of the study meets every constraint."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of an error's message, to quote in one of ours; its type where it has no message.
+
+    Example:
+        >>> first_line(ValueError("no such file\nstack: ..."))
+        'no such file'
+        >>> first_line(EOFError())
+        'EOFError'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

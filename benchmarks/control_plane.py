@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aiq_search import run_search
+from aiq_search.datasets import load_dataset
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space import load_space
 from aiq_search.study import Phase, Study, TrialEnded, TrialStarted
@@ -221,9 +222,9 @@ def asks(sizes: list[int], times: int) -> dict[int, tuple[float, float]]:
     result = {}
     with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
         space = load_space({**SPACE, "search": {**SPACE["search"], "sampler": "tpe"}})
-        facts = {"dataset": {"name": "digits"}}
+        dataset = load_dataset(space.dataset).description()
         sampler = create_sampler(space.search.sampler, 0, conditional=False)
-        ours = Study.create(Path(folder), space, facts).load(Phase.EXPLORE, sampler)
+        ours = Study.create(Path(folder), space, dataset).load(Phase.EXPLORE, sampler)
         own = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
         for size in sizes:
             seconds: Mapping[optuna.Study, list[float]] = {ours: [], own: []}

@@ -37,7 +37,7 @@ def main() -> None:
     """Print one line a format, and the size of the whole bundle."""
     torch.set_num_threads(1)
     bundle = load_bundle(Path(sys.argv[1]))
-    example = read_example(bundle.files["example_input.npz"])
+    example = read_example(bundle.files["example_input.npz"], bundle.preprocessing)
     expected = {name: example[name] for name in ("logits", "probabilities")}
     print(f"{'format':12} {'bytes':>10} {'largest difference':>20} {'batch 1':>12}")
     for name, run in load_formats(bundle).items():

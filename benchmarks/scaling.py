@@ -34,10 +34,10 @@ from rich.console import Console
 from rich.table import Table
 
 from aiq_search import run_search
-from aiq_search.files import Place, place_of, write_whole
+from aiq_search.places import Place, place_of
 from aiq_search.search.driver import StudyDriver
 from aiq_search.space import load_space
-from aiq_search.study import Study, TrialEnded, TrialStarted
+from aiq_search.study import Study, TrialEnded, TrialKey, TrialStarted
 from aiq_search.worker import Report
 
 SPACE: dict[str, Any] = {
@@ -84,25 +84,17 @@ def drive(storage: str | None, sampler: str, trials: int) -> tuple[float, float]
     """Ask and tell so many trials; milliseconds a trial, and of those the driver's own processor time."""
     edits = {"search": {**SPACE["search"], "sampler": sampler, "trials": trials}}
     with tempfile.TemporaryDirectory() as home:
-        facts = {"dataset": DATASET, "storage": storage}
-        study = Study.create(Path(home), load_space({**SPACE, **edits}), facts)
+        study = Study.create(Path(home), load_space({**SPACE, **edits}), DATASET, trials_url=storage)
         with study.held():
             driver = StudyDriver(study)
             driver.begin()
             begun, processor = time.perf_counter(), time.process_time()
             while (assignment := driver.next_assignment()) is not None:
-                driver.report(_key(driver, assignment.key), report())
+                driver.report(TrialKey.parse(assignment.key), report())
             return (
                 1000 * (time.perf_counter() - begun) / trials,
                 1000 * (time.process_time() - processor) / trials,
             )
-
-
-def _key(driver: StudyDriver, text: str) -> Any:  # noqa: ANN401
-    from aiq_search.study import Phase, TrialKey
-
-    study, phase, number = text.rsplit("/", 2)
-    return TrialKey(study, Phase(phase), int(number))
 
 
 @contextmanager
@@ -125,7 +117,7 @@ def write_time(place: Place, size: int) -> float:
     place.mkdir(parents=True, exist_ok=True)
     for _ in range(7 if size < 10_000_000 else 3):
         begun = time.perf_counter()
-        write_whole(place / "checkpoint", data)
+        (place / "checkpoint").write_whole(data)
         took.append(1000 * (time.perf_counter() - begun))
     return statistics.median(took)
 

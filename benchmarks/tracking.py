@@ -31,15 +31,24 @@ from pathlib import Path
 from typing import Any
 
 from aiq_search.report.page import write_report
+from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import Event, TrialEnded
 from aiq_search.tracking import MlflowListener, layout
 from aiq_search.tracking.deliver import CONNECTIONS
 from aiq_search.tracking.server import page_of, serving
 from aiq_search.tracking.uri import is_server
 from tests.tracking.conftest import answers, free_port, wait_until
-from tests.tracking.simulated import STUDY, SimulatedStudy, SimulatedTrial, study_ended, study_started
+from tests.tracking.simulated import (
+    STUDY,
+    SimulatedStudy,
+    SimulatedTrial,
+    document,
+    study_ended,
+    study_started,
+)
 
 SPACE = "lenet-5-digits"
+DOCUMENT = StudyDocument.parse(document(), "simulated")
 SECONDS = 0.5  # that a trial takes
 FLOOR = 200  # trials that MLflow's client alone writes
 
@@ -102,7 +111,7 @@ def floor(uri: str, folder: Path, trials: list[SimulatedTrial]) -> float:
 
     def write(trial: SimulatedTrial) -> None:
         started, *epochs, ended = trial.events()
-        tags = layout.child_tags(study_started().document, started, "0" * 32) | layout.ended_tags(ended)
+        tags = layout.child_tags(DOCUMENT, started, "0" * 32) | layout.ended_tags(ended)
         points = [p for epoch in epochs for p in layout.epoch_points(epoch)]
         metrics = [Metric(p.name, p.value, p.timestamp, p.step) for p in points]
         metrics += [Metric(p.name, p.value, p.timestamp, p.step) for p in layout.ended_points(ended, epochs)]

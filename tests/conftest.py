@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Ray reads this once, when it is imported; collecting the doctests imports it.
@@ -13,3 +14,14 @@ os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
 # How long a draw takes says how busy the machine is, not whether a test is right.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give pytest-xdist two lanes: slow tests one after the other, fast ones file by file beside them.
+
+    Slow tests start Ray, servers and databases; most of their time they wait for those.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        lane = "slow" if item.get_closest_marker("slow") else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(lane))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aiq_search.files import _filesystem
+from aiq_search.places.store import _filesystem
 
 __all__ = ["BUCKET", "credentials", "s3_server"]
 

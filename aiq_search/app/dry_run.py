@@ -1,35 +1,47 @@
-"""What a search would take, from one timed epoch of the narrowest and the widest network."""
+"""What a search would take, from some timed batches of the narrowest and the widest network."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiq_search.app.search import load_data, prepare_space
-from aiq_search.search.check import corner
+from aiq_search.app.options import RunOptions
+from aiq_search.app.prepare import load_data, prepare_space
+from aiq_search.errors import InputError
+from aiq_search.search.check import check_space, corner, unchecked_code
+from aiq_search.search.preflight import as_a_trial, part_of
 from aiq_search.space import SearchSpace
 from aiq_search.space.points import space_size
+from aiq_search.user_code import CodePolicy
+
+if TYPE_CHECKING:
+    from aiq_search.datasets import Dataset
+    from aiq_search.models import Architecture
+    from aiq_search.training import TrainingOptions
 
 __all__ = ["DryRun", "Probe", "dry_run"]
 
-# Disk beside the weights: journal, outbox and MLflow's database, a trial.
+# Disk space of a trial besides its weights: journal, outbox and MLflow's database.
 _RECORD_BYTES = 60_000
+
+# The batches of one network are timed for about so long.
+_ENOUGH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One network, trained for one epoch.
+    """One network, trained on some batches.
 
     Attributes:
         params: Its configuration.
         parameters: Trainable numbers.
         macs: Multiply-accumulates of a forward pass of one sample.
-        epoch_seconds: Training and measuring, once.
+        epoch_seconds: Training and measuring, once; estimated from a part of the data.
         bytes: Of its weights on disk.
     """
 
@@ -47,9 +59,9 @@ class DryRun:
     Attributes:
         name: The space's.
         size: Number of configurations; None for infinitely many.
-        size_exact: Whether they were counted; else they are at most so many.
+        size_exact: Whether that is the number, or an upper bound.
         trials: Exploring and confirming.
-        concurrency: Trials at once, on this machine.
+        concurrency: Trials at a time, on this machine.
         narrowest: The network of the lowest corner.
         widest: The network of the highest corner.
         hours: From the fastest (every trial as the narrowest) to the slowest (every trial as the
@@ -73,34 +85,45 @@ class DryRun:
 
 
 def dry_run(
-    source: Path, overrides: Sequence[str] = (), trials: int | None = None, data_dir: Path | None = None
+    source: Path,
+    options: RunOptions | None = None,
+    agree: Callable[[list[str]], bool] = lambda names: False,
 ) -> DryRun:
-    """Train the narrowest and the widest network for one epoch and reckon from that.
+    """Time a few batches of the narrowest and the widest network, and estimate the search from that.
 
     Args:
         source: A search-space file.
-        overrides: Edits of the form ``dotted.key=value``.
-        trials: Number of configurations, in place of the file's.
-        data_dir: Folder of the data files.
+        options: What the search would be run with.
+        agree: Asked before code is imported that the file names as ``package.module:function``, unless
+            ``options.allow_code`` allows it. By default nobody agrees.
 
     Returns:
         Sizes and estimates. Nothing is written.
 
     Raises:
-        InputError: The space or the data is wrong.
+        InputError: The space or the data is wrong, or the file names code and nobody agreed.
     """
-    if trials is not None:
-        overrides = [*overrides, f"search.trials={trials}"]
-    space = prepare_space(source, overrides)
-    dataset = load_data(space, data_dir)
-    narrowest, widest = (_probe(space, dataset, widest=widest) for widest in (False, True))
-    confirmations = (space.confirm.finalists + 1) * space.confirm.seeds if space.confirm.finalists else 0
-    total = space.search.trials + confirmations
+    options = options or RunOptions()
+    code, machine = options.code, options.machine
+    space = prepare_space(source, options.edits, machine=machine)
+    names = unchecked_code(space, CodePolicy(packages=code.packages))
+    if names and not agree(names):
+        package = names[0].partition(":")[0].partition(".")[0]
+        raise InputError(
+            f"{source}: a dry run imports and runs code that the file names ({', '.join(names)}), which was "
+            f"not confirmed; allow it with --allow-code {package}."
+        )
+    check_space(space, code, machine)
+    dataset = load_data(space, options.data_dir, code, machine)
+    narrowest, widest = (_probe(space, dataset, code, widest=widest) for widest in (False, True))
+    total = space.search.trials + space.confirm.trainings
     slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)
     concurrency = min(slots, space.search.concurrency or slots)
     epochs = total * space.training.epochs / concurrency
     hours = [probe.epoch_seconds * epochs / 3600 for probe in (narrowest, widest)]
-    kept = 2 * max(5, space.confirm.finalists) + 3 * concurrency  # a checkpoint is three times the weights
+    kept = (
+        2 * max(5, space.confirm.finalists or 0) + 3 * concurrency
+    )  # a checkpoint is three times the weights
     disk = [total * _RECORD_BYTES + kept * probe.bytes for probe in (narrowest, widest)]
     size = space_size(space)
     return DryRun(
@@ -116,25 +139,39 @@ def dry_run(
     )
 
 
-def _probe(space: SearchSpace, dataset: Any, *, widest: bool) -> Probe:  # noqa: ANN401
-    import torch
-
+def _probe(space: SearchSpace, dataset: Dataset, code: CodePolicy, *, widest: bool) -> Probe:
     from aiq_search.models import Architecture, model_size
+
+    params = corner(space, widest=widest)
+    shape, classes = dataset.input_shape, len(dataset.classes)
+    architecture = Architecture(space.model.name, space.model_arguments(params), shape, classes, code)
+    # The time does not depend on the learning rate, and with a small one no network diverges.
+    options = space.training_options(params).model_copy(update={"learning_rate": 1e-9})
+    with as_a_trial(space):
+        model = architecture.build()
+        size = model_size(model, shape)
+        stored = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+        seconds = _epoch_seconds(architecture, dataset, options)
+    return Probe(params, size.parameters, size.macs, seconds, stored)
+
+
+def _epoch_seconds(architecture: Architecture, dataset: Dataset, options: TrainingOptions) -> float:
+    """How long an epoch takes, from as many batches of it as are timed in about a second."""
     from aiq_search.training import TrainingRun
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(space.resources.cpu)  # as a trial would
-    try:
-        params = corner(space, widest=widest)
-        architecture = Architecture(
-            space.model.name, space.model_arguments(params), dataset.input_shape, len(dataset.classes)
+    batches, whole = 1, math.ceil(len(dataset.train) / options.batch_size)
+    warm = False  # the first batch of all takes longer
+    while True:
+        fraction = min(1.0, batches / whole)
+        part = part_of(
+            dataset, math.ceil(fraction * len(dataset.train)), math.ceil(fraction * len(dataset.validation))
         )
-        run = TrainingRun(architecture, dataset, space.training_options(params), seed=0)
-        size = model_size(run.model, dataset.input_shape)
-        begun = time.perf_counter()
+        run = TrainingRun(architecture, part, options, seed=0)
+        started = time.perf_counter()
         run.run_epoch()
-        seconds = time.perf_counter() - begun
-        stored = sum(t.numel() * t.element_size() for t in run.model.state_dict().values())
-    finally:
-        torch.set_num_threads(threads)
-    return Probe(params, size.parameters, size.macs, seconds, stored)
+        seconds = time.perf_counter() - started
+        if warm and (fraction == 1.0 or seconds >= _ENOUGH_SECONDS):
+            return seconds / fraction
+        if warm:
+            batches *= max(2, min(8, math.ceil(_ENOUGH_SECONDS / max(seconds, 1e-3))))
+        warm = True

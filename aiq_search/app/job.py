@@ -1,15 +1,14 @@
 """A study as a Ray job: ``python -m aiq_search.app.job``, in the folder that came with the job.
 
-It may be started any number of times: it begins the study, or resumes it where it stands, but never one
-that another submission began. A driver that died by a signal is started again. SIGTERM is passed on to
-the driver, which finishes the running epochs.
+It may be started any number of times: it starts the study, or resumes it where it stopped, but never one that
+another submission started. A driver that was killed by a signal is restarted. SIGTERM is passed on to the
+driver, which finishes the running epochs.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,12 +22,12 @@ from aiq_search.study.home import aiq_home
 
 __all__ = ["Supervisor", "command", "main"]
 
-# How often a driver that died by a signal is started again.
+# How often a driver that was killed by a signal is restarted.
 RESTARTS = 3
 
 
 class Supervisor:
-    """Runs the driver of a study, again if a signal killed it."""
+    """Runs the driver of a study, and restarts it if a signal killed it."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
@@ -36,7 +35,7 @@ class Supervisor:
         self._stopping = False
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: let the driver drain, and start none again.
+        """Handle a signal: let the driver drain, and do not restart it.
 
         Ray sends SIGTERM to the driver itself, too; only the first one counts there.
         """
@@ -48,27 +47,28 @@ class Supervisor:
         """Run the study and return the exit code of its last driver."""
         code = 0
         for attempt in range(1 + RESTARTS):
-            # In our own process group: Ray kills that group where this job's own process dies.
+            # In our own process group, which Ray kills if this job's own process dies.
             self._driver = subprocess.Popen(  # noqa: S603 - our own module
                 command(self._document), env=os.environ | {"AIQ_JOB": _submission(self._document)}
             )
-            if self._stopping:  # the signal came before there was anyone to pass it on to
+            if self._stopping:  # the signal came before there was a driver to pass it on to
                 self._driver.send_signal(signal.SIGTERM)
             code = self._driver.wait()
             if code >= 0 or self._stopping:
                 break
-            _say(
-                f"the driver died by signal {-code}" + ("; starting it again." if attempt < RESTARTS else ".")
+            _report(
+                f"the driver was killed by signal {-code}"
+                + ("; restarting it." if attempt < RESTARTS else ".")
             )
         return code if code >= 0 else 128 - code
 
 
 def command(document: dict[str, Any]) -> list[str]:
-    """Begin the study, or resume it if it has begun.
+    """Start the study, or resume it if it was started.
 
     Raises:
-        StudyError: It should be resumed, and is not here; or it should be begun, and another submission
-            or a search on the cluster has begun it.
+        StudyError: It should be resumed, and is not here; or it should be started, and another submission
+            or a search on the cluster has started it.
     """
     study = document["study"]
     aiq = [sys.executable, "-m", "aiq_search"]
@@ -78,52 +78,33 @@ def command(document: dict[str, Any]) -> list[str]:
             _check_own(study, _submission(document))
         return [*aiq, "resume", study, *document["resume"]]
     if document["search"] is None and os.environ.get("AIQ_STUDY_STORAGE"):
-        return [*aiq, "resume", study, *document["resume"]]  # begun on another head
+        return [*aiq, "resume", study, *document["resume"]]  # started on another head
     if document["search"] is None:
         raise StudyError(
-            f"study {study} cannot go on: it is not in {aiq_home()} of this cluster; submit its file anew."
+            f"study {study} cannot continue: it is not in {aiq_home()} of this cluster; submit its file as a "
+            "new study."
         )
     if folder.is_dir():
-        _clear_unborn(study, folder)
+        from aiq_search.study import clear_unborn
+
+        clear_unborn(aiq_home(), study, os.environ.get("AIQ_STUDY_STORAGE"))
     return [*aiq, "search", SPACE_FILE, "--study", study, *document["search"]]
 
 
 def _submission(document: dict[str, Any]) -> str:
-    """What study.json keeps of who began the study; a job.json written by hand has its study's id for it."""
+    """The submission that study.json names; for a job.json written by hand it is the study's id."""
     return str(document.get("submission") or document["study"])
 
 
 def _check_own(study: str, submission: str) -> None:
-    """Raise StudyError where somebody else began the study: what was handed in would not be what runs."""
+    """Raise StudyError if another submission started the study: what was submitted would not be what runs."""
     from aiq_search.study import Study
 
-    if Study.open(aiq_home(), study).document.get("job") != submission:
+    if Study.open(aiq_home(), study).document.provenance.job != submission:
         raise StudyError(
-            f"study {study} is on this cluster already, and another submission or search began it; nothing "
-            f"was changed. Go on with it by `aiq resume {study}`, or submit the file under another --study."
+            f"study {study} is on this cluster already, started by another submission or search; nothing was "
+            f"changed. Continue it with `aiq resume {study}`, or submit the file under another --study."
         )
-
-
-def _clear_unborn(study: str, folder: Path) -> None:
-    """Remove what a driver leaves that died while it made the study: nothing was tried in it.
-
-    Raises:
-        StudyError: The database has trials of it: another head began it.
-    """
-    from aiq_search.study.storage import open_storage
-
-    url = os.environ.get("AIQ_STUDY_STORAGE")
-    if url:
-        storage = open_storage(url)
-        unborn = [s for s in storage.get_all_studies() if s.study_name in (study, f"{study}.confirm")]
-        if any(storage.get_n_trials(known._study_id) for known in unborn):
-            raise StudyError(
-                f"study {study} has trials in the study database, of another cluster; nothing was changed. "
-                f"Go on with it by `aiq resume {study}`, or submit the file under another --study."
-            )
-        for known in unborn:
-            storage.delete_study(known._study_id)
-    shutil.rmtree(folder)
 
 
 def main() -> int:
@@ -136,24 +117,24 @@ def main() -> int:
     try:
         return supervisor.run()
     except AiqError as error:
-        _say(str(error))
+        _report(str(error))
         return error.exit_code
 
 
 def _compare(theirs: dict[str, str]) -> None:
-    """Say which versions differ here from where the study was submitted."""
-    from aiq_search.app.provenance import versions
+    """Report which versions differ here from where the study was submitted."""
+    from aiq_search.study.provenance import versions
 
     ours = versions()
     for package in ("python", "aiq-search", "torch"):
         if package in theirs and ours.get(package) != theirs[package]:
-            _say(
+            _report(
                 f"Note: {package} is {ours.get(package, 'not installed')} on the cluster and "
                 f"{theirs[package]} where the study was submitted."
             )
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(f"aiq job: {text}", file=sys.stderr, flush=True)
 
 

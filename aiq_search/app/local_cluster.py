@@ -17,8 +17,8 @@ __all__ = ["adopt_cluster", "connection_lines", "leave_cluster", "local_cluster"
 _RAY = ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
 _MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
-# What is adopted together, and what else speaks for it: who gave any of these has another cluster in mind,
-# whose secrets must not be mixed with ours.
+# What is adopted together, and what else belongs to it: whoever set any of these means another cluster, whose
+# secrets must not be mixed with ours.
 _GROUPS = (
     (_RAY, ("RAY_AUTH_TOKEN",)),
     (_MLFLOW, ("MLFLOW_TRACKING_TOKEN",)),
@@ -36,7 +36,7 @@ def adopt_cluster() -> str | None:
     """Let this process find the cluster that runs in AIQ_HOME, unless its environment names another.
 
     Returns:
-        A sentence where there should be a cluster and a part of it does not run; else None.
+        A warning if a part of the cluster is not running; else None.
     """
     if not (aiq_home() / "cluster" / "state.json").is_file():
         return None
@@ -44,11 +44,10 @@ def adopt_cluster() -> str | None:
     state = cluster.state
     if state is None:
         return None
-    if not state.whole:
-        dead = ", ".join(name for name in state.names if not state.is_alive(name))
+    if dead := state.dead:
         return (
-            f"the cluster of {cluster.home} is not whole ({dead} ended): `aiq cluster up` mends it, "
-            "`aiq cluster down` ends it."
+            f"parts of the cluster of {cluster.home} are not running ({', '.join(dead)}): restart them with "
+            "`aiq cluster up`, or stop the rest with `aiq cluster down`."
         )
     environment = cluster.client_environment(state)
     for names, others in _GROUPS:
@@ -58,29 +57,29 @@ def adopt_cluster() -> str | None:
 
 
 def leave_cluster(address: str | None) -> None:
-    """Forget the adopted cluster's token where a command names another cluster: it would be sent there.
+    """Forget the adopted cluster's token if a command names another cluster: it would be sent there.
 
     Args:
         address: Of the Ray dashboard that the command talks to; None for the adopted one.
     """
     adopted, token = (os.environ.get(name) for name in _RAY)
-    if address is None or adopted is None or _place(address) == _place(adopted):
+    if address is None or adopted is None or _endpoint(address) == _endpoint(adopted):
         return
     if token == str(local_cluster().folder / "ray.token"):
         del os.environ["RAY_AUTH_TOKEN_PATH"]
 
 
-def _place(address: str) -> tuple[str, str | None, int | None]:
+def _endpoint(address: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port of an address: this machine has several names."""
     try:
         parts = urlsplit(address)
         return parts.scheme, "127.0.0.1" if parts.hostname in _LOOPBACK else parts.hostname, parts.port
     except ValueError:
-        return address, None, None  # no address: whoever uses it says so
+        return address, None, None  # not an address: whoever uses it reports that
 
 
 def connection_lines(home: Path | None = None) -> list[str]:
-    """Lines for the shell of another machine: how it reaches the cluster that runs here.
+    """Shell lines with which another machine reaches the cluster that runs here: SECRETS.
 
     Raises:
         InputError: None runs here.
@@ -89,17 +88,17 @@ def connection_lines(home: Path | None = None) -> list[str]:
     state = cluster.state
     if state is None:
         raise InputError(f"no cluster runs in {cluster.home}; start one: aiq cluster up")
-    known = cluster.client_environment(state)
+    variables = cluster.client_environment(state)
     forwards = " ".join(
         f"-L {port}:127.0.0.1:{port}" for port in (state.ports["dashboard"], state.ports["mlflow"])
     )
-    token = Path(known["RAY_AUTH_TOKEN_PATH"]).read_text(encoding="utf-8")
-    wanted = {
-        "RAY_API_SERVER_ADDRESS": known["RAY_API_SERVER_ADDRESS"],
+    token = Path(variables["RAY_AUTH_TOKEN_PATH"]).read_text(encoding="utf-8")
+    exported = {
+        "RAY_API_SERVER_ADDRESS": variables["RAY_API_SERVER_ADDRESS"],
         "RAY_AUTH_TOKEN": token,
-        **{name: known[name] for name in _MLFLOW},
+        **{name: variables[name] for name in _MLFLOW},
     }
     return [
         f"# Everything listens on 127.0.0.1: first a tunnel, ssh -N {forwards} USER@{platform.node()}",
-        *(f"export {name}={shlex.quote(value)}" for name, value in wanted.items()),
+        *(f"export {name}={shlex.quote(value)}" for name, value in exported.items()),
     ]

@@ -1,22 +1,144 @@
-"""Looking at studies: rows for tables, JSON and CSV."""
+"""Looking at studies: found in AIQ_HOME or in MLflow, then read as rows, fronts and events."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from aiq_search.app.remote import AnyStudy
-from aiq_search.errors import NothingFeasibleError, StudyError
-from aiq_search.study import TrialRecord, TrialState
+from aiq_search.errors import AiqError, NothingFeasibleError, StudyError
+from aiq_search.redaction import redact
+from aiq_search.study import (
+    Champion,
+    Event,
+    ParetoFront,
+    Phase,
+    PhaseStarted,
+    Study,
+    StudyEnded,
+    StudyStarted,
+    StudyView,
+    TrialEnded,
+    TrialRecord,
+    TrialState,
+    list_studies,
+    most_accurate,
+    pareto_front,
+)
+from aiq_search.study.home import aiq_home
+from aiq_search.tracking import check_tracking_uri, default_tracking_uri
+from aiq_search.tracking.uri import is_server
 
-__all__ = ["describe_study", "trial_rows"]
+if TYPE_CHECKING:
+    from aiq_search.tracking.reading import RemoteStudy
+
+__all__ = [
+    "Watch",
+    "all_studies",
+    "best_of",
+    "describe_study",
+    "find_any",
+    "front_document",
+    "front_of",
+    "pareto_of",
+    "study_rows",
+    "trial_rows",
+    "trials_of",
+]
+
+# ---- finding ---------------------------------------------------------------------------------------------
 
 
-def describe_study(study: AnyStudy) -> dict[str, Any]:
+def find_any(name: str, tracking_uri: str | None = None, home: Path | None = None) -> Study | RemoteStudy:
+    """Open the study of an id, or the newest of a space's name, from its folder or else from MLflow.
+
+    Args:
+        name: A study's id, or a space's name.
+        tracking_uri: MLflow's store; by default ``MLFLOW_TRACKING_URI``, or ``./mlflow.db`` if it exists.
+        home: AIQ_HOME.
+
+    Raises:
+        StudyError: Neither has it.
+        AiqError: MLflow does not answer.
+    """
+    home = home or aiq_home()
+    try:
+        return _newest(Study.find(home, name), name, tracking_uri)
+    except StudyError as error:
+        uri = _existing_store(tracking_uri)
+        if uri is None or (home / "studies" / name).exists():
+            raise
+        from aiq_search.tracking.reading import find_study
+
+        remote = find_study(name, uri)
+        if remote is None:
+            raise StudyError(f"{error} MLflow at {redact(uri)} has no such study either.") from None
+        return remote
+
+
+def _newest(here: Study, name: str, tracking_uri: str | None) -> Study | RemoteStudy:
+    """The newer of a study on this machine and the one that a server has by a space's name.
+
+    Of the same space there may be one that was submitted to a cluster, and one that was run here.
+    """
+    uri = tracking_uri or default_tracking_uri()
+    if here.id == name or not is_server(uri):
+        return here
+    from aiq_search.tracking.reading import find_study
+
+    try:
+        remote = find_study(name, uri)
+        if remote is None or remote.id == here.id or remote.document.created <= here.document.created:
+            return here
+    except AiqError:
+        return here  # which needs no server to be looked at
+    return remote
+
+
+def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> list[StudyView]:
+    """The studies in AIQ_HOME, then those that MLflow alone has.
+
+    MLflow is asked where a store is named (``MLFLOW_TRACKING_URI``, ``tracking_uri``), or where AIQ_HOME
+    has no study: asking takes seconds.
+
+    Raises:
+        AiqError: MLflow does not answer.
+    """
+    studies: list[StudyView] = list(list_studies(home or aiq_home()))
+    named = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    uri = _existing_store(tracking_uri) if named or not studies else None
+    if uri is None:
+        return studies
+    from aiq_search.tracking.reading import list_remote_studies
+
+    here = {study.id for study in studies}
+    return [*studies, *(study for study in list_remote_studies(uri) if study.id not in here)]
+
+
+def _existing_store(tracking_uri: str | None) -> str | None:
+    """The store to read from; None where there is none (opening a SQLite file would create it)."""
+    uri = check_tracking_uri(tracking_uri or default_tracking_uri())
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
+        return None
+    return uri
+
+
+# ---- studies and trials as rows ---------------------------------------------------------------------------
+
+
+def study_rows(tracking_uri: str | None = None, home: Path | None = None) -> list[dict[str, Any]]:
+    """A row for each of ``all_studies``; see ``describe_study``."""
+    return [describe_study(study) for study in all_studies(tracking_uri, home)]
+
+
+def describe_study(study: StudyView) -> dict[str, Any]:
     """Id, time, status and counts of a study.
 
-    Its status is running (a driver holds it), finished (nothing is left to do), interrupted, unreachable
-    (its database does not answer), or damaged: one that cannot be read must not hide the others.
+    Its status is running (a driver holds it), finished (nothing is left to train), interrupted, empty,
+    unreachable (its database does not answer), or damaged: one that cannot be read must not hide the others.
     """
     try:
         records, document = study.records(), study.document
@@ -26,7 +148,7 @@ def describe_study(study: AnyStudy) -> dict[str, Any]:
     row: dict[str, Any] = {
         "study": study.id,
         "space": study.space.name,
-        "created": document["created"],
+        "created": document.created,
         "status": _status(study, records),
         "trials": len(records),
         "complete": counts[TrialState.COMPLETE],
@@ -43,25 +165,33 @@ def describe_study(study: AnyStudy) -> dict[str, Any]:
     return {**row, "best_aiq": champion.validation["aiq"].mean, "champion": champion.trial}
 
 
-def _unreadable(study: AnyStudy) -> dict[str, Any]:
+def _unreadable(study: StudyView) -> dict[str, Any]:
     try:
         document = study.document
     except StudyError:  # one of which MLflow has the run alone
         return {"study": study.id, "space": None, "created": None, "status": "damaged"}
-    known = {"study": study.id, "space": study.space.name, "created": document["created"]}
-    return {**known, "status": "unreachable" if document.get("storage") else "damaged"}
+    status = "unreachable" if document.trials_url else "damaged"
+    return {"study": study.id, "space": study.space.name, "created": document.created, "status": status}
 
 
-def _status(study: AnyStudy, records: list[TrialRecord]) -> str:
+def _status(study: StudyView, records: list[TrialRecord]) -> str:
     if study.is_running:
         return "running"
-    if study.document.get("ended") == "finished":
+    if study.document.ended == "finished":
         return "finished"
     return "interrupted" if records else "empty"
 
 
-def trial_rows(study: AnyStudy) -> list[dict[str, Any]]:
-    """One row a trial: name, state, numbers, parameters, and why it ended."""
+def trials_of(
+    name: str, tracking_uri: str | None = None, home: Path | None = None
+) -> tuple[StudyView, list[dict[str, Any]]]:
+    """The study that a name means, and a row for each of its trials; see ``find_any``."""
+    study = find_any(name, tracking_uri, home)
+    return study, trial_rows(study)
+
+
+def trial_rows(study: StudyView) -> list[dict[str, Any]]:
+    """A row for each trial: name, state, numbers, parameters, and why it ended."""
     rows = []
     for record in study.records():
         seconds = None
@@ -86,3 +216,113 @@ def trial_rows(study: AnyStudy) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+# ---- champion and front -----------------------------------------------------------------------------------
+
+
+def best_of(
+    name: str, tracking_uri: str | None = None, home: Path | None = None
+) -> tuple[StudyView, Champion, TrialRecord | None]:
+    """The study that a name means, its champion, and the most accurate trial to compare it with.
+
+    Raises:
+        StudyError: There is no such study.
+        NothingFeasibleError: It has no champion.
+    """
+    study = find_any(name, tracking_uri, home)
+    return study, study.champion(), most_accurate(study.records(Phase.EXPLORE))
+
+
+def pareto_of(
+    name: str, tracking_uri: str | None = None, home: Path | None = None
+) -> tuple[StudyView, ParetoFront]:
+    """The study that a name means, and its Pareto front; see ``find_any``."""
+    study = find_any(name, tracking_uri, home)
+    return study, front_of(study)
+
+
+def front_of(study: StudyView) -> ParetoFront:
+    """The front of a study's objectives; of accuracy and efficiency where it has only one."""
+    directions = study.space.objective.directions
+    if len(directions) == 1:
+        directions = (("accuracy", "maximize"), ("efficiency", "maximize"))
+    return pareto_front(study.records(Phase.EXPLORE), directions)
+
+
+def front_document(study: StudyView, front: ParetoFront) -> dict[str, Any]:
+    """A front as a JSON document."""
+    return {
+        "study": study.id,
+        "objectives": dict(front.directions),
+        "reference": dict(zip((name for name, _ in front.directions), front.reference, strict=True)),
+        "hypervolume": front.hypervolume,
+        "trials": [
+            {"trial": record.key.number, **record.metrics, "params": dict(record.params)}
+            for record in front.records
+        ],
+    }
+
+
+# ---- watching ---------------------------------------------------------------------------------------------
+
+
+class Watch:
+    """A look at a study that another process runs, through what that process has written.
+
+    Args:
+        name: A study's id, or a space's name; see ``find_any``.
+        tracking_uri: MLflow's store.
+        home: AIQ_HOME.
+    """
+
+    def __init__(self, name: str, tracking_uri: str | None = None, home: Path | None = None) -> None:
+        self.study = find_any(name, tracking_uri, home)
+
+    def row(self) -> dict[str, Any]:
+        """The study's row as it is now; see ``describe_study``."""
+        return describe_study(self.study.refreshed())
+
+    def events(self, every: float = 2.0) -> Iterator[Event]:
+        """The events so far, then those to come, until no driver runs the study.
+
+        Args:
+            every: Polling interval, in seconds.
+
+        Yields:
+            Each event once. After those of the past, the phase starts once more, so that a listener's clock
+            starts with the present.
+        """
+        from aiq_search.tracking.letters import event_id
+        from aiq_search.tracking.reconcile import events_of
+
+        study, seen, phases, first = self.study, set[str](), set[Phase](), True
+        while True:
+            running = study.is_running  # asked first: what is written meanwhile is read in the next turn
+            done: Counter[Phase] = Counter()
+            for event in events_of(study):
+                if isinstance(event, TrialEnded):
+                    done[event.key.phase] += 1
+                if event_id(event) in seen:
+                    continue
+                seen.add(event_id(event))
+                phase = None if isinstance(event, StudyStarted) else event.key.phase  # type: ignore[union-attr]
+                if phase is not None and phase not in phases:
+                    phases.add(phase)
+                    yield PhaseStarted(study.id, phase, _total(study, phase), 0, time.time())
+                yield event
+            if not running:
+                counts = Counter(str(record.state) for record in study.records())
+                yield StudyEnded(study.id, study.document.ended or "interrupted", time.time(), counts)
+                return
+            if first and done:
+                phase = Phase.CONFIRM if Phase.CONFIRM in phases else Phase.EXPLORE
+                yield PhaseStarted(study.id, phase, _total(study, phase), done[phase], time.time())
+            first = False
+            time.sleep(every)
+            study = study.refreshed()
+
+
+def _total(study: StudyView, phase: Phase) -> int:
+    """How many trials a phase has."""
+    return study.space.search.trials if phase is Phase.EXPLORE else study.space.confirm.trainings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from aiq_search.datasets import Dataset, DatasetOptions, Normalization, Split, l
 from aiq_search.errors import InputError
 from aiq_search.models import build_model
 from aiq_search.statespace import EfficiencyReport, measure
-from aiq_search.user_code import is_reference, load_function
+from aiq_search.user_code import CodePolicy, describe_error, is_reference
 
 __all__ = ["Measurement", "measure_network"]
 
@@ -63,7 +62,7 @@ def measure_network(
     arguments: Sequence[str] = (),
     data_dir: Path | None = None,
     beta: float = 2.0,
-    allow_code: bool = False,
+    allow_code: Sequence[str] = (),
     **options: Any,  # noqa: ANN401
 ) -> Measurement:
     """Measure a bundle, or a network that a function builds.
@@ -78,7 +77,7 @@ def measure_network(
         arguments: ``name=value`` for the function that builds the network; values are JSON, or else text.
         data_dir: Folder of the data files.
         beta: Weight of the accuracy in aIQ.
-        allow_code: Whether code that a *bundle* names may be imported. What is named here may.
+        allow_code: Packages that may be imported besides modules of the working folder.
         options: As of `StateCapture`.
 
     Raises:
@@ -86,15 +85,16 @@ def measure_network(
     """
     if split not in ("train", "validation", "test"):
         raise InputError(f"--split must be train, validation or test, but is {split!r}.")
+    code = CodePolicy.for_running(allow_code)
     if Path(model).is_dir():
         if weights is not None or arguments:
             raise InputError(
                 f"{model} is a bundle, which brings its weights and arguments: drop --weights and --set."
             )
-        network, dataset, normalization = _from_bundle(Path(model), data, data_dir, allow_code)
+        network, dataset, normalization = _from_bundle(Path(model), data, data_dir, code)
         source = "bundle"
     else:
-        network, dataset = _from_function(model, data, data_dir, _parsed(arguments))
+        network, dataset = _from_function(model, data, data_dir, _parsed(arguments), code)
         normalization = dataset.normalization
         source = "random, seed 0" if weights is None else str(weights)
         if weights is not None:
@@ -107,19 +107,19 @@ def measure_network(
 
 
 def _from_bundle(
-    directory: Path, data: str | None, data_dir: Path | None, allow_code: bool
+    directory: Path, data: str | None, data_dir: Path | None, code: CodePolicy
 ) -> tuple[nn.Module, Dataset, Normalization]:
     from aiq_search.export import load_bundle
 
-    bundle = load_bundle(directory, allow_code=allow_code)
+    bundle = load_bundle(directory, code)
     options = bundle.dataset if data is None else DatasetOptions(name=data)
     preprocessing = bundle.preprocessing
     normalization = Normalization(preprocessing.scale, preprocessing.shift)
-    return bundle.model, load_dataset(options, data_dir), normalization
+    return bundle.model, load_dataset(options, data_dir, code), normalization
 
 
 def _from_function(
-    model: str, data: str | None, data_dir: Path | None, arguments: Mapping[str, Any]
+    model: str, data: str | None, data_dir: Path | None, arguments: Mapping[str, Any], code: CodePolicy
 ) -> tuple[nn.Module, Dataset]:
     if model.endswith((".pt2", ".pt", ".pth", ".onnx", ".safetensors")):
         raise InputError(
@@ -128,23 +128,17 @@ def _from_function(
             "network, with its weights as --weights FILE.safetensors."
         )
     if data is None:
-        raise InputError("Say with --data which data set to measure on; only a bundle brings its own.")
-    dataset = load_dataset(DatasetOptions(name=data), data_dir)
+        raise InputError("Choose a data set with --data; only bundles include one.")
+    dataset = load_dataset(DatasetOptions(name=data), data_dir, code)
     torch.manual_seed(0)
-    if not is_reference(model):
-        return build_model(model, arguments, dataset.input_shape, len(dataset.classes)), dataset
-    function = load_function(model)
-    # Given by name only: a function that takes **anything, as torchvision's do, hands it on to others.
-    named = inspect.signature(function).parameters
-    given = {"input_shape": dataset.input_shape, "classes": len(dataset.classes)}
-    known = {name: value for name, value in given.items() if name in named}
     try:
-        network = function(**{**known, **arguments})
-    except TypeError as error:
-        raise InputError(f"{model} cannot be called with {sorted({*known, *arguments})}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"{model} must return a torch.nn.Module, but gave {type(network).__name__}.")
-    return network, dataset
+        return build_model(model, arguments, dataset.input_shape, len(dataset.classes), code), dataset
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_reference(model):
+            raise
+        raise InputError(f"{model} raised {describe_error(error)}.") from error
 
 
 def _parsed(arguments: Sequence[str]) -> dict[str, Any]:
@@ -189,7 +183,7 @@ def _batches(split: Split, normalization: Normalization) -> Iterator[tuple[torch
 
 @contextmanager
 def _explained(network: nn.Module, split: Split) -> Iterator[None]:
-    """Tell a network that does not fit the data from a bug, by running it on one sample."""
+    """Distinguish a network that does not fit the data from a bug, by running it on one sample."""
     sample = torch.zeros(1, *split.inputs.shape[1:])
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

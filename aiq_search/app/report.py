@@ -1,25 +1,27 @@
-"""The report of a study, with what only the champion's network can tell."""
+"""The report of a study, with what only its networks can show."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiq_search.app.remote import find_any
-from aiq_search.app.store import tracking_uri_of
+from aiq_search.app.look import find_any
+from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError
 from aiq_search.study import Champion, Study
+from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
-    from aiq_search.tracking import MlflowListener
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["publish_report", "report_study", "view_networks"]
+__all__ = ["report_study", "search_findings", "view_networks"]
 
-STATES = 12  # most frequent states that are told of a layer
+# How many of a layer's most frequent states are shown.
+_STATES = 12
 
 
 def report_study(
@@ -28,15 +30,18 @@ def report_study(
     *,
     data_dir: Path | None = None,
     tracking_uri: str | None = None,
+    allow_code: Sequence[str] = (),
     home: Path | None = None,
 ) -> tuple[Path, str | None]:
-    """Write the report of a study, and keep it with the study's run in MLflow if nobody searches now.
+    """Write the report of a study, and keep it with the study's run in MLflow unless the study is running.
 
     Args:
         name: A study's id, or a space's name for its newest study.
         output: File to write; by default ``report.html`` among the study's artifacts.
         data_dir: Folder of the data files; by default the study's.
         tracking_uri: MLflow's store; by default the study's.
+        allow_code: Packages whose code the study may name. Without any, a network of the user's own is not
+            built, and the figures that need it are left out.
         home: AIQ_HOME.
 
     Returns:
@@ -45,29 +50,31 @@ def report_study(
     Raises:
         InputError: There is no such study.
     """
-    from aiq_search.report.page import publish, write_report
+    from aiq_search.app.publish import keep_report
+    from aiq_search.report.page import write_report
     from aiq_search.tracking import MlflowListener, reconcile
 
     study = find_any(name, tracking_uri, home)
     if not isinstance(study, Study):
         return _report_remote(study, output), None
-    view, findings = view_networks(study, data_dir), _findings(study)
+    data = StudyData(study, data_dir, code=CodePolicy(packages=tuple(allow_code)))
+    view, findings = view_networks(study, data), search_findings(study, data.code)
     if output is not None or study.is_running:
         path = output or study.directory / "artifacts" / "report.html"
         write_report(study, path, view, findings)
         if study.is_running:
-            return path, "the study is running; it is kept there at the end"
-    listener = MlflowListener(study.directory, tracking_uri_of(study, tracking_uri))
+            return path, "the study is running; it is added at the end"
+    listener = MlflowListener(study.directory, study.tracking_uri(tracking_uri))
     try:
         reconcile(study, listener)
-        kept = publish(study, listener, view, findings)
+        kept = keep_report(study, listener, view, findings)
     finally:
         left = listener.close(60)
     return output or kept, str(left) if left else None
 
 
 def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
-    """The report that lies with a study's run in MLflow; drawn from the runs where there is none yet."""
+    """The report of a study's run in MLflow; drawn from the runs where there is none yet."""
     from mlflow.exceptions import MlflowException
 
     from aiq_search.report.page import write_report
@@ -79,69 +86,69 @@ def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             return path
-    unknown = "Ranges, pruner and constraints were not looked at: that is done where the study's folder is."
-    return write_report(study, path, findings=[unknown])
+    unchecked = "Ranges, pruner and constraints are only checked on the machine that has the study's folder."
+    return write_report(study, path, findings=[unchecked])
 
 
-def publish_report(study: Study, listener: MlflowListener, data_dir: Path | None = None) -> Path:
-    """Write a study's report and pictures, and have the listener keep them in MLflow.
+def view_networks(study: Study, data: StudyData) -> NetworkView:
+    """What only the networks can show.
 
-    For the end of a search, before the listener is closed.
-    """
-    from aiq_search.report.page import publish
-
-    return publish(study, listener, view_networks(study, data_dir), _findings(study))
-
-
-def view_networks(study: Study, data_dir: Path | None = None) -> NetworkView:
-    """What only the networks can tell.
-
-    The champion's is measured on the validation split, if its weights and the data are there still.
+    The champion's is measured on the validation split, if its weights and the data still exist.
     """
     from aiq_search.report.figures import NetworkView
 
     view = NetworkView()
     with suppress(AiqError, OSError):
-        view = _view(study, study.champion(), data_dir)
-    with suppress(AiqError, ImportError):  # the network's code may be elsewhere
-        return replace(view, ceilings=_ceilings(study))
+        view = _view(study, study.champion(), data)
+    with suppress(AiqError, ImportError):  # the network's code may not be on this machine
+        return replace(view, ceilings=_ceilings(study, data.code))
     return view
 
 
-def _ceilings(study: Study) -> dict[int, dict[str, float]]:
+def _ceilings(study: Study, code: CodePolicy) -> dict[int, dict[str, float]]:
     """The ceilings of the layers of the trials that the picture of layers shows."""
-    from aiq_search.app.ceilings import layer_ceilings
+    from aiq_search.app.doctor.search import layer_ceilings
     from aiq_search.report.figures import StudyFacts
     from aiq_search.report.figures.layers import SHOWN
 
     best = StudyFacts(study).ranked[:SHOWN]
     return {
-        record.key.number: {name: each.efficiency for name, each in layer_ceilings(study, record).items()}
+        record.key.number: {
+            name: each.efficiency for name, each in layer_ceilings(study, record, code).items()
+        }
         for record in best
     }
 
 
-def _findings(study: Study) -> list[str]:
-    """What the doctor says of the search, for who reads the report."""
+def search_findings(study: Study, code: CodePolicy = NO_CODE) -> list[str]:
+    """What ``aiq doctor`` finds about the search, for whoever reads the report."""
     from aiq_search.app.doctor.search import check_search
 
+    findings = []
+    name = study.space.model.name
+    if is_reference(name) and not code.allows(name):
+        package = name.partition(":")[0].partition(".")[0]
+        findings.append(
+            f"What only networks can show is left out: {name} is code of your own, which is not run here; "
+            f"aiq report {study.id} --allow-code {package} does."
+        )
     with suppress(AiqError, ImportError):
-        return [f"{each.what} {each.remedy}".strip() for each in check_search(study, study.records())]
-    return []
+        checked = check_search(study, study.records(), code)
+        findings += [f"{each.what} {each.remedy}".strip() for each in checked]
+    return findings
 
 
-def _view(study: Study, champion: Champion, data_dir: Path | None) -> NetworkView:
+def _view(study: Study, champion: Champion, data: StudyData) -> NetworkView:
     import numpy as np
     import torch
 
-    from aiq_search.datasets import load_dataset
     from aiq_search.report.figures import NetworkView
     from aiq_search.statespace import StateCapture
     from aiq_search.training import load_weights
     from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
 
-    dataset = load_dataset(study.space.dataset, data_dir or study.data_dir)
-    model = study.architecture(champion.record.params).build()
+    dataset = data.load()
+    model = study.architecture(champion.record.params, data.code).build()
     model.load_state_dict(load_weights(study.weights_path(champion.record.key))[0])
     model.eval()
     split = TensorSplit.of(dataset.validation, dataset.normalization, torch.device("cpu"))
@@ -155,7 +162,7 @@ def _view(study: Study, champion: Champion, data_dir: Path | None) -> NetworkVie
         layers = capture.compute()
     states = {}
     for name, layer in layers.items():
-        order = np.argsort(-layer.counts)[:STATES]
+        order = np.argsort(-layer.counts)[:_STATES]
         rows, total = layer.states[order], layer.observations
         states[name] = [
             (

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM drain a study; Ctrl-C after either ends it at once."""
+"""Ctrl-C and SIGTERM drain a study; Ctrl-C after either quits at once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["draining_on_signals"]
 def draining_on_signals(driver: StudyDriver) -> Iterator[list[int]]:
     """Let SIGINT or SIGTERM drain the study while the context lasts.
 
-    A repeated SIGTERM changes nothing: who stops a process for somebody else (Ray's jobs, a service
-    manager) may send it to a whole family, and ends what takes too long with SIGKILL.
+    A repeated SIGTERM changes nothing: Ray's jobs and service managers may send it to a whole family of
+    processes, and kill what takes too long.
 
     Yields:
         The signals received so far.
@@ -34,7 +34,7 @@ def draining_on_signals(driver: StudyDriver) -> Iterator[list[int]]:
             return
         received.append(number)
         driver.draining = True
-        print("Stopping: running epochs are finished and kept; Ctrl-C ends at once.", file=sys.stderr)
+        print("Stopping after the running epochs; press Ctrl-C again to quit now.", file=sys.stderr)
 
     if threading.current_thread() is not threading.main_thread():
         yield received  # signals are the main thread's, and its owner's to handle

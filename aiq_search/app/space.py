@@ -2,71 +2,120 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from aiq_search.app.search import prepare_space
-from aiq_search.errors import InputError
-from aiq_search.search.check import check_networks
-from aiq_search.space import SearchSpace, SpaceError
+from aiq_search.app.options import RunOptions
+from aiq_search.app.prepare import prepare_space
+from aiq_search.report.words import counted
+from aiq_search.search import preflight
+from aiq_search.search.check import described, unchecked_code
+from aiq_search.search.machine import Machine
+from aiq_search.search.samplers import constraints_note
+from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.points import drawn, space_size
 
-__all__ = ["checked_space", "describe_parameters", "draw", "json_schema", "size_sentence"]
+__all__ = ["CheckedSpace", "checked_space", "json_schema", "machine_of_trials", "tried_space"]
 
 
-def checked_space(file: Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """Read a file and check everything that can be checked without loading its data.
+@dataclass(frozen=True)
+class CheckedSpace:
+    """A search space in which nothing is wrong, as far as can be seen without its data.
+
+    Attributes:
+        space: The space.
+        notes: Sentences about what its author may not expect.
+    """
+
+    space: SearchSpace
+    notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Its name and its size, in a sentence."""
+        return f"{self.space.name} has {counted(len(self.space.parameters), 'parameter')}."
+
+    @property
+    def size_sentence(self) -> str:
+        """How many configurations there are, and how many are tried."""
+        return f"{self.space.name}: {space_size(self.space)}; {self.space.search.trials:,} are tried."
+
+    def parameter_rows(self) -> list[dict[str, Any]]:
+        """A row for each parameter: name, type, range and condition."""
+        rows = []
+        for name, parameter in self.space.parameters.items():
+            if isinstance(parameter, DerivedParameter):
+                values = f"= {parameter.value}"
+            elif isinstance(parameter, CategoricalParameter):
+                values = ", ".join(str(choice) for choice in parameter.choices)
+            else:
+                values = f"{parameter.low:g} to {parameter.high:g}"
+                values += ", log scale" if parameter.log else ""
+                values += f", step {parameter.step:g}" if parameter.step else ""
+                powers = getattr(parameter, "powers_of", None)
+                values += f", powers of {powers}" if powers else ""
+            rows.append({"parameter": name, "type": parameter.type, "range": values, "when": parameter.when})
+        return rows
+
+    def sample(self, number: int, seed: int) -> list[dict[str, Any]]:
+        """Sample configurations at random.
+
+        Raises:
+            SpaceError: The constraints on parameters leave next to nothing.
+        """
+        return list(islice(drawn(self.space, seed), number))
+
+    def document(self) -> dict[str, Any]:
+        """The space as a JSON document, with its fingerprint and size."""
+        size = str(space_size(self.space))
+        return {**self.space.document(), "fingerprint": self.space.fingerprint, "size": size}
+
+
+def checked_space(file: Path, overrides: Sequence[str] = ()) -> CheckedSpace:
+    """Read a file and check everything that can be checked without its data and its code.
 
     Raises:
         SpaceError: Something in it is wrong.
     """
-    from aiq_search.datasets import known_shape
-    from aiq_search.search.driver import StudyDriver
-
-    space = prepare_space(file, overrides)
-    try:
-        StudyDriver.check(space)
-        shape = known_shape(space.dataset.name)
-        if shape is not None:
-            check_networks(space, *shape)
-    except InputError as error:
-        raise SpaceError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
-    return space
+    space = prepare_space(file, overrides, machine=machine_of_trials())
+    notes = [
+        f"Not checked: {name}, since it is code; aiq space check {file} --data imports and tries it."
+        for name in unchecked_code(space)
+    ]
+    return CheckedSpace(space, (*notes, *filter(None, [constraints_note(space)])))
 
 
-def describe_parameters(space: SearchSpace) -> list[dict[str, Any]]:
-    """A row a parameter: name, type, range and condition."""
-    rows = []
-    for name, parameter in space.parameters.items():
-        if isinstance(parameter, DerivedParameter):
-            said = f"= {parameter.value}"
-        elif isinstance(parameter, CategoricalParameter):
-            said = ", ".join(str(choice) for choice in parameter.choices)
-        else:
-            said = f"{parameter.low:g} to {parameter.high:g}"
-            said += ", log scale" if parameter.log else ""
-            said += f", step {parameter.step:g}" if parameter.step else ""
-            powers = getattr(parameter, "powers_of", None)
-            said += f", powers of {powers}" if powers else ""
-        rows.append({"parameter": name, "type": parameter.type, "range": said, "when": parameter.when})
-    return rows
+def tried_space(file: Path, options: RunOptions) -> CheckedSpace:
+    """Check a file as a search does before its study is created: with its data, its code and its networks.
 
-
-def size_sentence(space: SearchSpace) -> str:
-    """How many configurations there are, and how many are tried."""
-    return f"{space.name}: {space_size(space)}; {space.search.trials:,} are tried."
-
-
-def draw(space: SearchSpace, number: int, seed: int) -> list[dict[str, Any]]:
-    """Draw configurations at random.
+    Args:
+        file: A search-space file.
+        options: What it would be run with: edits, the folder of the data, and packages of code.
 
     Raises:
-        SpaceError: The constraints on parameters leave next to nothing.
+        SpaceError: Something in it is wrong, its data cannot be loaded, or a network cannot be trained.
     """
-    return list(islice(drawn(space, seed), number))
+    machine = machine_of_trials()
+    space = prepare_space(file, options.edits, options.code, machine)
+    dataset = preflight.load_data(space, options.data_dir, options.code)
+    networks = preflight.preflight(space, dataset, options.code, machine)
+    notes = [
+        f"Trained for one step, measured and read back from a checkpoint: {described(each.params)}; "
+        f"{counted(each.parameters, 'parameter')}, layers {', '.join(each.layers)}."
+        for each in networks
+    ]
+    return CheckedSpace(space, (*dataset.warnings, *notes, *filter(None, [constraints_note(space)])))
+
+
+def machine_of_trials() -> Machine | None:
+    """This machine, if a search would run here; None where the environment names a cluster."""
+    cluster = os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS")
+    return None if cluster else Machine.here()
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,28 +1,21 @@
-"""Browsing: the MLflow user interface for a space or a study."""
+"""Browsing: the MLflow user interface at a space or a study."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import StudyError
 from aiq_search.study import Study, list_studies
 from aiq_search.study.home import aiq_home
 from aiq_search.tracking.server import UiServer, page_of, serving
 from aiq_search.tracking.uri import default_tracking_uri
 
-__all__ = ["newest_study", "open_ui", "space_of"]
-
-
-def newest_study() -> str | None:
-    """Id of the newest study here; MLflow's own start page says nothing of any."""
-    studies = list_studies(aiq_home())
-    return studies[-1].id if studies else None
+__all__ = ["open_ui", "space_of"]
 
 
 def space_of(study: str) -> str:
-    """Name of the space that a study's id begins with.
+    """Name of the space that a study's id starts with.
 
     >>> space_of("lenet-5-mnist-20260102-030405-beef"), space_of("lenet-5-mnist")
     ('lenet-5-mnist', 'lenet-5-mnist')
@@ -33,9 +26,11 @@ def space_of(study: str) -> str:
 
 
 def _study_here(name: str | None) -> Study | None:
-    """The study of that name whose folder is here, if there is one."""
+    """The study of that name whose folder is here, by default the newest."""
+    if name is None:
+        return next(reversed(list_studies(aiq_home())), None)
     with suppress(StudyError):
-        return None if name is None else Study.find(aiq_home(), name)
+        return Study.find(aiq_home(), name)
     return None
 
 
@@ -50,7 +45,7 @@ def open_ui(
     """Serve MLflow's pages while the context lasts, and show the right one.
 
     Args:
-        study: Id of a study, or name of a space; by default the start page.
+        study: Id of a study, or name of a space; by default the newest study here, or the start page.
         tracking_uri: Store; by default the study's, or that of ``default_tracking_uri``.
         host: Address to listen on.
         port: Port; by default 5000, or a free one if that is taken.
@@ -60,9 +55,13 @@ def open_ui(
         InputError: the store or the address cannot be used.
     """
     here = _study_here(study)
-    uri = tracking_uri or default_tracking_uri() if here is None else tracking_uri_of(here, tracking_uri)
+    space: str | None = None
+    if here is not None:
+        uri, space, study = here.tracking_uri(tracking_uri), here.space.name, study or here.id
+    else:
+        uri = tracking_uri or default_tracking_uri()
+        space = space_of(study) if study else None
     with serving(uri, host, port) as server:
-        space = here.space.name if here else space_of(study) if study else None
         page = page_of(server, space, study if study != space else None)
         if show:
             show(page)

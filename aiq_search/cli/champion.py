@@ -1,12 +1,15 @@
-"""The champion as a table, with the most accurate trial beside it."""
+"""The champion as a table, compared with the most accurate trial."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from aiq_search.cli.output import number, table
+from aiq_search.cli.output import configuration, number, table
+from aiq_search.report.words import compared
 from aiq_search.study import Champion, Phase, Spread, TrialRecord
 
 __all__ = ["champion_view"]
@@ -25,26 +28,29 @@ def champion_view(champion: Champion, rival: TrialRecord | None) -> Group:
         champion: The champion.
         rival: The most accurate exploring trial.
     """
-    widths = {name.partition(".")[2]: value for name, value in champion.params.items()}
-    said = "  ".join(f"{name}={number(value)}" for name, value in widths.items())
     parts: list[Table | Text] = [
         Text(f"Champion: trial {champion.trial}", style="bold green"),
-        Text(f"  {said}"),
+        Text(f"  {configuration(champion.params, '  ')}"),
         _numbers(champion),
     ]
     if rival is not None and rival.key.number != champion.trial:
-        parts += [_beside(champion, rival), _headline(champion, rival)]
+        parts += [_comparison(champion, rival), _headline(champion, rival)]
     return Group(*parts)
 
 
+def _seeds(spreads: Mapping[str, Spread], kind: str = "") -> str:
+    seeds = spreads["aiq"].n
+    return f"{seeds} {kind}seed{'' if seeds == 1 else 's'}"
+
+
 def _numbers(champion: Champion) -> Table:
-    """Exploring value, confirmed value, headline: the winner's curse is what falls from left to right."""
+    """Explored, confirmed and test values: the drop from left to right is the winner's curse."""
     columns = ["", "explored (1 seed)"]
     confirmed = champion.phase is Phase.CONFIRM
     if confirmed:
-        columns.append(f"confirmed ({champion.validation['aiq'].n} seeds)")
+        columns.append(f"confirmed ({_seeds(champion.validation)})")
     if champion.test:
-        columns.append(f"test ({champion.test['aiq'].n} further seeds)")
+        columns.append(f"test ({_seeds(champion.test, 'further ')})")
     rows = []
     for name, label in (("aiq", "aIQ"), ("accuracy", "accuracy"), ("efficiency", "efficiency")):
         row = [label, number(champion.explored.metrics[name])]
@@ -62,7 +68,7 @@ def _numbers(champion: Champion) -> Table:
     return drawn
 
 
-def _beside(champion: Champion, rival: TrialRecord) -> Table:
+def _comparison(champion: Champion, rival: TrialRecord) -> Table:
     rows = [
         [who, record.metrics["aiq"], record.metrics["accuracy"], *_sizes(record)]
         for who, record in (("champion", champion.explored), (f"trial {rival.key.number}", rival))
@@ -76,11 +82,11 @@ def _sizes(record: TrialRecord) -> list[int]:
 
 
 def _headline(champion: Champion, rival: TrialRecord) -> Text:
-    """The paper's headline: points of accuracy lost, times fewer parameters in both conventions."""
-    lost = 100 * (rival.metrics["accuracy"] - champion.explored.metrics["accuracy"])
+    """The paper's headline: accuracy given up for a smaller network, counted in both conventions."""
+    points = 100 * (rival.metrics["accuracy"] - champion.explored.metrics["accuracy"])
     ours, theirs = _sizes(champion.explored), _sizes(rival)
+    size, weights = compared(ours[0], theirs[0]), compared(ours[1], theirs[1])
     return Text(
-        f"The champion is {lost:.2f} points less accurate than the most accurate trial, "
-        f"{rival.key.number}, with {theirs[0] / ours[0]:,.1f} times fewer parameters "
-        f"({theirs[1] / ours[1]:,.1f} times, counting weights alone as the paper does)."
+        f"The champion is {points:.2f} percentage points less accurate than the most accurate trial, "
+        f"{rival.key.number}, and has {size} parameters ({weights}, counting only weights as in the paper)."
     )

@@ -7,78 +7,85 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiq_search.cli.options import Format, FormatOption
+from aiq_search.cli.typer_app import CommandLine
 
 if TYPE_CHECKING:
     from aiq_search.cluster.local import ClusterState
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="A cluster on this machine: PostgreSQL, MLflow and Ray as plain processes.", no_args_is_help=True
-)
+app = CommandLine(help="A cluster on this machine: PostgreSQL, MLflow and Ray as plain processes.")
 
-_Port = typer.Option(min=1, max=65535, show_default=False)
+
+def _port(service: str) -> object:
+    return typer.Option(
+        min=1, max=65535, metavar="N", help=f"Port of {service}; by default a free one.", show_default=False
+    )
 
 
 @app.command()
 def up(
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Ray workers beside the head; by default 0.", show_default=False),
+        typer.Option(
+            min=0, metavar="N", help="Ray workers besides the head; by default 0.", show_default=False
+        ),
     ] = None,
-    mlflow_port: Annotated[int | None, _Port] = None,
-    dashboard_port: Annotated[int | None, _Port] = None,
-    ray_port: Annotated[int | None, _Port] = None,
+    mlflow_port: Annotated[int | None, _port("MLflow")] = None,
+    dashboard_port: Annotated[int | None, _port("Ray's dashboard")] = None,
+    ray_port: Annotated[int | None, _port("Ray's head")] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Start what does not run yet, and say where it is."""
+    """Start the services that are not running, and print their addresses."""
     from aiq_search.app.local_cluster import local_cluster
+    from aiq_search.cli.output import print_message
 
-    given = {"mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
-    ports = {name: port for name, port in given.items() if port is not None}
-    state = local_cluster().up(workers, ports, tell=lambda line: typer.echo(line, err=True))
-    _show(state, form)
+    options = {"mlflow": mlflow_port, "dashboard": dashboard_port, "ray": ray_port}
+    ports = {name: port for name, port in options.items() if port is not None}
+    _show(local_cluster().up(workers, ports, report=print_message), form)
 
 
 @app.command()
 def status(form: FormatOption = Format.TABLE) -> None:
-    """Say what runs, and where. Exit code 1 where something should run and does not."""
+    """Show which services are running, and their addresses. Exits with 1 if one is missing."""
     from aiq_search.app.local_cluster import local_cluster
+    from aiq_search.cli.output import print_message
 
     cluster = local_cluster()
     state = cluster.state
     if state is None:
-        typer.echo(f"No cluster runs in {cluster.home}. Start one: aiq cluster up", err=True)
+        print_message(f"No cluster is running in {cluster.home}. Start one: aiq cluster up")
         raise typer.Exit(1)
     _show(state, form)
-    if not state.whole:
-        typer.echo("Not everything runs. Mend it: aiq cluster up", err=True)
+    if state.dead:
+        print_message("Some services are not running. Restart them: aiq cluster up")
         raise typer.Exit(1)
 
 
 @app.command()
 def down(
     delete_data: Annotated[
-        bool, typer.Option("--delete-data", help="Also remove databases, artifacts and secrets.")
+        bool, typer.Option("--delete-data", help="Also delete databases, artifacts and secrets.")
     ] = False,
 ) -> None:
-    """End what `aiq cluster up` started, and nothing else. The data stay."""
+    """Stop what `aiq cluster up` started, and nothing else. Data is kept."""
     from aiq_search.app.local_cluster import local_cluster
+    from aiq_search.cli.output import print_message
 
-    ended = local_cluster().down(delete_data, tell=lambda line: typer.echo(line, err=True))
-    if not ended:
-        typer.echo("Nothing was running.", err=True)
+    if not local_cluster().down(delete_data, report=print_message):
+        print_message("Nothing was running.")
     if delete_data:
-        typer.echo("PostgreSQL's data, MLflow's artifacts and the secrets are deleted.", err=True)
+        print_message("Deleted PostgreSQL's data, MLflow's artifacts and the secrets.")
 
 
 @app.command()
 def env() -> None:
-    """Print what another machine needs to use this cluster: SECRETS, as lines for its shell."""
+    """Print what another machine needs to use this cluster, as lines for its shell; they hold SECRETS."""
     from aiq_search.app.local_cluster import connection_lines
+    from aiq_search.cli.output import print_line
 
     for line in connection_lines():
-        typer.echo(line)
+        print_line(line)
 
 
 def _show(state: ClusterState, form: Format) -> None:
@@ -94,8 +101,8 @@ def _show(state: ClusterState, form: Format) -> None:
             "service": name,
             "status": "running" if state.is_alive(name) else "not running",
             "address": where.get(name),
-            "pid": state.services[name].pid if state.is_alive(name) else None,
+            "pid": state.processes[name].pid if state.is_alive(name) else None,
         }
-        for name in state.names
+        for name in (service.name for service in state.services)
     ]
     print_rows(rows, form, ["service", "status", "address"])

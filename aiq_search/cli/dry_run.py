@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiq_search.cli.options import Format
+
+if TYPE_CHECKING:
+    from aiq_search.app.options import RunOptions
 
 __all__ = ["print_dry_run"]
 
 
-def print_dry_run(
-    file: Path, overrides: Sequence[str], trials: int | None, data_dir: Path | None, form: Format
-) -> None:
+def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
     """Print what the search would take."""
     from aiq_search.app.dry_run import dry_run
-    from aiq_search.cli.output import print_json, stdout, table
+    from aiq_search.cli.output import configuration, print_json, stdout, table
 
-    found = dry_run(file, overrides, trials, data_dir)
+    estimate = dry_run(file, options, agree=_agrees)
     if form is not Format.TABLE:
-        print_json(found.document())
+        print_json(estimate.document())
         return
     rows = []
-    for name, probe in (("narrowest", found.narrowest), ("widest", found.widest)):
-        said = "  ".join(
-            f"{k.partition('.')[2]}={v}" for k, v in probe.params.items() if k.startswith("model.")
-        )
-        rows.append([name, said, probe.parameters, probe.macs, probe.epoch_seconds])
+    for name, probe in (("narrowest", estimate.narrowest), ("widest", estimate.widest)):
+        widths = {name: value for name, value in probe.params.items() if name.startswith("model.")}
+        rows.append([name, configuration(widths, "  "), probe.parameters, probe.macs, probe.epoch_seconds])
     console = stdout()
-    console.print(table(["network", "configuration", "parameters", "MACs", "seconds an epoch"], rows))
-    size = "infinitely many" if found.size is None else f"{found.size:,}"
-    size = size if found.size_exact else f"at most {size}"
+    console.print(table(["network", "configuration", "parameters", "MACs", "seconds per epoch"], rows))
+    size = "infinitely many" if estimate.size is None else f"{estimate.size:,}"
+    size = size if estimate.size_exact else f"at most {size}"
+    low, high = (_time(hours) for hours in estimate.hours)
+    small, large = (f"{size / 1e6:,.0f} MB" for size in estimate.disk_bytes)
     console.print(
-        f"  {found.name}: {size} configurations; {found.trials:,} trainings, {found.concurrency} at once"
+        f"  {estimate.name}: {size} configurations; {estimate.trials:,} to be trained, "
+        f"{estimate.concurrency} at a time",
+        f"  time: {low} to {high}, less what the pruner saves, plus half a minute to start",
+        f"  disk: {small} to {large}",
+        sep="\n",
     )
-    low, high = (_time(hours) for hours in found.hours)
-    console.print(f"  time: {low} to {high}, less what the pruner saves, and half a minute to start")
-    low, high = (f"{size / 1e6:,.0f} MB" for size in found.disk_bytes)
-    console.print(f"  disk: {low} to {high}")
+
+
+def _agrees(names: list[str]) -> bool:
+    """Ask whether code that a file names may run; without a terminal there is no agreement."""
+    import typer
+
+    from aiq_search.cli.output import print_message
+
+    print_message(f"A dry run imports and runs code that the file names: {', '.join(names)}.")
+    try:
+        return typer.confirm("Run it?", err=True)
+    except typer.Abort:
+        return False
 
 
 def _time(hours: float) -> str:

@@ -1,116 +1,93 @@
-"""``aiq export``, ``aiq verify`` and ``aiq predict``: the champion at home."""
+"""``aiq export``, ``aiq verify`` and ``aiq predict``: bundles."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import DataDir, Format, FormatOption, TrackingUri
-
-if TYPE_CHECKING:
-    from aiq_search.export import Verification
+from aiq_search.cli.options import (
+    AllowCode,
+    BundleArgument,
+    DataDir,
+    Format,
+    FormatOption,
+    NoData,
+    TrackingUri,
+)
 
 __all__ = ["export", "predict", "verify"]
 
-_AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Import the code that the bundle names; only if you trust it.")
-]
-_NoData = Annotated[
-    bool, typer.Option("--no-data", help="Verify files and example only, without the data set.")
-]
-_Bundle = Annotated[Path, typer.Argument(help="A directory that `aiq export` wrote.")]
-
 
 def export(
-    study: Annotated[str, typer.Argument(help="A study, a space for its newest, or models:/name@alias.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write; must not exist.")],
-    trial: Annotated[int | None, typer.Option(help="This exploring trial in place of the champion.")] = None,
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY", help="A study's id, a space's name for its newest study, or models:/name@alias."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Directory to write; must not exist."),
+    ],
+    trial: Annotated[
+        int | None, typer.Option(metavar="N", help="Export this trial in place of the champion.")
+    ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="safetensors, pt2 or onnx; repeatable. By default all that can be."),
+        typer.Option(
+            "--format",
+            metavar="safetensors|pt2|onnx",
+            help="A format to write; repeatable. By default all that are available.",
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
-    no_data: _NoData = False,
-    allow_code: _AllowCode = False,
+    no_data: NoData = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Write the champion of STUDY as files that run anywhere, and verify them.
 
-    What comes from MLflow (models:/…, or a study whose folder is elsewhere) is verified like any bundle; the
-    last two options are for that.
+    What comes from MLflow (models:/…, or a study whose folder is elsewhere) is verified like any bundle;
+    --no-data and --allow-code are for that.
     """
-    from aiq_search.app.registered import is_registered
-    from aiq_search.app.remote import export_remote, find_any
-    from aiq_search.errors import InputError
-    from aiq_search.study import Phase, Study
+    from aiq_search.app.bundles import take_home
+    from aiq_search.cli.output import print_line, print_message
 
-    if is_registered(study):
-        from aiq_search.app.registered import export_registered
-
-        if trial is not None or formats:
-            raise InputError(
-                "--trial and --format choose from a study; a registered model is taken as it is."
-            )
-        verification = export_registered(
-            study,
-            output,
-            tracking_uri=tracking_uri,
-            force=force,
-            data_dir=data_dir,
-            with_data=not no_data,
-            allow_code=allow_code,
-        )
-    elif not isinstance(found := find_any(study, tracking_uri), Study):
-        if trial is not None or formats:
-            raise InputError(
-                f"study {found.id} is not here but in MLflow, which has its champion as it is: --trial and "
-                "--format choose where the study's folder is."
-            )
-        verification = export_remote(
-            found,
-            output,
-            force=force,
-            data_dir=data_dir,
-            with_data=not no_data,
-            allow_code=allow_code,
-        )
-    else:
-        from aiq_search.app.export import default_formats, export_study
-
-        chosen = tuple(formats) if formats else default_formats()
-        if not formats and "onnx" not in chosen:
-            typer.echo("ONNX is left out (optional: pip install onnx onnxruntime onnxscript).", err=True)
-        result = export_study(study, output, trial=trial, formats=chosen, force=force, data_dir=data_dir)
-        typer.echo(f"{result.record.name} of study {result.study}", err=True)
-        if result.record.key.phase is Phase.CONFIRM and trial is None:
-            typer.echo("It is the best of the champion's seeds: on new data expect the mean.", err=True)
-        verification = result.verification
-    for check in verification.checks:
-        typer.echo(f"{'ok' if check.passed else '--'}  {check.name}: {check.detail}", err=True)
-    typer.echo(output)
+    exported = take_home(
+        study,
+        output,
+        trial=trial,
+        formats=formats or (),
+        force=force,
+        data_dir=data_dir,
+        tracking_uri=tracking_uri,
+        with_data=not no_data,
+        allow_code=allow_code or (),
+    )
+    for note in exported.notes:
+        print_message(note)
+    for check in exported.verification.checks:
+        print_message(f"{'ok' if check.passed else '--'}  {check.name}: {check.detail}")
+    print_line(exported.directory)
 
 
 def verify(
-    bundle: _Bundle,
+    bundle: BundleArgument,
     data_dir: DataDir = None,
-    no_data: _NoData = False,
-    allow_code: _AllowCode = False,
+    no_data: NoData = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Prove that BUNDLE is undamaged, and that every format gives the numbers on its card."""
-    from aiq_search.app.bundle import verify as verify_directory
-
-    _print_checks(
-        verify_directory(bundle, data_dir=data_dir, with_data=not no_data, allow_code=allow_code), form
-    )
-
-
-def _print_checks(verification: Verification, form: Format) -> None:
+    from aiq_search.app.bundles import verify_directory
     from aiq_search.cli.output import print_json, print_rows
 
+    verification = verify_directory(
+        bundle, data_dir=data_dir, with_data=not no_data, allow_code=allow_code or ()
+    )
     rows = [{"check": c.name, "passed": c.passed, "detail": c.detail} for c in verification.checks]
     if form is Format.JSON:
         print_json({"bundle": str(verification.directory), "checks": rows})
@@ -119,18 +96,21 @@ def _print_checks(verification: Verification, form: Format) -> None:
 
 
 def predict(
-    bundle: _Bundle,
-    inputs: Annotated[list[Path], typer.Argument(help="Images, folders of images, .npy or .npz files.")],
-    allow_code: _AllowCode = False,
+    bundle: BundleArgument,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT", help="Pictures, folders of pictures, .npy or .npz files."),
+    ],
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Classify INPUTS with BUNDLE: labels and probabilities."""
-    from aiq_search.app.bundle import predict_files
-    from aiq_search.cli.output import print_json, print_rows
+    """Classify INPUTs with BUNDLE: labels and probabilities."""
+    from aiq_search.app.bundles import predict_files
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
-    predictions = predict_files(bundle, inputs, allow_code=allow_code)
+    predictions = predict_files(bundle, inputs, allow_code=allow_code or ())
     for note in predictions.notes:
-        typer.echo(f"Note: {note}", err=True)
+        print_message(f"Note: {note}")
     rows = [
         {"input": answer.name, "label": answer.label, "probability": answer.probability}
         for answer in predictions.answers

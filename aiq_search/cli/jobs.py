@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiq_search.cli.options import Format, FormatOption, StudyArgument, Trials
-from aiq_search.errors import InputError
+from aiq_search.cli.options import (
+    AllowCode,
+    DataDir,
+    Format,
+    FormatOption,
+    SetOption,
+    SpaceFile,
+    StudyArgument,
+    StudyId,
+    Trials,
+    WarmStart,
+)
 
 if TYPE_CHECKING:
+    from aiq_search.app.options import RunOptions
     from aiq_search.cluster.jobs import JobsClient
-    from aiq_search.study import Study
-    from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["given", "jobs", "logs", "resume_on_cluster", "status", "stop", "submit"]
+__all__ = ["jobs", "logs", "resume_on_cluster", "status", "stop", "submit"]
 
 ClusterAddress = Annotated[
     str | None,
     typer.Option(
         "--address",
+        metavar="URL",
         help="Ray's dashboard, which has the Jobs API; by default the cluster of this folder, or "
         "http://127.0.0.1:8265.",
         envvar="RAY_API_SERVER_ADDRESS",
@@ -34,78 +43,74 @@ _COLUMNS = ["study", "status", "submitted", "ended", "exit_code"]
 
 
 def submit(
-    file: Annotated[Path, typer.Argument(help="A search-space file, such as search_spaces/digits.yaml.")],
+    file: SpaceFile,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its log until it ends.")] = False,
     trials: Trials = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Edit a field, such as search.seed=1; repeatable."),
-    ] = None,
-    study: Annotated[str | None, typer.Option(help="The study's id.", show_default=False)] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the data files on the cluster.", show_default=False),
-    ] = None,
+    set_: SetOption = None,
+    study: StudyId = None,
+    data_dir: DataDir = None,
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Where checkpoints lie: a path that each node of the cluster reaches, or s3://…; by "
-            "default where the cluster has them.",
+            metavar="PLACE",
+            help="Where checkpoints are kept: a path that every node of the cluster can reach, or s3://…; by "
+            "default the cluster's own place.",
             show_default=False,
         ),
     ] = None,
-    warm_start: Annotated[
-        list[str] | None,
-        typer.Option(help="An earlier study on the cluster to learn from; repeatable.", show_default=False),
-    ] = None,
+    warm_start: WarmStart = None,
+    allow_code: AllowCode = None,
     drain: Annotated[
-        int, typer.Option(min=1, help="Seconds that `aiq stop` gives it to finish what runs.")
+        int, typer.Option(min=1, metavar="SECONDS", help="Time that `aiq stop` leaves for running epochs.")
     ] = 120,
     address: ClusterAddress = None,
 ) -> None:
-    """Run the search in FILE on a cluster, and print the study's id."""
-    from aiq_search.app.jobs import submit_study
+    """Run the search in FILE on a cluster, and print the study's id.
 
-    client = _client(address)
-    submitted = submit_study(
-        file,
-        client,
-        overrides=set_ or [],
+    Folders, places and earlier studies are those of the cluster.
+    """
+    from aiq_search.app.jobs import connect, submit_study
+    from aiq_search.app.options import RunOptions
+    from aiq_search.cli.output import print_line, print_message
+
+    options = RunOptions(
+        overrides=set_ or (),
         trials=trials,
         study_id=study,
         data_dir=data_dir,
         storage=storage,
-        warm_start=warm_start or [],
-        drain_seconds=drain,
+        warm_start=warm_start or (),
+        allow_code=allow_code or (),
     )
-    typer.echo(submitted)
-    sys.stdout.flush()
+    client = connect(address)
+    submitted = submit_study(file, client, options, drain_seconds=drain)
+    print_line(submitted)
     if follow:
-        _follow(client, submitted)
+        _follow(client, submitted, _log_to_stderr)
     else:
-        typer.echo(f"Submitted. Follow it: aiq logs -f {submitted}", err=True)
+        print_message(f"Submitted. Follow it: aiq logs -f {submitted}")
 
 
 def jobs(address: ClusterAddress = None, form: FormatOption = Format.TABLE) -> None:
     """List the studies that were submitted since the cluster started, the oldest first."""
-    from aiq_search.app.jobs import describe_job
-    from aiq_search.cli.output import print_rows
+    from aiq_search.app.jobs import connect, describe_job
+    from aiq_search.cli.output import print_message, print_rows
 
-    rows = [describe_job(job) for job in _client(address).jobs()]
+    rows = [describe_job(job) for job in connect(address).jobs()]
     if not rows and form is Format.TABLE:
-        typer.echo("No study was submitted since the cluster started. Submit one: aiq submit FILE", err=True)
+        print_message("No study was submitted since the cluster started. Submit one: aiq submit FILE")
         return
     print_rows([_for_people(row) for row in rows] if form is Format.TABLE else rows, form, _COLUMNS)
 
 
 def status(study: StudyArgument, address: ClusterAddress = None, form: FormatOption = Format.TABLE) -> None:
-    """Say how STUDY's job is doing, and how far MLflow has heard of its trials."""
-    from aiq_search.app.jobs import job_status
-    from aiq_search.cli.output import print_json, print_rows
+    """Show the status of STUDY's job and its trials recorded in MLflow."""
+    from aiq_search.app.jobs import connect, job_status
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
-    row, trouble = job_status(_client(address), study)
+    row, trouble = job_status(connect(address), study)
     if trouble is not None:
-        typer.echo(f"Note: {trouble}", err=True)
+        print_message(f"Note: {trouble}")
     if form is Format.JSON:
         print_json(row)
         return
@@ -115,16 +120,19 @@ def status(study: StudyArgument, address: ClusterAddress = None, form: FormatOpt
 
 def logs(
     study: StudyArgument,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until it ends.")] = False,
     address: ClusterAddress = None,
 ) -> None:
-    """Print what STUDY has printed on the cluster. With -f the exit code is the study's."""
-    client = _client(address)
+    """Print the log of STUDY's job. With -f, the exit code is the study's."""
+    from aiq_search.app.jobs import connect
+    from aiq_search.cli.output import print_log
+
+    client = connect(address)
     job = client.find(study)
     if follow:
-        _follow(client, job.study, write=sys.stdout.write)
+        _follow(client, job.study, print_log)
     else:
-        sys.stdout.write(client.logs(job.study))
+        print_log(client.logs(job.study))
 
 
 def stop(
@@ -132,21 +140,38 @@ def stop(
     wait: Annotated[bool, typer.Option(help="Wait until it has ended.")] = True,
     address: ClusterAddress = None,
 ) -> None:
-    """Ask STUDY to finish the epochs that run and to end then; `aiq resume` goes on later."""
-    client = _client(address)
+    """Stop STUDY after its running epochs; `aiq resume` continues it."""
+    from aiq_search.app.jobs import connect
+    from aiq_search.cli.output import print_message
+
+    client = connect(address)
     job = client.find(study)
     if job.over:
-        typer.echo(f"study {job.study} has ended already: {job.status}", err=True)
+        print_message(f"study {job.study} has already ended: {job.status}")
         return
     client.stop(job.study)
-    typer.echo(f"Stopping study {job.study}: running epochs are finished and kept.", err=True)
+    print_message(f"Stopping study {job.study} after its running epochs.")
     if wait:
         job = client.wait(job.study)
-        typer.echo(f"It is {job.status}. Go on with: aiq resume {job.study}", err=True)
+        print_message(f"It is {job.status}. Continue with: aiq resume {job.study}")
 
 
-def given(context: typer.Context, *parameters: str) -> list[str]:
-    """Those of the parameters that stand on the command line, as options: not what the environment says."""
+def resume_on_cluster(context: typer.Context, name: str, options: RunOptions) -> bool:
+    """Continue a study on the cluster that it was submitted to; False where it is this machine's."""
+    from aiq_search.app.jobs import resume_submitted
+    from aiq_search.cli.output import print_line, print_message
+
+    unfit = _on_command_line(context, "file", "study_storage", "storage", "tracking_uri", "address")
+    study = resume_submitted(name, options, unfit)
+    if study is None:
+        return False
+    print_line(study)
+    print_message(f"Submitted again, to the cluster. Follow it: aiq logs -f {study}")
+    return True
+
+
+def _on_command_line(context: typer.Context, *parameters: str) -> list[str]:
+    """Those of the parameters that were typed, as options: not those that the environment sets."""
     sources = {name: context.get_parameter_source(name) for name in parameters}
     return [
         f"--{name.replace('_', '-')}"
@@ -155,54 +180,28 @@ def given(context: typer.Context, *parameters: str) -> list[str]:
     ]
 
 
-def resume_on_cluster(
-    study: Study | RemoteStudy, trials: int | None, data_dir: Path | None, unfit: Sequence[str] = ()
-) -> None:
-    """Hand a cluster's study in again.
+def _log_to_stderr(text: str) -> None:
+    from aiq_search.cli.output import plain
 
-    Raises:
-        InputError: An option was given that only a study of this machine takes.
-    """
-    from aiq_search.app.jobs import resubmit_study
-
-    if unfit:
-        raise InputError(
-            f"study {study.id} was submitted to a cluster and goes on there, with the file and the stores "
-            f"that it has: expected no {', '.join(unfit)}; leave that out. RAY_API_SERVER_ADDRESS names "
-            "the cluster."
-        )
-    resubmit_study(study, _client(None), trials=trials, data_dir=data_dir)
-    typer.echo(study.id)
-    typer.echo(f"Submitted again, to the cluster. Follow it: aiq logs -f {study.id}", err=True)
+    sys.stderr.write(plain(text, longest=None))
+    sys.stderr.flush()
 
 
-def _client(address: str | None) -> JobsClient:
-    from aiq_search.app.local_cluster import leave_cluster
-    from aiq_search.cluster.jobs import JobsClient
-
-    leave_cluster(address)
-    return JobsClient(address)
-
-
-def _follow(client: JobsClient, study: str, write: Any = sys.stderr.write) -> None:  # noqa: ANN401
-    """Show a study's log until it ends; Ctrl-C leaves the study alone. Exits with the study's code."""
+def _follow(client: JobsClient, study: str, write: Callable[[str], object]) -> None:
+    """Show a study's log until it ends; Ctrl-C does not stop the study. Exits with the study's code."""
     from aiq_search.app.jobs import failure_of_job
-
-    def show(text: str) -> None:
-        write(text)
-        sys.stdout.flush()
-        sys.stderr.flush()
+    from aiq_search.cli.output import print_message
 
     try:
-        job = client.follow(study, show)
+        job = client.follow(study, write)
     except KeyboardInterrupt:
-        typer.echo(f"\nThe study goes on: aiq logs -f {study}; aiq stop {study}", err=True)
+        print_message(f"\nThe study keeps running. Follow it: aiq logs -f {study}. Stop it: aiq stop {study}")
         raise
     failure = failure_of_job(job)
     if failure is not None:
         raise failure
     if job.status == "stopped":
-        typer.echo(f"Stopped. Go on with: aiq resume {study}", err=True)
+        print_message(f"Stopped. Continue with: aiq resume {study}")
         raise typer.Exit(143)
 
 

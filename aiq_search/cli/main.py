@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -17,29 +18,28 @@ from aiq_search.cli import (
     look,
     measure,
     report,
-    retry,
     search,
     space,
     ui,
     watch,
 )
+from aiq_search.cli.typer_app import CommandLine
 from aiq_search.errors import AiqError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = CommandLine(
     name="aiq",
     help="Search for the neural network with the best artificial intelligence quotient (aIQ).",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-_SEARCH, _LOOK, _TAKE, _CLUSTER = "Search", "Look", "Take home and measure", "On a cluster"
+_SEARCH, _LOOK, _EXPORT, _CLUSTER = "Search", "Look", "Export and measure", "On a cluster"
 
 app.command(rich_help_panel=_SEARCH)(search.search)
 app.command(rich_help_panel=_SEARCH)(search.resume)
-app.command(rich_help_panel=_SEARCH)(retry.retry)
+app.command(rich_help_panel=_SEARCH)(search.retry)
 app.command(rich_help_panel=_SEARCH)(delete.delete)
 app.add_typer(space.app, name="space", rich_help_panel=_SEARCH)
 app.command(rich_help_panel=_LOOK)(look.studies)
@@ -50,10 +50,10 @@ app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(report.report)
 app.command(rich_help_panel=_LOOK)(ui.ui)
 app.command(rich_help_panel=_LOOK)(doctor.doctor)
-app.command(rich_help_panel=_TAKE)(export.export)
-app.command(rich_help_panel=_TAKE)(export.verify)
-app.command(rich_help_panel=_TAKE)(export.predict)
-app.command(rich_help_panel=_TAKE)(measure.measure)
+app.command(rich_help_panel=_EXPORT)(export.export)
+app.command(rich_help_panel=_EXPORT)(export.verify)
+app.command(rich_help_panel=_EXPORT)(export.predict)
+app.command(rich_help_panel=_EXPORT)(measure.measure)
 app.command(rich_help_panel=_CLUSTER)(jobs.submit)
 app.command(rich_help_panel=_CLUSTER)(jobs.jobs)
 app.command(rich_help_panel=_CLUSTER)(jobs.status)
@@ -79,25 +79,30 @@ def _options(
         typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Search for the neural network with the best artificial intelligence quotient (aIQ)."""
     from aiq_search.app.local_cluster import adopt_cluster
+    from aiq_search.cli.output import print_message
 
-    if context.invoked_subcommand != "cluster":  # which says itself what runs
+    if context.invoked_subcommand != "cluster":  # which reports itself what is running
         trouble = adopt_cluster()
         if trouble is not None:
-            typer.echo(f"Note: {trouble}", err=True)
+            print_message(f"Note: {trouble}")
 
 
 def main() -> None:
     """Run the command line; an error on purpose becomes one message and an exit code."""
+    from aiq_search.cli.output import print_error, use_for_logging
+
+    use_for_logging()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # bars of seconds, on stderr
     try:
         app()
     except AiqError as error:
-        print(f"aiq: {error}", file=sys.stderr)
+        print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone (`aiq trials | head`); there is nobody left to tell.
+        # The reader of our output has gone (`aiq trials | head`): there is nothing left to print to.
         sys.stderr.close()
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""``aiq measure``: what the states of a network say."""
+"""``aiq measure``: the efficiency and aIQ of a network."""
 
 from __future__ import annotations
 
@@ -7,46 +7,63 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiq_search.cli.options import DataDir, Format, FormatOption
+from aiq_search.cli.options import AllowCode, DataDir, Format, FormatOption
 
 if TYPE_CHECKING:
     from aiq_search.app.measure import Measurement
 
 __all__ = ["measure"]
 
-_FEW = 3  # warnings that a person is shown; a deep network has one a layer
+_FEW = 3  # warnings that are printed with the table; a deep network has one for each layer
 
 
 def measure(
-    model: Annotated[str, typer.Argument(help="A bundle's directory, or package.module:function.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A bundle's directory, or package.module:function.")
+    ],
     data: Annotated[
         str | None,
-        typer.Option(help="A data set's name, an .npz, or package.module:function; a bundle brings its own."),
+        typer.Option(
+            metavar="NAME",
+            help="A data set's name, an .npz file, or package.module:function; by default a bundle's own.",
+            show_default=False,
+        ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of the function's network, as .safetensors.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Weights for the function's network, as .safetensors.", show_default=False
+        ),
     ] = None,
     arguments: Annotated[
-        list[str] | None, typer.Option("--set", help="name=value for the function; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An argument for the function; repeatable."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    beta: Annotated[float, typer.Option(help="Weight of the accuracy in aIQ.")] = 2.0,
+    split: Annotated[
+        str, typer.Option(metavar="train|validation|test", help="Split to measure on.")
+    ] = "test",
+    beta: Annotated[float, typer.Option(metavar="X", help="Weight of the accuracy in aIQ.")] = 2.0,
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layer", help="Name or pattern of layers to measure; by default every hidden one."),
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Name or pattern of layers to measure; repeatable. By default every hidden layer.",
+        ),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Name or pattern of layers to leave out; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Name or pattern of layers to leave out; repeatable."),
     ] = None,
-    point: Annotated[str, typer.Option(help="Read states after or before each layer.")] = "after",
-    order: Annotated[float, typer.Option(help="Order of the entropy; 1 is Shannon's.")] = 1.0,
+    point: Annotated[
+        str, typer.Option(metavar="after|before", help="Capture states after or before each layer.")
+    ] = "after",
+    order: Annotated[float, typer.Option(metavar="X", help="Order of the entropy; 1 is Shannon's.")] = 1.0,
     data_dir: DataDir = None,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import the code that a bundle names; only if you trust it.")
-    ] = False,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Measure efficiency and aIQ of MODEL over a data set."""
+    """Measure efficiency and aIQ of MODEL on a data set."""
     from aiq_search.app.measure import measure_network
 
     options = {"point": point, "order": order, "exclude": exclude or ()}
@@ -58,7 +75,7 @@ def measure(
         arguments=arguments or (),
         data_dir=data_dir,
         beta=beta,
-        allow_code=allow_code,
+        allow_code=allow_code or (),
         layers=layers or None,
         **options,
     )
@@ -66,7 +83,7 @@ def measure(
 
 
 def _print(measured: Measurement, form: Format) -> None:
-    from aiq_search.cli.output import number, print_json, print_rows, stderr, stdout
+    from aiq_search.cli.output import number, print_json, print_message, print_rows, stdout
 
     report = measured.report
     if form is Format.JSON:
@@ -79,15 +96,14 @@ def _print(measured: Measurement, form: Format) -> None:
     print_rows(report.rows(), form, columns)
     if form is Format.TABLE:
         numbers = {"efficiency": report.efficiency, "accuracy": report.accuracy, "aIQ": report.aiq}
-        said = "  ".join(f"{name} {number(value)}" for name, value in numbers.items() if value is not None)
-        stdout().print(f"  {said}  (beta {report.beta:g})", markup=False)
+        totals = "  ".join(f"{name} {number(value)}" for name, value in numbers.items() if value is not None)
+        stdout().print(f"  {totals}  (beta {report.beta:g})")
         stdout().print(
             f"  {measured.data}, {measured.split} split, N = {measured.samples:,}; states {report.point} "
-            f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}",
-            markup=False,
+            f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}"
         )
     for sentence in report.warnings[:_FEW]:
-        stderr().print(f"Warning: {sentence}", markup=False)
+        print_message(f"Warning: {sentence}")
     if len(report.warnings) > _FEW:
         more = len(report.warnings) - _FEW
-        stderr().print(f"{more} more warnings; --format json has them all.", markup=False)
+        print_message(f"{more} more warnings; --format json has them all.")

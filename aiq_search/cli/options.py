@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import typer
 
 __all__ = [
     "Address",
+    "AllowCode",
+    "BundleArgument",
     "DataDir",
     "Format",
     "FormatOption",
+    "NoData",
+    "SetOption",
     "SharedStorage",
+    "SpaceFile",
     "StudyArgument",
+    "StudyId",
     "StudyStorage",
     "TrackingUri",
     "Trials",
+    "WarmStart",
 ]
 
 
@@ -29,15 +36,50 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print it.")]
-StudyArgument = Annotated[str, typer.Argument(help="A study's id, or a space's name for its newest study.")]
+FormatOption = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Output format.")]
+SpaceFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A search-space file, such as search_spaces/digits.yaml."),
+]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's id, or a space's name for its newest study.")
+]
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A directory that `aiq export` wrote.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Edit a field, such as search.seed=1; repeatable."),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Number of configurations, in place of the file's.", show_default=False
+    ),
+]
+StudyId = Annotated[str | None, typer.Option(metavar="ID", help="Id of the new study.", show_default=False)]
+WarmStart = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STUDY",
+        help="An earlier study of the same space to learn from; repeatable.",
+        show_default=False,
+    ),
+]
 TrackingUri = Annotated[
-    str | None, typer.Option(help="MLflow's server or store; by default ./mlflow.db.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="MLflow's server or store; by default MLFLOW_TRACKING_URI, or ./mlflow.db.",
+        show_default=False,
+    ),
 ]
 SharedStorage = Annotated[
     str | None,
     typer.Option(
-        help="Where checkpoints lie, if the cluster has several nodes: a path that each reaches, or s3://….",
+        metavar="PLACE",
+        help="Where checkpoints are kept, for a cluster of several nodes: a path that every node can reach, "
+        "or s3://….",
         envvar="AIQ_STORAGE",
         show_default=False,
     ),
@@ -45,23 +87,37 @@ SharedStorage = Annotated[
 StudyStorage = Annotated[
     str | None,
     typer.Option(
-        help="URL of a database for the trials; by default a journal in AIQ_HOME.",
+        metavar="URL",
+        help="A database for the trials; by default a journal in AIQ_HOME.",
         envvar="AIQ_STUDY_STORAGE",
         show_default=False,
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of the data files; by default AIQ_DATA_DIR.", show_default=False),
+    typer.Option(
+        metavar="DIR", help="Folder of the data files; by default AIQ_DATA_DIR.", show_default=False
+    ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
-        help="A Ray cluster that this machine is a node of (host:port, auto); by default one is started.",
+        metavar="HOST:PORT",
+        help="A Ray cluster that this machine is a node of, or auto; by default one is started.",
         envvar="RAY_ADDRESS",
         show_default=False,
     ),
 ]
-Trials = Annotated[
-    int | None, typer.Option(min=1, help="Configurations to try, in place of the file's.", show_default=False)
+NoData = Annotated[
+    bool, typer.Option("--no-data", help="Verify the files and the example only, without the data set.")
+]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="PACKAGE",
+        help="Package to import code from, besides modules in this folder's tree; repeatable. Also "
+        "AIQ_ALLOW_CODE.",
+        show_default=False,
+    ),
 ]

@@ -1,43 +1,145 @@
-"""Results on stdout: as a table for people, as JSON or CSV for programs."""
+"""What is printed: results on stdout, everything else on stderr; nothing of it can steer the terminal.
+
+Names, reasons and messages come from files, networks and other programs. Wherever they are printed, control
+characters are shown instead of sent, and what is long is shortened.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
 from aiq_search.cli.options import Format
 
-__all__ = ["configuration", "number", "print_json", "print_rows", "stderr", "stdout", "table"]
+__all__ = [
+    "configuration",
+    "number",
+    "plain",
+    "print_error",
+    "print_json",
+    "print_line",
+    "print_log",
+    "print_message",
+    "print_rows",
+    "stderr",
+    "stdout",
+    "table",
+    "use_for_logging",
+]
 
-
-# Columns of words, which may stand on several lines.
-_PROSE = ("configuration", "reason", "range", "when")
+# Columns of words, which may take several lines.
+_PROSE = ("configuration", "reason", "range", "when", "what", "remedy", "detail")
 _PROSE_WIDTH = 24
 
 # Into a pipe or a file, a table is as wide as it needs to be.
 _PIPE_WIDTH = 240
 
+# Characters that are printed of a message, and of a value in a table.
+_LONGEST = 4000
+_LONGEST_VALUE = 500
+
+# What is shown instead of sent: C0 and C1 controls but line ends and tabs, what reorders text or separates
+# lines, and halves of surrogate pairs, which cannot be encoded.
+_SHOWN = [
+    *range(0x09),
+    *range(0x0B, 0x20),
+    *range(0x7F, 0xA0),
+    0x61C,
+    *range(0x200E, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+    0xFEFF,
+    *range(0xD800, 0xE000),
+]
+_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _SHOWN}
+
+
+def plain(text: str, longest: int | None = _LONGEST) -> str:
+    r"""Text from anywhere as it can be printed: control characters are escaped, and its middle is cut out.
+
+    >>> plain("\x1b[31mred"), plain("abcdefghij" * 1000, longest=20)
+    ('\\x1b[31mred', 'abcdefghijabcd … (9,980 characters) … efghij')
+    """
+    if longest is not None and len(text) > longest:
+        tail = longest // 3
+        head = longest - tail
+        cut = len(text) - head - tail
+        text = f"{text[:head]} … ({cut:,} characters) … {text[len(text) - tail :]}"
+    return text.translate(_ESCAPES)
+
+
+class _SafeConsole(Console):
+    """A console that sends its own control sequences and no others, whatever it is given to print.
+
+    Nor does it read markup or names of emoji: a file's "[bold]" is text.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(segment.text.translate(_ESCAPES), segment.style)
+
 
 def stdout() -> Console:
     """Where the result goes."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    console = _SafeConsole()
+    return console if console.is_terminal else _SafeConsole(width=_PIPE_WIDTH)
 
 
 def stderr() -> Console:
     """Where everything goes that is not the result."""
-    return Console(stderr=True, highlight=False)
+    return _SafeConsole(stderr=True)
+
+
+def print_line(line: object) -> None:
+    """Print a line of the result."""
+    print(plain(str(line)), flush=True)
+
+
+def print_message(message: object) -> None:
+    """Print a message that is not the result; a file's or another program's words may be in it."""
+    stderr().print(plain(str(message)), soft_wrap=True)
+
+
+def print_error(error: Exception) -> None:
+    """Print an error that a command ends with."""
+    print(f"aiq: {plain(str(error))}", file=sys.stderr)
+
+
+def print_log(text: str) -> None:
+    """Print a part of another program's log, whole."""
+    sys.stdout.write(plain(text, longest=None))
+    sys.stdout.flush()
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print_message(self.format(record))
+
+
+def use_for_logging() -> None:
+    """Have this package's warnings printed like every other message."""
+    logger = logging.getLogger("aiq_search")
+    if not any(isinstance(handler, _Handler) for handler in logger.handlers):
+        logger.addHandler(_Handler(logging.WARNING))
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401
-    """Print one JSON document."""
+    """Print one JSON document; the encoder escapes what is not ASCII."""
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
@@ -55,11 +157,23 @@ def number(value: Any) -> str:  # noqa: ANN401
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
-    return str(value)
+    return plain(str(value), _LONGEST_VALUE)
+
+
+def configuration(params: Mapping[str, Any], separator: str = " ") -> str:
+    """A configuration in one cell.
+
+    >>> configuration({"model.hidden1": 16, "training.learning_rate": 0.01})
+    'hidden1=16 learning_rate=0.0100'
+    """
+    return separator.join(
+        f"{plain(name.partition('.')[2], _LONGEST_VALUE)}={number(value)}" for name, value in params.items()
+    )
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """A table whose numbers stand on the right."""
+    """A table with its numbers aligned right."""
+    columns = [plain(column, _LONGEST_VALUE) for column in columns]
     drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
@@ -85,16 +199,20 @@ def print_rows(rows: Sequence[Mapping[str, Any]], form: Format, columns: Sequenc
     if form is Format.JSON:
         print_json(list(rows))
     elif form is Format.CSV:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(sys.stdout, fieldnames=names or list(columns))
-        writer.writeheader()
-        writer.writerows(rows)
+        names = list(dict.fromkeys(name for row in rows for name in row)) or list(columns)
+        writer = csv.writer(sys.stdout)
+        writer.writerow([plain(name, None) for name in names])
+        writer.writerows([_csv_value(row.get(name, "")) for name in names] for row in rows)
     else:
         _print_table(rows, columns)
 
 
+def _csv_value(value: Any) -> Any:  # noqa: ANN401
+    return value if value is None or isinstance(value, bool | int | float) else plain(str(value), None)
+
+
 def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print the columns that fit, the first ones first, and say which did not."""
+    """Print the columns that fit, the first ones first, and name those that do not."""
     console = stdout()
     heads = [column.removeprefix("model.").removeprefix("training.") for column in columns]
     widths = [
@@ -106,14 +224,4 @@ def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> N
         fit -= 1
     console.print(table(heads[:fit], [[row.get(column) for column in columns[:fit]] for row in rows]))
     if fit < len(columns):
-        left_out = ", ".join(heads[fit:])
-        stderr().print(f"No room for {left_out}: widen the terminal, or use --format csv.", markup=False)
-
-
-def configuration(params: Mapping[str, Any]) -> str:
-    """A configuration in one cell.
-
-    >>> configuration({"model.hidden1": 16, "training.learning_rate": 0.01})
-    'hidden1=16 learning_rate=0.0100'
-    """
-    return " ".join(f"{name.partition('.')[2]}={number(value)}" for name, value in params.items())
+        print_message(f"No room for {', '.join(heads[fit:])}: widen the terminal, or use --format csv.")

@@ -1,4 +1,4 @@
-"""``aiq search`` and ``aiq resume``."""
+"""``aiq search``, ``aiq resume`` and ``aiq retry``."""
 
 from __future__ import annotations
 
@@ -10,78 +10,76 @@ import typer
 
 from aiq_search.cli.options import (
     Address,
+    AllowCode,
     DataDir,
     Format,
     FormatOption,
+    SetOption,
     SharedStorage,
+    SpaceFile,
     StudyArgument,
+    StudyId,
     StudyStorage,
     TrackingUri,
     Trials,
+    WarmStart,
 )
 
 if TYPE_CHECKING:
-    from aiq_search.app.search import SearchResult
+    from aiq_search.app.run import SearchResult
     from aiq_search.study import StudyListener
 
-__all__ = ["resume", "run_with_view", "search"]
+__all__ = ["resume", "retry", "search"]
 
 
 def search(
-    file: Annotated[Path, typer.Argument(help="A search-space file, such as search_spaces/digits.yaml.")],
+    file: SpaceFile,
     trials: Trials = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Edit a field, such as search.seed=1; repeatable."),
-    ] = None,
-    study: Annotated[str | None, typer.Option(help="The study's id.", show_default=False)] = None,
+    set_: SetOption = None,
+    study: StudyId = None,
     study_storage: StudyStorage = None,
     storage: SharedStorage = None,
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
-    warm_start: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An earlier study of the same space to learn from; repeatable.", show_default=False
-        ),
-    ] = None,
+    warm_start: WarmStart = None,
+    allow_code: AllowCode = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Size, speed and disk of the search; nothing is searched.")
+        bool, typer.Option("--dry-run", help="Estimate size, time and disk space; nothing is searched.")
     ] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Search the space in FILE: explore, confirm the finalists on fresh seeds, name the champion."""
-    from aiq_search.app.search import run_search
+    """Search the space in FILE: explore, confirm the finalists on fresh seeds, choose the champion."""
+    from aiq_search.app.options import RunOptions
 
+    options = RunOptions(
+        overrides=set_ or (),
+        trials=trials,
+        study_id=study,
+        study_storage=study_storage,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        data_dir=data_dir,
+        address=address,
+        warm_start=warm_start or (),
+        allow_code=allow_code or (),
+    )
     if dry_run:
         from aiq_search.cli.dry_run import print_dry_run
 
-        print_dry_run(file, set_ or [], trials, data_dir, form)
+        print_dry_run(file, options, form)
         return
-    run_with_view(
-        lambda listener: run_search(
-            file,
-            overrides=set_ or [],
-            trials=trials,
-            study_id=study,
-            study_storage=study_storage,
-            storage=storage,
-            tracking_uri=tracking_uri,
-            data_dir=data_dir,
-            address=address,
-            warm_start=warm_start or [],
-            listeners=[listener],
-        ),
-        form,
-    )
+    from aiq_search.app.run import run_search
+
+    _run_with_view(lambda listener: run_search(file, options, listeners=[listener]), form)
 
 
 def resume(
     context: typer.Context,
     study: StudyArgument,
     file: Annotated[
-        Path | None, typer.Option(help="The file again; refused where it searches something else.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Its file; refused where that searches another space."),
     ] = None,
     trials: Trials = None,
     study_storage: StudyStorage = None,
@@ -89,51 +87,67 @@ def resume(
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     address: Address = None,
+    allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Continue STUDY where it stands: finished trials are kept, interrupted ones go on.
+    """Continue STUDY: finished trials are kept, interrupted ones continue from their checkpoints.
 
-    A study that was submitted to a cluster goes on there, with --trials and --data-dir alone.
+    A study that was submitted to a cluster continues there; it takes --trials and --data-dir only.
     """
-    from aiq_search.app.jobs import is_submitted
-    from aiq_search.app.search import resume_search
-    from aiq_search.cli.jobs import given, resume_on_cluster
+    from aiq_search.app.options import RunOptions
+    from aiq_search.app.run import resume_search
+    from aiq_search.cli.jobs import resume_on_cluster
 
-    local = given(context, "file", "study_storage", "storage", "tracking_uri", "address")
-    submitted = is_submitted(study, take_over="--study-storage" in local)
-    if submitted is not None:
-        resume_on_cluster(submitted, trials, data_dir, unfit=local)
-        return
-
-    run_with_view(
-        lambda listener: resume_search(
-            study,
-            source=file,
-            trials=trials,
-            study_storage=study_storage,
-            storage=storage,
-            tracking_uri=tracking_uri,
-            data_dir=data_dir,
-            address=address,
-            listeners=[listener],
-        ),
-        form,
+    options = RunOptions(
+        trials=trials,
+        study_storage=study_storage,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        data_dir=data_dir,
+        address=address,
+        allow_code=allow_code or (),
     )
+    if not resume_on_cluster(context, study, options):
+        _run_with_view(
+            lambda listener: resume_search(study, options, source=file, listeners=[listener]), form
+        )
 
 
-def run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
-    """Run a study with a view, then show what it brought."""
-    from aiq_search.app.search import failure_of
-    from aiq_search.cli.output import print_json, stderr
+def retry(
+    study: StudyArgument,
+    storage: SharedStorage = None,
+    tracking_uri: TrackingUri = None,
+    data_dir: DataDir = None,
+    address: Address = None,
+    allow_code: AllowCode = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Run the failed trials of STUDY again, and continue with whatever else is left to train."""
+    from aiq_search.app.edit import retry_failed
+    from aiq_search.app.options import RunOptions
+
+    options = RunOptions(
+        storage=storage,
+        tracking_uri=tracking_uri,
+        data_dir=data_dir,
+        address=address,
+        allow_code=allow_code or (),
+    )
+    _run_with_view(lambda listener: retry_failed(study, options, listeners=[listener]), form)
+
+
+def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
+    """Run a study with a view, then show what it found."""
+    from aiq_search.app.run import failure_of
+    from aiq_search.cli.output import print_json, print_message, stderr
     from aiq_search.cli.view import search_view
 
-    console = stderr()
-    with search_view(console) as view:
+    with search_view(stderr()) as view:
         result = start(view)
     for note in result.notes:
-        console.print(note, markup=False)
+        print_message(note)
     if result.undelivered:
-        console.print(str(result.undelivered), markup=False)
+        print_message(result.undelivered)
     failure = failure_of(result)
     if failure is not None:
         raise failure
@@ -143,28 +157,26 @@ def run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) 
         else:
             _show(result)
     if result.signal is not None:
-        console.print(f"Stopped. Go on with: aiq resume {result.study.id}", markup=False)
+        print_message(f"Stopped. Continue with: aiq resume {result.study.id}")
         raise typer.Exit(128 + result.signal)
 
 
 def _show(result: SearchResult) -> None:
     """The champion, and the commands to look further."""
     from aiq_search.cli.champion import champion_view
-    from aiq_search.cli.output import stderr, stdout
-    from aiq_search.study import most_accurate
+    from aiq_search.cli.output import print_message, stdout
 
     if result.champion is None:
         return
-    stdout().print(champion_view(result.champion, most_accurate(result.records)))
-    console = stderr()
-    console.print()
-    name = result.study.id  # of its space another study may be the newest
+    stdout().print(champion_view(result.champion, result.most_accurate))
+    name = result.study.id  # another study may be the newest of its space
     commands = {
-        f"aiq trials {name}": "every trial",
-        f"aiq report {name}": "pictures and findings, as one HTML file",
+        f"aiq trials {name}": "list the trials",
+        f"aiq report {name}": "write an HTML report",
         f"aiq ui {name}": "browse the runs in MLflow",
-        f"aiq export {name} --output champion/": "take the champion home",
+        f"aiq export {name} --output champion/": "export the champion",
     }
     width = max(map(len, commands))
+    print_message("")
     for command, purpose in commands.items():
-        console.print(f"  {command:<{width}}   {purpose}", markup=False, soft_wrap=True)
+        print_message(f"  {command:<{width}}   {purpose}")

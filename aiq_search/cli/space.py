@@ -2,67 +2,75 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import Format, FormatOption
+from aiq_search.cli.options import AllowCode, DataDir, Format, FormatOption, SetOption, SpaceFile
+from aiq_search.cli.typer_app import CommandLine
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check, show and sample a search-space file.", no_args_is_help=True)
-
-File = Annotated[Path, typer.Argument(help="A search-space file.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Edit a field; repeatable."),
-]
+app = CommandLine(help="Check, show and sample a search-space file.")
 
 
 @app.command()
-def check(file: File, set_: Set = None) -> None:
-    """Say what is wrong with FILE, without running anything."""
-    from aiq_search.app.space import checked_space
-    from aiq_search.cli.output import stderr
-    from aiq_search.search.samplers import constraints_note
+def check(
+    file: SpaceFile,
+    set_: SetOption = None,
+    data: Annotated[
+        bool,
+        typer.Option(
+            "--data",
+            help="Load its data, import its code, and train its narrowest and widest network for one step.",
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    allow_code: AllowCode = None,
+) -> None:
+    """Report what is wrong with FILE. Without --data, nothing that it names is imported or run."""
+    from aiq_search.app.options import RunOptions
+    from aiq_search.app.space import checked_space, tried_space
+    from aiq_search.cli.output import print_line, print_message
 
-    space = checked_space(file, set_ or [])
-    typer.echo(f"{file}: a valid search space, {space.name}, of {len(space.parameters)} parameters.")
-    note = constraints_note(space)
-    if note is not None:
-        stderr().print(note, markup=False)
+    if data:
+        options = RunOptions(overrides=set_ or (), data_dir=data_dir, allow_code=allow_code or ())
+        checked = tried_space(file, options)
+    else:
+        checked = checked_space(file, set_ or [])
+    print_line(f"{file}: valid. {checked.summary}")
+    for note in checked.notes:
+        print_message(note)
 
 
 @app.command()
-def show(file: File, set_: Set = None, form: FormatOption = Format.TABLE) -> None:
+def show(file: SpaceFile, set_: SetOption = None, form: FormatOption = Format.TABLE) -> None:
     """Print the parameters of FILE and the number of configurations."""
-    from aiq_search.app.space import checked_space, describe_parameters, size_sentence
-    from aiq_search.cli.output import print_json, print_rows, stderr
-    from aiq_search.space.points import space_size
+    from aiq_search.app.space import checked_space
+    from aiq_search.cli.output import print_json, print_message, print_rows
 
-    space = checked_space(file, set_ or [])
+    checked = checked_space(file, set_ or [])
     if form is Format.JSON:
-        print_json({**space.document(), "fingerprint": space.fingerprint, "size": str(space_size(space))})
+        print_json(checked.document())
         return
-    print_rows(describe_parameters(space), form, ["parameter", "type", "range", "when"])
-    stderr().print(size_sentence(space), markup=False)
+    print_rows(checked.parameter_rows(), form, ["parameter", "type", "range", "when"])
+    print_message(checked.size_sentence)
 
 
 @app.command()
 def sample(
-    file: File,
-    number: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes the draw.")] = 0,
-    set_: Set = None,
+    file: SpaceFile,
+    number: Annotated[int, typer.Option("-n", min=1, metavar="N", help="Number of configurations.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Makes the sample reproducible.")] = 0,
+    set_: SetOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Draw configurations from FILE at random."""
-    from aiq_search.app.space import checked_space, draw
+    """Sample configurations from FILE at random."""
+    from aiq_search.app.space import checked_space
     from aiq_search.cli.output import print_rows
 
-    space = checked_space(file, set_ or [])
-    print_rows(draw(space, number, seed), form, list(space.parameters))
+    checked = checked_space(file, set_ or [])
+    print_rows(checked.sample(number, seed), form, list(checked.space.parameters))
 
 
 @app.command()
@@ -71,5 +79,4 @@ def schema() -> None:
     from aiq_search.app.space import json_schema
     from aiq_search.cli.output import print_json
 
-    document: dict[str, Any] = json_schema()
-    print_json(document)
+    print_json(json_schema())

@@ -10,30 +10,40 @@ from typing import Annotated
 
 import typer
 
+from aiq_search.cli.options import TrackingUri
+
 __all__ = ["ui"]
 
 
 def ui(
-    study: Annotated[str | None, typer.Argument(help="Study or space to open at.")] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store or server; by default sqlite:///mlflow.db here.")
+    study: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STUDY", help="Study or space to open; by default the newest study.", show_default=False
+        ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Port; by default 5000, or a free one.")] = None,
+    tracking_uri: TrackingUri = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, metavar="N", help="Port; by default 5000, or a free one.", show_default=False
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser, on a terminal.")] = True,
 ) -> None:
-    """Serve the MLflow user interface until Ctrl-C, and open it at STUDY, by default the newest."""
-    typer.echo("Starting MLflow …", err=True)
-    from aiq_search.app.ui import newest_study, open_ui
+    """Serve MLflow's user interface until Ctrl-C, opened at STUDY."""
+    from aiq_search.cli.output import print_message
 
-    study = study or newest_study()
+    print_message("Starting MLflow …")
+    from aiq_search.app.ui import open_ui
 
-    signal.signal(signal.SIGTERM, _interrupt)  # ends the server too, as Ctrl-C does
+    signal.signal(signal.SIGTERM, _interrupt)  # stops the server too, as Ctrl-C does
     try:
         with open_ui(study, tracking_uri, host, port, lambda page: _show(page, browser)) as server:
             server.wait()
     except KeyboardInterrupt:
-        typer.echo("Stopped.", err=True)
+        print_message("Stopped.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -41,8 +51,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _show(page: str, browser: bool) -> None:
-    typer.echo(page)
-    typer.echo("Ctrl-C stops it.", err=True)
-    sys.stdout.flush()
+    from aiq_search.cli.output import print_line, print_message
+
+    print_line(page)
+    print_message("Press Ctrl-C to stop.")
     if browser and sys.stdout.isatty():
         webbrowser.open(page)

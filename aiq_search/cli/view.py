@@ -1,8 +1,9 @@
-"""A search as it runs: a live view on a terminal, a line an event elsewhere."""
+"""A search as it runs: a live view on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, Group
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from aiq_search.cli.output import number
+from aiq_search.cli.output import configuration, plain
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -23,29 +24,36 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
+from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.progress import Best, objective_of
 
 __all__ = ["SearchView", "search_view"]
 
-_PACE = 3  # trials that must have ended before the pace tells anything
+_PACE = 3  # trials that must have ended before there is a pace
+
+_LABELS = {"aiq": "aIQ"}
 
 _TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
 
 
 class _Tally:
-    """What a view knows: counts, the best so far, what runs."""
+    """Counts, the best trial so far, and the running trials."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(TrialState, 0)
         self.running: dict[Any, tuple[TrialStarted, int, float | None]] = {}
         self.params: dict[Any, Any] = {}
-        self.best: tuple[str, TrialEnded] | None = None
+        self.best: Best[TrialEnded] = Best()
+        self.best_line = "none feasible yet"
         self.phase: PhaseStarted | None = None
         self.done = 0
-        self.since: float | None = None  # the phase's first epoch: before it workers only start
+        self.since: float | None = None  # the phase's first epoch: until then workers are starting
 
     def take(self, event: Event) -> bool:
-        """Note an event; whether it brought a new best."""
+        """Count an event; returns whether it is of a new best trial."""
         match event:
+            case StudyStarted():
+                self.best = Best(objective_of(event.document))
             case PhaseStarted():
                 self.phase, self.done, self.since = event, event.done, None
             case TrialStarted():
@@ -55,25 +63,18 @@ class _Tally:
                 started, _, _ = self.running[event.key]
                 self.running[event.key] = (started, event.epoch, event.metrics.get("aiq"))
             case TrialEnded():
-                known = self.running.pop(event.key, None)
+                running = self.running.pop(event.key, None)
                 self.counts[event.state] += 1
                 self.done += 1
-                return self._is_best(known[0].name if known else str(event.key), event)
+                if self.best.add(event):
+                    name = running[0].name if running else str(event.key)
+                    self.best_line = f"{name}: {_numbers(event.metrics, self.best.name)}"
+                    return True
         return False
-
-    def _is_best(self, name: str, event: TrialEnded) -> bool:
-        if event.state is not TrialState.COMPLETE or not event.feasible or event.collapsed:
-            return False
-        if event.key.phase is not Phase.EXPLORE:
-            return False  # lucky seeds are no better configurations
-        if self.best is not None and event.metrics["aiq"] <= self.best[1].metrics["aiq"]:
-            return False
-        self.best = (name, event)
-        return True
 
     @property
     def seconds_left(self) -> float | None:
-        """Time that the phase still takes, at the pace so far; None before there is a pace."""
+        """Estimated time until the end of the phase; None before there is a pace."""
         if self.phase is None or self.since is None:
             return None
         fresh = self.done - self.phase.done
@@ -81,16 +82,17 @@ class _Tally:
         return None if fresh < _PACE else max(0.0, (time.monotonic() - self.since) / fresh * left)
 
 
-def _best_line(name: str, event: TrialEnded) -> str:
-    m = event.metrics
-    return (
-        f"{name}: aIQ {m['aiq']:.4f}, accuracy {m['accuracy']:.4f}, efficiency {m['efficiency']:.4f}, "
-        f"{int(m['parameters']):,} parameters"
+def _numbers(metrics: Mapping[str, float], ranked_by: str) -> str:
+    """The numbers of a trial, the one that it is ranked by first."""
+    names = dict.fromkeys((ranked_by, *HEADLINE, "parameters"))
+    return ", ".join(
+        f"{metrics[name]:,.0f} {name}" if name in SIZES else f"{_LABELS.get(name, name)} {metrics[name]:.4f}"
+        for name in names
     )
 
 
 class SearchView:
-    """A line an event, for logs and pipes.
+    """One line per event, for logs and pipes.
 
     Args:
         console: Where the lines go.
@@ -104,7 +106,7 @@ class SearchView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put away."""
+        """Do nothing: lines stay."""
 
     def on_event(self, event: Event) -> None:
         """Print what happened, in one line."""
@@ -122,25 +124,25 @@ class SearchView:
 
     def _ended(self, name: str, event: TrialEnded, is_best: bool) -> str:
         total = self._tally.phase.total if self._tally.phase else 0
-        said = f"[{self._tally.done}/{total}] {name} {event.state}"
+        line = f"[{self._tally.done}/{total}] {name} {event.state}"
         if event.metrics:
             m = event.metrics
-            said += f" aIQ {m['aiq']:.4f} accuracy {m['accuracy']:.4f} efficiency {m['efficiency']:.4f}"
-            said += f" parameters {int(m['parameters'])} epochs {event.epochs}"
+            line += f" aIQ {m['aiq']:.4f} accuracy {m['accuracy']:.4f} efficiency {m['efficiency']:.4f}"
+            line += f" parameters {int(m['parameters'])} epochs {event.epochs}"
         if event.collapsed:
-            said += " collapsed"
+            line += " collapsed"
         if event.feasible is False and event.state is TrialState.COMPLETE:
-            said += " infeasible"
+            line += " infeasible"
         if event.reason:
-            said += f" ({event.reason})"
-        return said + (" best so far" if is_best else "")
+            line += f" ({event.reason})"
+        return line + (" best so far" if is_best else "")
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(plain(text), soft_wrap=True)
 
 
 class _LiveView(SearchView):
-    """A view that draws itself anew, for terminals."""
+    """A view that is redrawn as the search runs, for terminals."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -159,11 +161,11 @@ class _LiveView(SearchView):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the terminal as it was."""
+        """Remove the view."""
         self._live.stop()
 
     def on_event(self, event: Event) -> None:
-        """Note what happened; a new best and a failure also stay on the screen."""
+        """Redraw; a new best trial and a failure also stay on the screen."""
         started = self._tally.running.get(getattr(event, "key", None))
         is_best = self._tally.take(event)
         match event:
@@ -174,9 +176,9 @@ class _LiveView(SearchView):
                 self._progress.update(self._task, description=_TITLES[event.phase])
             case TrialEnded() if event.state is TrialState.FAIL:
                 name = started[0].name if started else str(event.key)
-                self._console.print(Text(f"{name} failed: {event.reason}", style="red"))
-        if is_best and self._tally.best is not None:
-            self._console.print(Text(_best_line(*self._tally.best), style="green"))
+                self._console.print(Text(plain(f"{name} failed: {event.reason}"), style="red"))
+        if is_best:
+            self._console.print(Text(self._tally.best_line, style="green"))
         self._progress.update(self._task, completed=self._tally.done, left=self._left())
 
     def _left(self) -> str:
@@ -197,16 +199,18 @@ class _LiveView(SearchView):
             "  ",
             (f"{len(self._tally.running)} running", "cyan"),
         )
-        best = "none feasible yet" if self._tally.best is None else _best_line(*self._tally.best)
-        return Group(self._progress, line, self._running_table(), Text(f"best so far  {best}", style="bold"))
+        best = Text(f"best so far  {self._tally.best_line}", style="bold")
+        return Group(self._progress, line, self._running_table(), best)
 
     def _running_table(self) -> Table:
         drawn = Table(box=None, show_header=False, padding=(0, 2))
         for started, epoch, aiq in list(self._tally.running.values())[:8]:
-            params = "  ".join(f"{k.partition('.')[2]}={number(v)}" for k, v in started.params.items())
             score = "" if aiq is None else f"aIQ {aiq:.4f}"
             drawn.add_row(
-                started.name, f"epoch {epoch}", score, Text(params, style="dim", overflow="ellipsis")
+                started.name,
+                f"epoch {epoch}",
+                score,
+                Text(configuration(started.params, "  "), style="dim", overflow="ellipsis"),
             )
         return drawn
 

@@ -13,22 +13,22 @@ __all__ = ["watch"]
 
 def watch(
     study: StudyArgument,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 2.0,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval in seconds.")
+    ] = 2.0,
     tracking_uri: TrackingUri = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Watch STUDY until no driver runs it; json and csv print its row of `aiq studies` then."""
-    from aiq_search.app.look import describe_study
-    from aiq_search.app.remote import find_any, refreshed
-    from aiq_search.app.watch import watch_events
+    """Watch STUDY until its search ends; json and csv then print its row of `aiq studies`."""
+    from aiq_search.app.look import Watch
     from aiq_search.cli.output import print_json, print_rows, stderr, stdout
     from aiq_search.cli.view import search_view
 
-    found = find_any(study, tracking_uri)
+    watched = Watch(study, tracking_uri)
     with search_view(stdout() if form is Format.TABLE else stderr()) as view:
-        for event in watch_events(found, every):
+        for event in watched.events(every):
             view.on_event(event)
-    row = describe_study(refreshed(found))
+    row = watched.row()
     if form is Format.JSON:
         print_json(row)
     else:

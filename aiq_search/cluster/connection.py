@@ -94,6 +94,20 @@ def _own_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def _unavailable(address: str | None, local: bool, error: Exception) -> Exception:
+    """The sentence for an error of ``ray.init``, or the error itself where that is a bug."""
+    where = f"Ray at {address or 'this machine'} cannot be {'started' if local else 'reached'}"
+    if type(error) is Exception:  # of a part of Ray that was not ready in the 30 s that Ray allows it
+        return AiqError(
+            f"{where} in time: the machine is too busy or short of memory. Close other programs, then try "
+            "again."
+        )
+    if not isinstance(error, ConnectionError | RuntimeError | ValueError | OSError):
+        return error
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return AiqError(f"{where}: {reason}")
+
+
 @contextmanager
 def connected(home: Path, address: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster while the context lasts.
@@ -128,11 +142,8 @@ def connected(home: Path, address: str | None = None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise AiqError(
-            f"Ray at {address or 'this machine'} cannot be {'started' if local else 'reached'}: {reason}"
-        ) from None
+    except Exception as error:
+        raise _unavailable(address, local, error) from None
     try:
         yield
     finally:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from aiq_search.errors import AiqError
 
-__all__ = ["ADMIN", "Credentials", "write_private"]
+__all__ = ["ADMIN", "DRIVER", "Credentials", "write_private"]
 
-# Name of MLflow's administrator.
-ADMIN = "admin"
+# MLflow's users: its administrator, and the one that the jobs on Ray's head log in as.
+ADMIN, DRIVER = "admin", "aiq-driver"
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read; it is whole or the old one."""
+    """Write a file that only its owner can read; it replaces the old one at once."""
     temporary = path.with_name(f".{path.name}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -32,6 +32,7 @@ class Credentials:
     Attributes:
         ray_token: Opens Ray's dashboard, Jobs API and internal ports.
         mlflow_admin: Password of MLflow's user ``admin``.
+        mlflow_driver: Password of MLflow's user ``aiq-driver``, who cannot delete what others made.
         mlflow_key: Signs MLflow's sessions.
         postgres_superuser: Password of PostgreSQL's ``postgres``.
         postgres_mlflow: Password of PostgreSQL's ``mlflow``.
@@ -40,6 +41,7 @@ class Credentials:
 
     ray_token: str
     mlflow_admin: str
+    mlflow_driver: str
     mlflow_key: str
     postgres_superuser: str
     postgres_mlflow: str
@@ -47,10 +49,10 @@ class Credentials:
 
     @classmethod
     def make(cls, folder: Path) -> Credentials:
-        """Those of a cluster's folder, made where there are none.
+        """Those of a cluster's folder, made if there are none.
 
-        Beside ``credentials.json`` lie the forms that others read: ``ray.token`` for Ray, and password
-        files for PostgreSQL's clients, so that no password stands in a URL.
+        Besides ``credentials.json`` this writes the files that others read: ``ray.token`` for Ray, and
+        password files for PostgreSQL's clients, so that no URL contains a password.
 
         Raises:
             AiqError: The file is damaged.
@@ -59,15 +61,15 @@ class Credentials:
         if not path.exists():
             made = cls(*(secrets.token_hex(24) for _ in fields(cls)))
             write_private(path, json.dumps(asdict(made), indent=2) + "\n")
-        found = cls.read(folder)
-        write_private(folder / "ray.token", found.ray_token)
+        credentials = cls.read(folder)
+        write_private(folder / "ray.token", credentials.ray_token)
         for user, password in (
-            ("postgres", found.postgres_superuser),
-            ("mlflow", found.postgres_mlflow),
-            ("aiq", found.postgres_aiq),
+            ("postgres", credentials.postgres_superuser),
+            ("mlflow", credentials.postgres_mlflow),
+            ("aiq", credentials.postgres_aiq),
         ):
             write_private(folder / f"{user}.pgpass", f"127.0.0.1:*:*:{user}:{password}\n")
-        return found
+        return credentials
 
     @classmethod
     def read(cls, folder: Path) -> Credentials:
@@ -81,6 +83,6 @@ class Credentials:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise AiqError(
-                f"{path}: damaged ({error}); restore it from a copy, or begin anew with `aiq cluster down "
+                f"{path}: damaged ({error}); restore it from a copy, or start over after `aiq cluster down "
                 "--delete-data`."
             ) from None

@@ -1,7 +1,7 @@
 """Studies as Ray jobs: submitting, listing, following and stopping them over HTTP.
 
-Nothing but Ray's Jobs API is used, so that it works from this machine, through a tunnel, or through a TLS
-proxy. A job's id is its study's id.
+Only Ray's Jobs API is used, so it works from this machine, through a tunnel or through a TLS proxy. A job's
+id is its study's id.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.errors import AiqError, InputError
+from aiq_search.polling import poll
 from aiq_search.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ __all__ = ["DEFAULT_ADDRESS", "Job", "JobsClient"]
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
-# What runs on the head. Its files come with the job; its secrets are in the head's environment.
+# What runs on the head. Its files come with the job, its secrets are in the head's environment.
 ENTRY_POINT = "exec python -m aiq_search.app.job"
 
-# By this key of its metadata a job is known to be a study, and of which space.
+# The key of a job's metadata that marks it as a study, and names its space.
 SPACE = "aiq_space"
 
-# Ray's client takes its address from here, or from RAY_ADDRESS, whatever it is given.
+# Ray's client prefers this variable, and RAY_ADDRESS, to the address that it is called with.
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 
-# Of a job's environment: how many seconds Ray leaves it after SIGTERM.
+# In a job's environment: how many seconds Ray gives it after SIGTERM.
 _DRAIN = "RAY_JOB_STOP_WAIT_TIME_S"
 
 _TALKATIVE = (
@@ -45,7 +45,7 @@ _TALKATIVE = (
     "ray._private.runtime_env.packaging",
 )
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
-_GLANCE = 1.0  # seconds between looks at a job
+_INTERVAL = 1.0  # seconds between two requests for a job's status
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Job:
         study: Id of the study, and of the job.
         space: Name of its space.
         status: pending, running, stopped, succeeded or failed.
-        message: Ray's words on it.
+        message: Ray's message about it.
         exit_code: Of the study's driver, once it has ended by itself.
         submitted: When, in seconds since 1970.
         ended: When; None while it runs.
-        drain_seconds: How long it may take to end when it is stopped; None where that is not known.
+        drain_seconds: How long it may take to end when it is stopped; None if that is unknown.
     """
 
     study: str
@@ -79,20 +79,22 @@ class Job:
 
 
 class JobsClient:
-    """The Jobs API of a cluster; it is called with the first question.
+    """The Jobs API of a cluster; the first request connects to it.
 
     Args:
-        address: Of Ray's dashboard; by default ``RAY_API_SERVER_ADDRESS``, or that of this machine.
+        address: Of Ray's dashboard; by default ``RAY_API_SERVER_ADDRESS``, or this machine's.
 
     Raises:
-        InputError: It is no address; with the first question, it refuses our token.
-        AiqError: With the first question, nobody answers there.
+        InputError: It is no address, or (on the first request) the cluster refuses our token.
+        AiqError: (On the first request) the cluster does not answer.
     """
 
     def __init__(self, address: str | None = None) -> None:
         self.address = address or os.environ.get(_ADDRESS) or DEFAULT_ADDRESS
         if not self.address.startswith(("http://", "https://")):
-            raise InputError(f"--address {self.address}: expected http://HOST:PORT of Ray's dashboard.")
+            raise InputError(
+                f"--address {self.address}: expected http://HOST:PORT, where Ray's dashboard is."
+            )
         # Ray reads this once, when it is imported.
         default = Path.home() / ".ray" / "auth_token"
         if (
@@ -102,16 +104,16 @@ class JobsClient:
             os.environ["RAY_AUTH_MODE"] = "token"
 
     def submit(self, study: str, space: str, folder: Path, drain_seconds: int) -> None:
-        """Hand a study in.
+        """Submit a study.
 
         Args:
             study: Its id.
             space: Name of its space.
             folder: What it needs, as ``write_package`` wrote it.
-            drain_seconds: How long it may take to finish the epochs that run when it is stopped.
+            drain_seconds: How long it may take to finish its running epochs when it is stopped.
 
         Raises:
-            InputError: There is such a job already.
+            InputError: A job of this id exists already.
         """
         with self._spoken():
             self._client.submit_job(
@@ -125,28 +127,28 @@ class JobsClient:
             )
 
     def jobs(self) -> list[Job]:
-        """The studies that the cluster knows of, the oldest first; it forgets them when its head ends."""
+        """The studies that the cluster has jobs of, oldest first; its head forgets them when it stops."""
         with self._spoken():
-            known = self._client.list_jobs()
-        found = [_job(details) for details in known if SPACE in (details.metadata or {})]
-        return sorted(found, key=lambda job: job.submitted)
+            listed = self._client.list_jobs()
+        studies = [_job(details) for details in listed if SPACE in (details.metadata or {})]
+        return sorted(studies, key=lambda job: job.submitted)
 
     def find(self, name: str) -> Job:
-        """The job of a study's id, or the newest of a space's name.
+        """The job with a study's id, or the newest of a space's name.
 
         Raises:
             InputError: There is none.
         """
         jobs = self.jobs()
-        found = [job for job in jobs if job.study == name] or [job for job in jobs if job.space == name]
-        if found:
-            return found[-1]
-        known = [job.study for job in jobs]
-        hint = did_you_mean(name, known) if known else "it has none: `aiq submit FILE` makes one."
+        matches = [job for job in jobs if job.study == name] or [job for job in jobs if job.space == name]
+        if matches:
+            return matches[-1]
+        ids = [job.study for job in jobs]
+        hint = did_you_mean(name, ids) if ids else "it has none: `aiq submit FILE` starts one."
         raise InputError(f"the cluster at {self.address} has no job {name!r}; {hint}")
 
-    def known(self, study: str) -> Job | None:
-        """The job of a study's id; None if there is none."""
+    def get(self, study: str) -> Job | None:
+        """The job with a study's id; None if there is none."""
         return next((job for job in self.jobs() if job.study == study), None)
 
     def logs(self, study: str) -> str:
@@ -156,11 +158,10 @@ class JobsClient:
 
     def follow(self, study: str, write: Callable[[str], object]) -> Job:
         """Write what the study prints until it ends, and return how it ended."""
-        while (job := self.find(study)).status == "pending":
-            time.sleep(_GLANCE)
-        if job.over:
+        started = self._when(study, lambda job: job.status != "pending")
+        if started.over:
             write(self.logs(study))
-            return job
+            return started
         with self._spoken():
             asyncio.run(self._follow(study, write))
         return self.wait(study)
@@ -170,18 +171,25 @@ class JobsClient:
             write(lines)
 
     def stop(self, study: str) -> None:
-        """Ask the study to finish the epochs that run, and to end then. Returns at once."""
+        """Ask the study to stop after its running epochs. Returns at once."""
         with self._spoken():
             self._client.stop_job(study)
 
     def wait(self, study: str) -> Job:
         """Wait until the study has ended."""
-        while not (job := self.find(study)).over:
-            time.sleep(_GLANCE)
-        return job
+        return self._when(study, lambda job: job.over)
+
+    def _when(self, study: str, condition: Callable[[Job], bool]) -> Job:
+        """The job as soon as it meets a condition."""
+
+        def ask() -> Job | None:
+            job = self.find(study)
+            return job if condition(job) else None
+
+        return poll(ask, every=_INTERVAL)
 
     def forget(self, study: str) -> None:
-        """Remove the record of a job that has ended, so that its id can be used again."""
+        """Delete the record of a job that has ended, so that its id can be used again."""
         with self._spoken():
             self._client.delete_job(study)
 
@@ -202,7 +210,7 @@ class JobsClient:
 
     @contextmanager
     def _spoken(self) -> Iterator[None]:
-        """Turn what can go wrong on the way into sentences."""
+        """Turn what can go wrong in a request into sentences."""
         import aiohttp
         import requests
         from ray.exceptions import AuthenticationError
@@ -211,7 +219,7 @@ class JobsClient:
             yield
         except AuthenticationError:
             raise InputError(
-                f"Ray at {self.address} wants its token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH; "
+                f"Ray at {self.address} requires its token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH; "
                 "`aiq cluster env` prints it on the cluster's machine."
             ) from None
         except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
@@ -221,13 +229,13 @@ class JobsClient:
                 "`aiq cluster up`, or name one with --address or RAY_API_SERVER_ADDRESS."
             ) from None
         except (RuntimeError, ValueError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
             if "already exists" in str(error):
                 raise InputError(
-                    "there is a job of that id; `aiq jobs` lists them, and `aiq resume STUDY` goes on "
-                    "with one that has ended."
+                    "a job of that id exists already; `aiq jobs` lists them, and `aiq resume STUDY` "
+                    "continues one that has ended."
                 ) from None
-            raise AiqError(f"Ray's Jobs API at {self.address}: {said[-1][:300]}") from None
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise AiqError(f"Ray's Jobs API at {self.address}: {lines[-1][:300]}") from None
 
 
 @contextmanager
@@ -259,5 +267,5 @@ def _job(details: Any) -> Job:  # noqa: ANN401 - JobDetails, of an untyped packa
 
 
 def _drain_seconds(runtime_env: Mapping[str, Any]) -> int | None:
-    given = str((runtime_env.get("env_vars") or {}).get(_DRAIN, ""))
-    return int(given) if given.isdecimal() else None
+    seconds = str((runtime_env.get("env_vars") or {}).get(_DRAIN, ""))
+    return int(seconds) if seconds.isdecimal() else None

@@ -1,4 +1,4 @@
-"""What a study needs on the cluster, and nothing else: its file, its arguments, the user's own modules."""
+"""What goes to the cluster with a study: its file, its arguments, and the user's own modules."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ LARGEST = 100_000_000
 def write_package(
     folder: Path, document: Mapping[str, Any], files: Mapping[str, Path], largest: int = LARGEST
 ) -> None:
-    """Put together what goes with a job.
+    """Write what goes with a job.
 
     Args:
-        folder: Where to; empty.
+        folder: An empty folder.
         document: What to run, as JSON.
-        files: Where each comes from, by its name in the package.
-        largest: How many bytes they may be together.
+        files: The source of each file, by its name in the package.
+        largest: How many bytes they may have in total.
 
     Raises:
         InputError: They are larger.
@@ -43,9 +43,9 @@ def write_package(
     if total > largest:
         heaviest = max(sizes, key=lambda name: sizes[name])
         raise InputError(
-            f"what the study needs is {total / 1e6:.0f} MB, and at most {largest / 1e6:.0f} MB can go with a "
-            f"job (the largest is {heaviest}): put large data where the cluster's nodes find them, and name "
-            "that place with an absolute path or --data-dir."
+            f"the study's files have {total / 1e6:.0f} MB, and at most {largest / 1e6:.0f} MB can go with a "
+            f"job (the largest is {heaviest}): put large data where the cluster's nodes can read them, and "
+            "name that place with an absolute path or --data-dir."
         )
     for name, source in files.items():
         target = folder / name
@@ -58,9 +58,9 @@ def user_modules(names: Iterable[str], here: Path) -> dict[str, Path]:
     """The files of the user's modules, with what they import from the same folder.
 
     Args:
-        names: Modules, such as ``mynet`` or ``package.nets``; those that do not lie in ``here`` are left
-            out: the cluster has to have them installed.
-        here: The folder that they are looked for in, as ``python -m`` would.
+        names: Modules, such as ``mynet`` or ``package.nets``; those that are not in ``here`` are left out:
+            the cluster must have them installed.
+        here: The folder to search, as ``python -m`` would.
 
     Returns:
         Each file by its name relative to ``here``.
@@ -76,16 +76,16 @@ def user_modules(names: Iterable[str], here: Path) -> dict[str, Path]:
             continue
         except (SyntaxError, ValueError) as error:  # the latter of a file with null bytes
             raise InputError(f"module {name}: {error}") from None
-    found = [getattr(module, "__file__", None) for module in finder.modules.values()]
-    files = [Path(file) for file in found if file]
+    files = [Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None))]
     return {path.relative_to(here).as_posix(): path for path in files if path.is_relative_to(here)}
 
 
 class _Finder(ModuleFinder):
-    """Takes a folder without ``__init__.py`` for a package, as Python does, where its base class fails.
+    """Treats a folder without ``__init__.py`` as a package, as Python does, where its base class fails.
 
-    Such a folder brings the modules that are imported from it. One that only has the name of an installed
-    package, such as the ``wandb`` that its runs leave behind, brings nothing.
+    Such a folder contributes the modules that are imported from it. One that only has the name of an
+    installed package, such as the ``wandb`` that its runs leave behind, contributes nothing. Ray's
+    ``py_modules`` would take whole folders, with whatever else they hold, and nothing that a module imports.
     """
 
     def find_module(self, name: str, path: Any, parent: Any = None) -> Any:  # noqa: ANN401 - untyped base

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-import urllib.request
-from pathlib import Path
+
+import psutil
 
 from aiq_search.errors import InputError
+from aiq_search.http import fetch
 
 __all__ = ["ask", "free_port", "is_listening"]
-
-# As /proc/net/tcp writes them: of 127.0.0.1, and of every address.
-_LOOPBACK = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}"
-_EVERY = "0" * 8
-_LISTENS = "0A"
 
 
 def free_port(preferred: int = 0, *, host: str = "127.0.0.1", strict: bool = False) -> int:
@@ -24,7 +19,7 @@ def free_port(preferred: int = 0, *, host: str = "127.0.0.1", strict: bool = Fal
     Args:
         preferred: Take this one if it is free; 0 for any.
         host: Address to listen on; ``0.0.0.0`` for all.
-        strict: Raise where ``preferred`` is taken; the user asked for it.
+        strict: Raise if ``preferred`` is taken: the user asked for it.
 
     Raises:
         InputError: The port is taken.
@@ -37,47 +32,51 @@ def free_port(preferred: int = 0, *, host: str = "127.0.0.1", strict: bool = Fal
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise InputError(f"port {preferred} must be free, but something listens there: end it, or name another.")
+    raise InputError(f"port {preferred} is already in use: stop what listens there, or choose another port.")
 
 
 def is_listening(port: int, user: int | None = None) -> bool:
     """Whether processes of a user, and of no other, listen on a port of 127.0.0.1.
 
-    Anyone on this machine may have taken the port before our server does; a secret is sent only after
-    this question.
+    Anyone on this machine may take the port before our server does: this is asked before a secret is sent.
 
     Args:
         port: The port.
         user: Number of the user; by default ourselves.
     """
-    owners = set()
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        for line in table.read_text(encoding="ascii").splitlines()[1:] if table.exists() else ():
-            fields = line.split()
-            address, _, number = fields[1].partition(":")
-            if fields[3] == _LISTENS and int(number, 16) == port and address[-8:] in (_LOOPBACK, _EVERY):
-                owners.add(int(fields[7]))
-    return owners == {os.geteuid() if user is None else user}
+    listeners = [
+        each.pid
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and _is_ours(each.laddr.ip)
+    ]
+    return {_user_of(pid) for pid in listeners} == {os.geteuid() if user is None else user}
+
+
+def _is_ours(address: str) -> bool:
+    """Whether a listener on an address gets what is sent to 127.0.0.1."""
+    return address in ("127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1")  # noqa: S104 - compared, not opened
+
+
+def _user_of(pid: int | None) -> int | None:
+    """Number of the user whom a process runs as; None where the kernel does not say."""
+    try:
+        return None if pid is None else int(psutil.Process(pid).uids().effective)
+    except psutil.Error:
+        return None
 
 
 def ask(port: int, path: str, authorization: str) -> bytes:
-    """Ask a server of ours on 127.0.0.1 over HTTP: nobody else on its port, and through no proxy.
+    """Send a request with a secret to a server of ours on 127.0.0.1: to no one else, and through no proxy.
 
     Args:
         port: Where it listens.
-        path: What it is asked for.
+        path: Path and query.
         authorization: The header of that name: a secret.
 
     Raises:
-        urllib.error.HTTPError: It answers with an error.
+        requests.HTTPError: It answers with an error.
         OSError: It does not answer, or another user listens there.
     """
     if not is_listening(port):
         raise ConnectionRefusedError("no process of ours listens there")
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", headers={"Authorization": authorization}
-    )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(request, timeout=20) as reply:
-        answer: bytes = reply.read()
-    return answer
+    return fetch(f"http://127.0.0.1:{port}{path}", authorization=authorization, direct=True).content

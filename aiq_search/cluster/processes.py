@@ -1,26 +1,34 @@
-"""Processes that outlive the command that started them, and are ended by another one."""
+"""Processes that outlive the command that started them, and are stopped by another one."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["Owner", "Process", "this_boot"]
+import psutil
 
-_PROC = Path("/proc")
+from aiq_search.polling import poll
+
+__all__ = ["Owner", "Process", "open_log", "this_boot"]
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PAUSE = 0.05  # seconds between two looks at a process that is stopping
 
 
 def this_boot() -> str:
-    """Names the time since the machine, or the container, was started: process numbers mean it alone."""
-    first = _stat(1)
-    boot = (_PROC / "sys" / "kernel" / "random" / "boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {first.birth if first is not None else 0}"
+    """Identify the current boot of the machine or container: process ids mean nothing beyond it."""
+    return f"{_BOOT_ID.read_text(encoding='ascii').strip()} {_birth(1)}"
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log for appending; it is readable by its owner alone."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 @dataclass(frozen=True)
@@ -37,21 +45,22 @@ class Owner:
 
     @property
     def groups(self) -> list[int] | None:
-        """Further groups: another user has none of ours."""
+        """Supplementary groups: another user has none of ours."""
         return None if self.uid is None else []
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process of ours, known again by its number and the moment of its birth.
+    """A process of ours, identified by its number and the moment of its birth.
 
     Attributes:
         pid: Its number; it leads a session of its own.
-        birth: Clock ticks from the machine's start to its own: numbers are used again.
+        birth: Seconds from the machine's start to its own. Numbers are reused, and unlike the time of day
+            this does not change when the clock is set.
     """
 
     pid: int
-    birth: int
+    birth: float
 
     @classmethod
     def start(
@@ -68,93 +77,74 @@ class Process:
             command: Program and arguments. Everyone on the machine can read them: no secrets.
             environment: All of its environment.
             folder: Its working folder.
-            log: What it prints is appended there; the file is for its owner alone.
+            log: Its output is appended there; the file is readable by its owner alone.
             owner: Run as this user; by default as ourselves.
         """
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
+        with open_log(log) as output:
             started = subprocess.Popen(  # noqa: S603 - programs of our own environment
                 command,
                 env=dict(environment),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 user=owner.uid,
                 group=owner.gid,
                 extra_groups=owner.groups,
             )
-        finally:
-            os.close(descriptor)
-        stat = _stat(started.pid)
-        started.returncode = 0  # it is not waited for: `end` finds out by itself, from any process
-        return cls(started.pid, stat.birth if stat else -1)
+        started.returncode = 0  # nobody waits for it: `end` finds out by itself, from any process
+        birth = _birth(started.pid)
+        return cls(started.pid, -1.0 if birth is None else birth)
 
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        with suppress(ChildProcessError):  # where we are its parent, its end must be taken note of
+        with suppress(ChildProcessError):  # where we are its parent, its end must be collected
             os.waitpid(self.pid, os.WNOHANG)
-        stat = _stat(self.pid)
-        return stat is not None and stat.birth == self.birth and stat.state != "Z"
+        return _birth(self.pid) == self.birth
 
     def end(self, number: signal.Signals = signal.SIGTERM, patience: float = 20.0) -> None:
-        """End it and everything that it started, also what is left of that after its own death.
+        """Stop it and everything that it started, even what is left after its own death.
 
         Args:
-            number: The signal that asks it kindly.
-            patience: Seconds that it and its children may take.
+            number: The signal that asks it to stop.
+            patience: Seconds that it and its children may take; then they are killed.
         """
-        family = self._family()
+        family = self.family()
         _send([self] if self.alive else family, number)
         if not _gone(family, patience):
-            _send({*family, *self._family()}, signal.SIGKILL)
+            _send({*family, *self.family()}, signal.SIGKILL)
             _gone(family, 5.0)
 
-    def _family(self) -> list[Process]:
-        """Itself, its descendants, and whoever else is in its session, also after its own death.
+    def family(self) -> list[Process]:
+        """Itself, its descendants and all others in their sessions, even after its own death.
 
-        The kernel gives a session's number to no other process while someone is in the session. Who was
-        born before it is not its own, whatever the numbers say.
+        The kernel gives a session's number to no other process while someone is in the session. Processes
+        older than this one are not its own, whatever the numbers say.
         """
-        stats = {int(entry.name): _stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit()}
-        now = stats.get(self.pid)
-        if now is not None and now.birth != self.birth:
-            return []  # all of ours are gone, or the number would not be another's
-        known = {self.pid}
-        while True:
-            more = {
-                pid
-                for pid, stat in stats.items()
-                if stat is not None
-                and stat.birth >= self.birth
-                and pid not in known
-                and (stat.parent in known or stat.session in known)
-            }
-            if not more:
-                break
-            known |= more
-        return [Process(pid, stat.birth) for pid in known if (stat := stats.get(pid)) is not None]
+        if _birth(self.pid) not in (None, self.birth):
+            return []  # the number is another process's, so all of ours are gone
+        births, kin = {}, {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                births[process.pid] = _birth(process.pid)
+                kin[process.pid] = {process.pid, process.ppid(), os.getsid(process.pid)}
+        younger = {pid: birth for pid, birth in births.items() if birth is not None and birth >= self.birth}
+        pids = {self.pid}
+        while more := {pid for pid in younger if pid not in pids and kin.get(pid, set()) & pids}:
+            pids |= more
+        return [Process(pid, younger[pid]) for pid in pids if pid in younger]
 
 
-@dataclass(frozen=True)
-class _Stat:
-    """What the kernel says of a process: proc_pid_stat(5)."""
-
-    state: str
-    parent: int
-    session: int
-    birth: int
-
-
-def _stat(pid: int) -> _Stat | None:
+def _birth(pid: int) -> float | None:
+    """When a process was born, in seconds from the machine's start; None if it does not run."""
+    boot = psutil.boot_time()  # first: some versions of psutil keep it for what follows
     try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it is gone, or /proc shows us none but our own
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time() - boot, 2)
+    except psutil.Error:  # it is gone, or /proc shows only our own
         return None
-    fields = text.rpartition(")")[2].split()  # the name before may hold anything, parentheses too
-    return _Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def _send(processes: Iterable[Process], number: signal.Signals) -> None:
@@ -165,10 +155,5 @@ def _send(processes: Iterable[Process], number: signal.Signals) -> None:
 
 
 def _gone(processes: Sequence[Process], patience: float) -> bool:
-    """Wait until none runs; whether that came about."""
-    deadline = time.monotonic() + patience
-    while any(process.alive for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    """Wait until none runs; whether that happened."""
+    return poll(lambda: not any(each.alive for each in processes), every=_PAUSE, at_most=patience)

@@ -6,18 +6,26 @@ import json
 import os
 import secrets
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from aiq_search.cluster.connection import LOOPBACK
 from aiq_search.cluster.ports import ask, free_port
 from aiq_search.cluster.processes import Process
+from aiq_search.cluster.service import (
+    NotReadyError,
+    Service,
+    ServiceContext,
+    stopped_on_failure,
+    wait_until_ready,
+)
 from aiq_search.errors import AiqError
+from aiq_search.http import root_cause
 
-__all__ = ["start_head", "start_worker"]
+__all__ = ["HEAD", "worker"]
+
+_HEAD_NAME = "ray-head"
 
 # Seconds that a node may take to start. Ray's own limits for its dashboard are too short for a busy machine.
 _READY = 900.0
@@ -35,102 +43,80 @@ _HOST = "127.0.0.1"
 _STORE = 1_000_000_000
 
 
-def start_head(
-    folder: Path,
-    ports: Mapping[str, int],
-    scratch: Path,
-    environment: Mapping[str, str],
-    cpus: int,
-    alone: bool,
-    log: Path,
-    note: Callable[[Process], object],
-) -> Process:
-    """Start the head, and wait until its Jobs API answers.
-
-    Args:
-        folder: The cluster's folder; holds ``ray.token``.
-        ports: ``ray`` (the head's own) and ``dashboard``.
-        scratch: Ray's folder for sockets and logs: a short path.
-        environment: Of the jobs that will run there, beside this process's own.
-        cpus: Logical CPUs for trials.
-        alone: No worker will join it: all of its ports are on 127.0.0.1 then.
-        log: What it prints is appended there.
-        note: Told of the process before it is waited for.
-
-    Raises:
-        AiqError: It does not start; the message says where to look.
-    """
+def _start_head(context: ServiceContext) -> Iterator[Process]:
+    """Start the head, and wait until its Jobs API answers."""
     command = [
-        *_command(cpus),
+        *_command(0 if context.workers else _cpus(context)),
         "--head",
-        f"--port={ports['ray']}",
+        f"--port={context.ports['ray']}",
         f"--dashboard-host={_HOST}",
-        f"--dashboard-port={ports['dashboard']}",
+        f"--dashboard-port={context.ports['dashboard']}",
         f"--ray-client-server-port={free_port()}",
-        f"--temp-dir={scratch}",
+        f"--temp-dir={context.scratch}",
         "--disable-usage-stats",
     ]
-    if alone:
-        environment = {**environment, **LOOPBACK}
-    return _start(command, _environment(folder, environment), folder, ports["dashboard"], log, note)
+    alone = {} if context.workers else LOOPBACK  # without other nodes every port is on 127.0.0.1
+    yield from _start(context, _HEAD_NAME, command, {**context.job_environment, **alone})
 
 
-def start_worker(
-    folder: Path,
-    ports: Mapping[str, int],
-    scratch: Path,
-    cpus: int,
-    log: Path,
-    note: Callable[[Process], object],
-) -> Process:
-    """Start a worker, and wait until the head knows it.
+def _start_worker(context: ServiceContext, number: int) -> Iterator[Process]:
+    """Start a worker, and wait until the head knows it."""
+    # A folder of its own: in one of the head's it would replace the files of the head's jobs.
+    scratch = context.scratch.with_name(f"worker-{number}")
+    head = f"{_HOST}:{context.ports['ray']}"
+    command = [*_command(_cpus(context)), f"--address={head}", f"--temp-dir={scratch}"]
+    yield from _start(context, worker(number).name, command, {})
 
-    Args:
-        folder: The cluster's folder.
-        ports: Of the head.
-        scratch: A folder of its own: in one of the head's it would replace the files of the head's jobs.
-        cpus: Logical CPUs for trials.
-        log: What it prints is appended there.
-        note: Told of the process before it is waited for.
 
-    Raises:
-        AiqError: It does not start; the message says where to look.
-    """
-    command = [*_command(cpus), f"--address={_HOST}:{ports['ray']}", f"--temp-dir={scratch}"]
-    return _start(command, _environment(folder, {}), folder, ports["dashboard"], log, note)
+HEAD = Service(_HEAD_NAME, _start_head)
+
+
+def worker(number: int) -> Service:
+    """The Ray worker of a number, from 1 on."""
+    return Service(f"ray-worker-{number}", partial(_start_worker, number=number))
 
 
 def _start(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    folder: Path,
-    dashboard: int,
-    log: Path,
-    note: Callable[[Process], object],
-) -> Process:
+    context: ServiceContext, service: str, command: Sequence[str], variables: Mapping[str, str]
+) -> Iterator[Process]:
     """Start a node; again where it gives up, because Ray allows its own parts only 30 s to come up."""
-    for _ in range(_ATTEMPTS):
+    log, environment = context.log(service), _environment(context.folder, variables)
+    for attempt in range(1, _ATTEMPTS + 1):
         name = f"aiq-{secrets.token_hex(4)}"  # the head may still count one that has just died
-        process = Process.start([*command, f"--node-name={name}"], environment, folder, log)
-        note(process)
-        try:
-            if _is_known(process, dashboard, folder / "ray.token", name):
-                return process
-        except BaseException:
-            process.end()
-            raise
+        process = Process.start([*command, f"--node-name={name}"], environment, context.folder, log)
+        with stopped_on_failure(process):
+            yield process
+            try:
+                wait_until_ready(service, process, log, partial(_find, context, name), at_most=_READY)
+                return
+            except AiqError:
+                if process.alive or attempt == _ATTEMPTS:
+                    raise
         process.end()
-    raise AiqError(f"a Ray node did not start; its log says why: {log}")
 
 
-def _is_known(process: Process, dashboard: int, token: Path, name: str) -> bool:
-    """Wait until the head knows a node; False where the process ends before."""
-    deadline = time.monotonic() + _READY
-    while process.alive and time.monotonic() < deadline:
-        if name in _alive_nodes(dashboard, token):
-            return True
-        time.sleep(0.3)
-    return False
+def _find(context: ServiceContext, name: str) -> bool:
+    """Whether the head knows a node.
+
+    Raises:
+        NotReadyError: It does not, or does not answer yet.
+    """
+    token = (context.folder / "ray.token").read_text(encoding="utf-8").strip()
+    try:
+        answer = ask(context.ports["dashboard"], "/nodes?view=summary", f"Bearer {token}")
+        nodes = [each["raylet"] for each in json.loads(answer)["data"]["summary"]]
+    except OSError as error:
+        raise NotReadyError(root_cause(error)) from None
+    except (ValueError, KeyError, TypeError):
+        raise NotReadyError("its dashboard is starting") from None
+    if not any(node.get("nodeName") == name and node.get("state") == "ALIVE" for node in nodes):
+        raise NotReadyError("the head does not know it yet")
+    return True
+
+
+def _cpus(context: ServiceContext) -> int:
+    """Logical CPUs of a node that runs trials: its share of this machine's."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, context.workers))
 
 
 def _command(cpus: int) -> list[str]:
@@ -163,13 +149,3 @@ def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
         **_PATIENCE,
         **more,
     }
-
-
-def _alive_nodes(dashboard: int, token: Path) -> set[str]:
-    """Names of the nodes that the head knows; none where it does not answer."""
-    word = f"Bearer {token.read_text(encoding='utf-8').strip()}"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(ask(dashboard, "/nodes?view=summary", word))
-        summary: list[dict[str, Any]] = known["data"]["summary"]
-        return {n["raylet"]["nodeName"] for n in summary if n["raylet"].get("state") == "ALIVE"}
-    return set()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aiq_search.datasets.labels import class_warnings
 
 __all__ = ["Dataset", "Normalization", "Split"]
 
@@ -19,7 +21,7 @@ class Split:
     """One part of a data set.
 
     Attributes:
-        inputs: uint8 or float32, (N, C, H, W) for images, (N, F) for tables.
+        inputs: uint8 or float32, (N, …): (N, C, H, W) for images, (N, C, L) for signals, (N, F) for tables.
         labels: int64, (N,), in [0, classes).
     """
 
@@ -35,7 +37,7 @@ class Normalization:
     """The affine map that the network's inputs go through: ``x * scale + shift``.
 
     Attributes:
-        scale: One number a channel (images) or a feature (tables).
+        scale: One number for each channel (images, signals) or feature (tables): each index of axis 1.
         shift: Likewise.
     """
 
@@ -44,9 +46,12 @@ class Normalization:
 
     @classmethod
     def standardise(cls, inputs: NDArray[Any]) -> Normalization:
-        """The map that gives ``inputs`` mean 0 and standard deviation 1 a channel.
+        """The map that gives each channel of ``inputs`` mean 0 and standard deviation 1.
 
         A constant channel is only shifted.
+
+        Raises:
+            ValueError: A channel's values are so small or large that float32 cannot hold its map.
 
         Example:
             >>> Normalization.standardise(np.array([[0, 5], [4, 5]], np.float32))
@@ -56,23 +61,31 @@ class Normalization:
         mean = inputs.mean(axis=axes, dtype=np.float64)
         deviation = inputs.std(axis=axes, dtype=np.float64)
         scale = 1 / np.where(deviation > 0, deviation, 1.0)
-        return cls(tuple(scale.tolist()), tuple((-mean * scale).tolist()))
+        shift = -mean * scale
+        extreme = np.flatnonzero(np.maximum(scale, abs(shift)) > np.finfo(np.float32).max)
+        if len(extreme):
+            channel = extreme[0]
+            raise ValueError(
+                f"channel {channel} of the inputs (mean {mean[channel]:g}, standard deviation "
+                f"{deviation[channel]:g}) cannot be normalised in float32; scale the data first"
+            )
+        return cls(tuple(scale.tolist()), tuple(shift.tolist()))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a trial needs to know of its data, as plain arrays.
+    """Everything a trial needs to know about its data, as plain arrays.
 
-    The arrays stay in the form in which they came (uint8 for images), because that is what the trials
-    of a machine share, and what a user of the exported network has.
+    The arrays keep the form in which they were loaded (uint8 for images), because that is what the trials on
+    a machine share, and what a user of the exported network has.
 
     Attributes:
         name: The name it was loaded by.
-        train: Samples to learn from, with label noise applied where asked for.
+        train: Samples to learn from, label noise included.
         validation: Samples to select on.
-        test: Samples for the last line of the report.
+        test: Samples for the final numbers alone.
         classes: Name of each class.
-        normalization: What the inputs go through before the network.
+        normalization: Applied to the inputs before the network.
         digest: SHA-256 over all splits.
     """
 
@@ -91,24 +104,50 @@ class Dataset:
 
     def split(self, name: str) -> Split:
         """The split called train, validation or test."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+        return self._splits[name]
 
     def digest_now(self) -> str:
-        """``digest``, computed again from the arrays as they are here."""
-        return digest_of({"train": self.train, "validation": self.validation, "test": self.test})
+        """``digest``, computed again from the arrays as they are now."""
+        return digest_of(self._splits)
+
+    @property
+    def _splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def class_counts(self) -> dict[str, list[int]]:
+        """How many samples of each class a split has, by the name of the split."""
+        return {
+            name: np.bincount(split.labels, minlength=len(self.classes)).tolist()
+            for name, split in self._splits.items()
+        }
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know of these data before trusting a number measured on them, one sentence or two each."""
+        return (*class_warnings(self.class_counts, self.classes), *_shape_warnings(self.train.inputs))
 
     def description(self) -> dict[str, Any]:
-        """Name, digest, sizes and classes as a JSON document."""
+        """Name, digest, sizes, classes and warnings as a JSON document."""
         return {
             "name": self.name,
             "digest": self.digest,
-            "train": len(self.train),
-            "validation": len(self.validation),
-            "test": len(self.test),
+            **{name: len(split) for name, split in self._splits.items()},
             "input_shape": list(self.input_shape),
             "input_dtype": str(self.train.inputs.dtype),
             "classes": list(self.classes),
+            "class_counts": self.class_counts,
+            "warnings": list(self.warnings),
         }
+
+
+def _shape_warnings(inputs: NDArray[Any]) -> Iterator[str]:
+    if inputs.ndim == 3 and inputs.dtype == np.uint8:
+        _, channels, length = inputs.shape
+        yield (
+            f"Samples of shape ({channels}, {length}) are read as signals of {channels} channels; save grey "
+            f"images as (N, 1, {channels}, {length})."
+        )
 
 
 def digest_of(splits: Mapping[str, Split]) -> str:
@@ -138,7 +177,10 @@ def split_off(split: Split, amount: float, random: np.random.Generator, *, what:
     """
     size = amount if isinstance(amount, int) else round(amount * len(split))
     if not 0 < size < len(split):
-        raise ValueError(f"dataset.{what} must leave samples to train on: {size} of {len(split)} asked for.")
+        raise ValueError(
+            f"dataset.{what} must take at least one sample and leave one to train on, but {size:,} of "
+            f"{len(split):,} would be taken."
+        )
     # Shuffled, then sorted by class (stably): each class is one run, and every k-th position overall
     # takes the same share of each.
     order = random.permutation(len(split))
@@ -159,7 +201,7 @@ def randomise_labels(
 
     Args:
         labels: (N,).
-        fraction: Between 0 and 1; ``round(fraction * N)`` labels are drawn anew.
+        fraction: Between 0 and 1; ``round(fraction * N)`` labels are drawn again.
         classes: Number of classes.
         random: Decides which, and what they become.
 

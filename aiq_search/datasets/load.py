@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from aiq_search.datasets.options import DatasetOptions
 from aiq_search.datasets.sources import Arrays, from_digits, from_function, from_npz, from_torchvision
 from aiq_search.errors import InputError
 from aiq_search.suggest import did_you_mean
-from aiq_search.user_code import is_reference
+from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 __all__ = ["DATASETS", "known_shape", "load_dataset"]
 
@@ -50,12 +50,12 @@ def check_name(name: str) -> None:
     if not (name in DATASETS or name.endswith(".npz") or is_reference(name)):
         raise InputError(
             f"dataset.name: unknown data set {name!r}; {did_you_mean(name, DATASETS)} "
-            "Data of your own are named by the path of an .npz or as package.module:function."
+            "Name your own data by the path of an .npz or as package.module:function."
         )
 
 
 def known_shape(name: str) -> tuple[tuple[int, ...], int] | None:
-    """Shape of a sample and number of classes of a named data set; None where only loading tells.
+    """Shape of a sample and number of classes of a data set of ``DATASETS``; None for any other.
 
     Raises:
         InputError: ``name`` cannot name a data set.
@@ -64,7 +64,7 @@ def known_shape(name: str) -> tuple[tuple[int, ...], int] | None:
     return _SHAPES.get(name)
 
 
-def _source(name: str, data_dir: Path) -> Callable[[], Arrays]:
+def _source(name: str, data_dir: Path, code: CodePolicy) -> Callable[[], Arrays]:
     check_name(name)
     if name == "digits":
         return from_digits
@@ -72,10 +72,12 @@ def _source(name: str, data_dir: Path) -> Callable[[], Arrays]:
         return lambda: from_torchvision(_TORCHVISION[name], data_dir)
     if name.endswith(".npz"):
         return lambda: from_npz(Path(name))
-    return lambda: from_function(name)
+    return lambda: from_function(name, code)
 
 
-def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Dataset:
+def load_dataset(
+    options: DatasetOptions, data_dir: Path | None = None, code: CodePolicy = NO_CODE
+) -> Dataset:
     """Load a data set into memory and split it.
 
     The splits depend on the data and ``split_seed`` alone. The validation split is drawn from the
@@ -85,12 +87,14 @@ def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Datas
         options: Name, sizes of the splits, seed and label noise.
         data_dir: Folder of the data files, torchvision's ``root``; by default ``AIQ_DATA_DIR``, or
             ``~/.cache/aiq_search``.
+        code: Which functions ``options.name`` may refer to; none by default.
 
     Returns:
         The data set.
 
     Raises:
-        InputError: Unknown name, missing or damaged file, or splits that do not fit.
+        InputError: Unknown name, missing or damaged file, a function that may not be imported or raises, or
+            splits that do not fit.
 
     Example:
         >>> digits = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
@@ -98,7 +102,7 @@ def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Datas
         (1077, 360, 360, (1, 8, 8))
     """
     folder = data_dir or Path(os.environ.get("AIQ_DATA_DIR") or Path.home() / ".cache" / "aiq_search")
-    arrays = _source(options.name, folder)()
+    arrays = _source(options.name, folder, code)()
     # One stream a purpose: asking for label noise must not move the splits.
     test_random, validation_random, noise_random = (
         np.random.default_rng([options.split_seed, stream]) for stream in range(3)
@@ -111,32 +115,27 @@ def load_dataset(options: DatasetOptions, data_dir: Path | None = None) -> Datas
             train, validation = split_off(train, options.validation, validation_random, what="validation")
     except ValueError as error:
         raise InputError(str(error)) from None
-    classes = _class_names(arrays, (train, validation, test))
-    _check_shapes(options.name, train, validation, test)
+    _check_shapes(options.name, {"train": train, "validation": validation, "test": test})
     if options.label_noise > 0:
-        noisy = randomise_labels(train.labels, options.label_noise, len(classes), noise_random)
+        noisy = randomise_labels(train.labels, options.label_noise, len(arrays.classes), noise_random)
         train = Split(train.inputs, noisy)
+    try:
+        normalization = Normalization.standardise(train.inputs)
+    except ValueError as error:
+        raise InputError(f"{options.name}: {error}.") from None
     return Dataset(
         name=options.name,
         train=train,
         validation=validation,
         test=test,
-        classes=classes,
-        normalization=Normalization.standardise(train.inputs),
+        classes=arrays.classes,
+        normalization=normalization,
         digest=digest_of({"train": train, "validation": validation, "test": test}),
     )
 
 
-def _class_names(arrays: Arrays, splits: tuple[Split, ...]) -> tuple[str, ...]:
-    highest = max(int(split.labels.max()) for split in splits)
-    if arrays.classes is None:
-        return tuple(str(label) for label in range(highest + 1))
-    if highest >= len(arrays.classes):
-        raise InputError(f"a label is {highest}, but only {len(arrays.classes)} classes are named.")
-    return arrays.classes
-
-
-def _check_shapes(name: str, *splits: Split) -> None:
-    kinds = {(split.inputs.shape[1:], str(split.inputs.dtype)) for split in splits}
-    if len(kinds) > 1:
-        raise InputError(f"{name}: the splits must agree in shape and dtype of a sample, but got {kinds}.")
+def _check_shapes(name: str, splits: Mapping[str, Split]) -> None:
+    kinds = {split: f"{part.inputs.dtype} {part.inputs.shape[1:]}" for split, part in splits.items()}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{split} has {kind}" for split, kind in kinds.items())
+        raise InputError(f"{name}: the samples of all splits must have one dtype and shape, but {listed}.")

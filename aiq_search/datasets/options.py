@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["DatasetOptions"]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class DatasetOptions(BaseModel):
@@ -24,10 +24,10 @@ class DatasetOptions(BaseModel):
         label_noise: Fraction of the training labels replaced by uniformly random ones.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    name: str
+    name: str = Field(min_length=1, max_length=4096)
     validation: Count | Fraction = 0.15
     test: Count | Fraction = 0.2
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: int = Field(default=0, ge=0, lt=2**63)
     label_noise: float = Field(default=0.0, ge=0, le=1)

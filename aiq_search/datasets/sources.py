@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import math
 import struct
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiq_search.arrays import ArrayFile
 from aiq_search.datasets.dataset import Split
-from aiq_search.errors import InputError
-from aiq_search.user_code import load_function
+from aiq_search.datasets.labels import class_names, number_labels, plain_labels
+from aiq_search.errors import InputError, first_line
+from aiq_search.user_code import CodePolicy, check_call, describe_error
 
 __all__ = ["Arrays", "from_digits", "from_function", "from_npz", "from_torchvision"]
+
+_SPLITS = ("train", "validation", "test")
+# What a source of the user's own may hold.
+_NAMES = (*(f"{part}_{split}" for split in _SPLITS for part in "xy"), "classes")
+_LISTED = 10
+# Pixels a side from which (N, A, B, 3) is taken for images whose channels come last.
+_SMALLEST_IMAGE = 4
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a source gives; splits it does not have are cut from ``train`` later."""
+    """What a source has; splits that it lacks are taken from ``train`` later."""
 
     train: Split
+    classes: tuple[str, ...]
     validation: Split | None = None
     test: Split | None = None
-    classes: tuple[str, ...] | None = None
 
 
 def from_digits() -> Arrays:
@@ -73,8 +81,8 @@ def _import_torchvision_datasets() -> Any:  # noqa: ANN401 - a module of an unty
         import torch
 
         raise InputError(
-            f"torchvision cannot be imported beside torch {torch.__version__} ({error}): the two must come "
-            "from the same release. Reinstall both together: pip install --force-reinstall torch torchvision."
+            f"torchvision cannot be imported with torch {torch.__version__} ({first_line(error)}): both must "
+            "come from the same release. Reinstall both: pip install --force-reinstall torch torchvision."
         ) from None
     return datasets
 
@@ -84,26 +92,25 @@ def _download(constructor: Any, class_name: str, data_dir: Path, *, train: bool)
         data_dir.mkdir(parents=True, exist_ok=True)
         return constructor(data_dir, train=train, download=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"data set {class_name}: not found or damaged in {data_dir / class_name}, and it could not be "
-            f"downloaded ({reason}). Put torchvision's files there, or name the folder that has them with "
-            "--data-dir or AIQ_DATA_DIR."
+            f"downloaded ({first_line(error)}). Put torchvision's files there, or name the folder that has "
+            "them with --data-dir or AIQ_DATA_DIR."
         ) from None
 
 
 def _check_idx_files(raw: Path) -> None:
-    """Check that each idx file is as long as its header says: a cut one is named, not repaired."""
+    """Check that each idx file is as long as its header declares: one that was cut off is not repaired."""
     for path in sorted(raw.glob("*-ubyte")) if raw.is_dir() else ():
         with path.open("rb") as file:
             header = file.read(4)
             dimensions = header[3] if len(header) == 4 else 0
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions).ljust(4 * dimensions, b"\0"))
-        expected = 4 + 4 * dimensions + int(np.prod(shape))
+        expected = 4 + 4 * dimensions + math.prod(shape)
         if header[:3] != b"\0\0\x08" or path.stat().st_size != expected:
             raise InputError(
                 f"{path}: damaged: expected an idx file of {expected:,} unsigned bytes as its header "
-                f"says, but it has {path.stat().st_size:,}. Delete it and download it again."
+                f"declares, but it has {path.stat().st_size:,}. Delete it and download it again."
             )
 
 
@@ -120,66 +127,98 @@ def from_npz(path: Path) -> Arrays:
         path: The file, written by ``numpy.savez`` without pickled objects.
 
     Raises:
-        InputError: The file is missing, damaged, or lacks an array.
+        InputError: The file is missing, damaged, too large for the memory, or lacks an array.
     """
     if not path.is_file():
         raise InputError(f"dataset.name: {path} does not exist; expected an .npz with x_train and y_train.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile, KeyError) as error:
-        raise InputError(f"{path}: not a readable .npz of plain arrays ({error}).") from None
+    with ArrayFile(path) as file:
+        arrays = file.read([name for name in file.names if name in _NAMES])
+        _check_names(file.names, str(path))
     return _named_arrays(arrays, str(path))
 
 
-def from_function(reference: str) -> Arrays:
+def from_function(reference: str, code: CodePolicy) -> Arrays:
     """What the user's function returns: a mapping with the names of ``from_npz``.
 
     Args:
         reference: ``package.module:function``, called without arguments.
+        code: Which functions may be imported.
 
     Raises:
-        InputError: There is no such function, or it gives something else.
+        InputError: There is no such function, it may not be imported, it raises, or returns something else.
     """
-    arrays = load_function(reference)()
+    function = code.load(reference)
+    check_call(reference, function, ())
+    try:
+        arrays = function()
+    except InputError:
+        raise
+    except Exception as error:  # the user's function may raise anything
+        raise InputError(f"dataset.name: {reference} raised {describe_error(error)}") from error
     if not isinstance(arrays, Mapping):
         raise InputError(
             f"dataset.name: {reference} must return a mapping with x_train and y_train, "
-            f"but gave {type(arrays).__name__}."
+            f"but returned {type(arrays).__name__}."
         )
-    return _named_arrays({name: np.asarray(array) for name, array in arrays.items()}, reference)
+    _check_names(list(arrays), reference)
+    named = {name: np.asarray(arrays[name]) for name in _NAMES if arrays.get(name) is not None}
+    return _named_arrays(named, reference)
+
+
+def _check_names(names: Sequence[object], where: str) -> None:
+    """Check that inputs and labels come in pairs, those to train on among them."""
+    for split in _SPLITS:
+        missing = [name for name in (f"x_{split}", f"y_{split}") if name not in names]
+        if missing and (split == "train" or len(missing) == 1):
+            listed = ", ".join(sorted(repr(name) for name in names)[:_LISTED]) or "no array"
+            raise InputError(f"{where}: expected arrays x_{split} and y_{split}, but got {listed}.")
 
 
 def _named_arrays(arrays: Mapping[str, NDArray[Any]], where: str) -> Arrays:
-    splits = {}
-    for name in ("train", "validation", "test"):
-        x, y = arrays.get(f"x_{name}"), arrays.get(f"y_{name}")
-        if x is None and y is None and name != "train":
-            continue
-        if x is None or y is None:
-            raise InputError(f"{where}: expected arrays x_{name} and y_{name}, but got {sorted(arrays)}.")
-        splits[name] = Split(_checked_inputs(x, f"{where}: x_{name}"), _checked_labels(x, y, where, name))
+    splits = [split for split in _SPLITS if f"x_{split}" in arrays]
+    inputs = {split: _checked_inputs(arrays[f"x_{split}"], f"{where}: x_{split}") for split in splits}
+    labels = {split: arrays[f"y_{split}"] for split in splits}
+    for split, array in labels.items():
+        if array.shape != (len(inputs[split]),):
+            raise InputError(
+                f"{where}: y_{split} must hold one label for each of the {len(inputs[split]):,} samples, but "
+                f"has shape {array.shape}."
+            )
     classes = arrays.get("classes")
-    return Arrays(**splits, classes=None if classes is None else tuple(str(name) for name in classes))
+    names = None
+    if classes is not None:
+        if classes.ndim != 1:
+            raise InputError(f"{where}: classes must be a list of names, but has shape {classes.shape}.")
+        names = class_names(plain_labels(classes, f"{where}: classes").tolist(), f"{where}: classes")
+    numbers, names = number_labels(labels, names, where)
+    return Arrays(**{split: Split(inputs[split], numbers[split]) for split in splits}, classes=names)
 
 
 def _checked_inputs(x: NDArray[Any], where: str) -> NDArray[Any]:
-    if x.ndim not in (2, 4) or len(x) == 0:
-        raise InputError(f"{where}: expected shape (N, F) or (N, C, H, W) with N >= 1, but got {x.shape}.")
+    if x.ndim < 2 or 0 in x.shape:
+        raise InputError(
+            f"{where}: expected shape (N, …), such as (N, features), (N, channels, length) or (N, channels, "
+            f"height, width), with at least one sample, but got {x.shape}."
+        )
+    if (
+        x.ndim == 4
+        and x.shape[3] in (1, 3)
+        and x.shape[1] not in (1, 3)
+        and min(x.shape[1:3]) >= _SMALLEST_IMAGE
+    ):
+        raise InputError(
+            f"{where}: shape {x.shape} looks like images with the channels last, but expected (N, channels, "
+            "height, width): save x.transpose(0, 3, 1, 2). If the last axis is the width, swap it with the "
+            "height."
+        )
     if x.dtype == np.uint8:
         return x
     if x.dtype.kind not in "fiub":
         raise InputError(f"{where}: expected numbers, but got dtype {x.dtype}.")
-    x = x.astype(np.float32)
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
-        raise InputError(f"{where}: holds NaN or infinity; fill or drop those samples.")
-    return x
-
-
-def _checked_labels(x: NDArray[Any], y: NDArray[Any], where: str, name: str) -> NDArray[np.int64]:
-    if y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min() < 0:
         raise InputError(
-            f"{where}: y_{name} must hold one class number >= 0 for each of the {len(x)} samples, "
-            f"but got shape {y.shape} and dtype {y.dtype}."
+            f"{where}: holds NaN, infinity, or numbers beyond float32; fill, drop or scale those samples."
         )
-    return y.astype(np.int64)
+    return x

@@ -1,10 +1,11 @@
-"""Zip files of strangers: every member is looked at before one is read."""
+"""Zip files of unknown origin: every member is checked before any is read."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 
+from aiq_search.errors import first_line
 from aiq_search.export.errors import BundleError
 
 __all__ = ["read_archive"]
@@ -31,8 +32,10 @@ def read_archive(name: str, content: bytes) -> dict[str, bytes]:
             members = archive.infolist()
             _check_members(name, members, len(content))
             return {member.filename: archive.read(member) for member in members}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise BundleError(f"{name}: refused: not a sound zip file ({error}).") from None
+    except BundleError:
+        raise
+    except Exception as error:  # BadZipFile, and many others where the directory is forged
+        raise BundleError(f"{name}: refused: not a sound zip file ({first_line(error)}).") from None
 
 
 def _check_members(name: str, members: list[zipfile.ZipInfo], size: int) -> None:

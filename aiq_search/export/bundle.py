@@ -1,8 +1,8 @@
-"""A bundle opened: the network, its preprocessing and its numbers."""
+"""An open bundle: the network, its preprocessing and its numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
@@ -20,16 +20,17 @@ from aiq_search.export.errors import BundleError
 from aiq_search.export.files import read_files
 from aiq_search.export.weights import load_network
 from aiq_search.models import MODELS, Architecture
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 __all__ = ["Bundle", "load_bundle"]
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An exported network with all that is known of it.
+    """An exported network with everything that is known about it.
 
     Attributes:
-        directory: Where it lies.
+        directory: Where it is.
         architecture: Name, arguments and shapes of the network.
         model: The network, on the CPU, in evaluation mode; takes normalised inputs.
         preprocessing: Type and shape of a raw input, its normalisation, the class names.
@@ -39,10 +40,10 @@ class Bundle:
 
     directory: Path
     architecture: Architecture
-    model: nn.Module
-    preprocessing: PreprocessingDocument
-    metrics: MetricsDocument
-    files: dict[str, bytes]
+    model: nn.Module = field(repr=False)
+    preprocessing: PreprocessingDocument = field(repr=False)
+    metrics: MetricsDocument = field(repr=False)
+    files: dict[str, bytes] = field(repr=False)
 
     @property
     def dataset(self) -> DatasetOptions:
@@ -50,15 +51,15 @@ class Bundle:
         return self.metrics.dataset.options
 
 
-def load_bundle(directory: Path, *, allow_code: bool = False) -> Bundle:
+def load_bundle(directory: Path | str, code: CodePolicy = NO_CODE) -> Bundle:
     """Open a bundle.
 
-    Nothing in it can run code: every file is checked before it is used. A network that is named as
-    ``package.module:function`` is imported only where the caller allows it.
+    Nothing in it can run code: every file is checked before it is used. A network named as
+    ``package.module:function`` is only imported if the caller allows it.
 
     Args:
         directory: What ``aiq export`` wrote.
-        allow_code: Whether the function that an architecture names may be imported and called.
+        code: Which functions the architecture may name; none by default.
 
     Returns:
         The bundle.
@@ -67,26 +68,28 @@ def load_bundle(directory: Path, *, allow_code: bool = False) -> Bundle:
         InputError: There is no such directory, or it names code and that is not allowed.
         BundleError: The bundle is damaged or unsafe.
     """
+    directory = Path(directory)
     files = read_files(directory)
     if files.get("predict.py", PREDICT_SCRIPT.encode()) != PREDICT_SCRIPT.encode():
         raise BundleError(
-            "predict.py: refused: it is not the script that aiq-search puts into a bundle, and would run "
-            "whatever is in it; remove it together with its line in SHA256SUMS."
+            "predict.py: refused: it is not the script that aiq-search puts into a bundle, and may do "
+            "anything; remove it together with its line in SHA256SUMS."
         )
     document = parse_document(ArchitectureDocument, "architecture.json", files["architecture.json"])
     preprocessing = parse_document(PreprocessingDocument, "preprocessing.json", files["preprocessing.json"])
     metrics = parse_document(MetricsDocument, "metrics.json", files["metrics.json"])
-    architecture = document.architecture()
+    architecture = document.architecture(code)
     if architecture.input_shape != preprocessing.input_shape:
         raise BundleError("preprocessing.json: refused: its input_shape is not that of architecture.json.")
     if architecture.classes != len(preprocessing.classes):
         raise BundleError(
-            "preprocessing.json: refused: it names not as many classes as architecture.json has."
+            "preprocessing.json: refused: it lists a different number of classes than architecture.json."
         )
-    if architecture.name not in MODELS and not allow_code:
+    if architecture.name not in MODELS and not code.allows(architecture.name):
         raise InputError(
             f"architecture.json: refused: the network is code named {architecture.name!r}, not a model of "
-            f"this package ({', '.join(MODELS)}). If you trust that code, allow its import with --allow-code."
+            f"this package. If you trust that code, run from the folder that has it, or "
+            "allow its package with --allow-code."
         )
     model = load_network(architecture, files["model.safetensors"])
     return Bundle(directory, architecture, model, preprocessing, metrics, files)

@@ -1,4 +1,4 @@
-"""``MODEL_CARD.md`` and ``predict.py``: what a reader without this package needs."""
+"""``MODEL_CARD.md`` and ``predict.py``: what somebody without this package needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiq_search.export.documents import (
 __all__ = ["PREDICT_SCRIPT", "model_card", "numbers_table"]
 
 PREDICT_SCRIPT = '''\
-"""Classify the samples of an .npy or .npz: python predict.py example_input.npz (onnxruntime and numpy)."""
+"""Classify the samples of an .npy or .npz with onnxruntime and numpy: python predict.py example_input.npz"""
 import json
 import sys
 from pathlib import Path
@@ -24,6 +24,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+if len(sys.argv) != 2:
+    print(__doc__, file=sys.stderr)
+    sys.exit(2)
 here = Path(__file__).parent
 classes = json.loads((here / "preprocessing.json").read_text(encoding="utf-8"))["classes"]
 data = np.load(sys.argv[1])
@@ -120,10 +123,10 @@ def _data(preprocessing: PreprocessingDocument, metrics: MetricsDocument) -> str
     return "\n".join(
         [
             f"* `{dataset.options.name}`: {dataset.train:,} samples to learn from, {dataset.validation:,} to "
-            f"select on, {dataset.test:,} for the test (SHA-256 over all: `{dataset.digest}`).",
+            f"select on, {dataset.test:,} to test on (SHA-256 over all: `{dataset.digest}`).",
             f"* {noise:.0%} of the training labels were replaced by random ones." if noise else "",
             f"* Input: {preprocessing.input_dtype}, N x {shape}; in training from {low:g} to {high:g}. "
-            "The normalisation is inside the pt2 and the ONNX.",
+            "The pt2 and the ONNX include the normalisation.",
             f"* Classes: {', '.join(preprocessing.classes)}.",
         ]
     ).replace("\n\n", "\n")
@@ -138,9 +141,10 @@ def _limits(metrics: MetricsDocument) -> str:
             "* The entropy of a layer cannot exceed log2 of the observations "
             f"({math.log2(samples):.1f} bits for one state a sample): efficiencies compare only at the same "
             "split and size.",
+            *(f"* {warning}" for warning in metrics.dataset.warnings),
             *_choice(metrics),
-            "* The probabilities are a softmax; nobody calibrated them. Whatever the input, one of the "
-            "classes is answered.",
+            "* The probabilities are an uncalibrated softmax. Whatever the input, the answer is one of the "
+            "classes.",
             "* `SHA256SUMS` shows damage, not forgery: whoever can change a file can change its checksum.",
         ]
     )
@@ -148,10 +152,10 @@ def _limits(metrics: MetricsDocument) -> str:
 
 def _choice(metrics: MetricsDocument) -> list[str]:
     if len(metrics.seeds) < 2:
-        return ["* Trained with one seed: another seed may give other numbers, by several hundredths of aIQ."]
+        return ["* Trained with one seed: with another, aIQ may differ by several hundredths."]
     return [
-        f"* The best on validation of {len(metrics.seeds)} seeds: training again gives what the mean says, "
-        "not what this network reached."
+        f"* The best of {len(metrics.seeds)} seeds on validation: expect the mean from training again, not "
+        "this network's numbers."
     ]
 
 
@@ -164,7 +168,7 @@ def _usage(preprocessing: PreprocessingDocument, files: Collection[str]) -> str:
     parts = [
         "`example_input.npz` holds raw `inputs`, their `labels`, and the `logits` and `probabilities` to "
         "expect.",
-        "With aiq-search: `aiq verify .` measures everything again; `aiq predict . INPUT…` classifies; in "
+        "With aiq-search: `aiq verify .` measures everything again, `aiq predict . INPUT…` classifies. In "
         "Python:",
         "```python\nfrom pathlib import Path\n\nfrom aiq_search.export import load_bundle\n\n"
         'bundle = load_bundle(Path("."))\n'
@@ -180,8 +184,8 @@ def _usage(preprocessing: PreprocessingDocument, files: Collection[str]) -> str:
         ]
     if "model.pt2" in files:
         parts += [
-            "With torch alone (`torch.export.load` can run code: only for a file whose origin you trust; "
-            "`aiq verify` and `aiq predict` check it first):",
+            "With torch alone (`torch.export.load` can run code: only for a file whose origin you trust, or "
+            "after `aiq verify`):",
             "```python\nimport numpy as np, torch\n\n"
             'inputs = torch.from_numpy(np.load("example_input.npz")["inputs"])\n'
             'outputs = torch.export.load("model.pt2").module()(inputs)\n'

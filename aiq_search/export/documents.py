@@ -1,7 +1,8 @@
-"""The JSON documents of a bundle: what they hold, and the checks that each passes before it is believed."""
+"""The JSON documents of a bundle: what they hold, and the checks that each passes before it is used."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -16,9 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from aiq_search.arrays import MOST_DIMENSIONS
 from aiq_search.datasets import DatasetOptions, Normalization
+from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
+from aiq_search.user_code import CodePolicy
 
 __all__ = [
     "ArchitectureDocument",
@@ -33,14 +37,18 @@ __all__ = [
     "parse_document",
 ]
 
-# No network of this package comes near: what is above is a mistake, or made to exhaust the memory.
+# No network of this package comes near: what is above is a mistake, or made to exhaust memory or patience.
 LARGEST_NUMBER = 1_000_000
 LARGEST_SAMPLE = 2**28
+MOST_ARGUMENTS = 1000
+_FLOAT32 = float(np.finfo(np.float32).max)
 
 Length = Annotated[int, Field(ge=1, le=LARGEST_NUMBER, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Shape = Annotated[tuple[Length, ...], Field(min_length=1, max_length=3)]
+Float32 = Annotated[float, Field(ge=-_FLOAT32, le=_FLOAT32)]
+Shape = Annotated[tuple[Length, ...], Field(min_length=1, max_length=MOST_DIMENSIONS - 1)]
+ClassName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 
 
 class Document(BaseModel):
@@ -55,7 +63,7 @@ class ArchitectureDocument(Document):
     Attributes:
         name: A model of this package, or ``package.module:function``.
         arguments: What the function is called with.
-        input_shape: Shape of one sample: (C, H, W) or (F,).
+        input_shape: Shape of one sample, such as (C, H, W) or (F,).
         classes: Number of outputs.
     """
 
@@ -67,10 +75,12 @@ class ArchitectureDocument(Document):
 
     @field_validator("arguments")
     @classmethod
-    def _no_huge_number(cls, arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        for value in _scalars(arguments):
-            if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
-                raise ValueError(f"a number must be at most {LARGEST_NUMBER:,}, but one is {value}")
+    def _nothing_huge(cls, arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        scalars = list(_scalars(arguments))
+        if len(scalars) > MOST_ARGUMENTS:
+            raise ValueError(f"there may be at most {MOST_ARGUMENTS:,} names and values")
+        if any(isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER for value in scalars):
+            raise ValueError(f"a number must be at most {LARGEST_NUMBER:,}")
         return arguments
 
     @classmethod
@@ -78,9 +88,13 @@ class ArchitectureDocument(Document):
         """The document of an architecture."""
         return cls.model_validate(architecture.document())
 
-    def architecture(self) -> Architecture:
-        """What the document describes."""
-        return Architecture(self.name, dict(self.arguments), self.input_shape, self.classes)
+    def architecture(self, code: CodePolicy) -> Architecture:
+        """What the document describes.
+
+        Args:
+            code: Which code it may name.
+        """
+        return Architecture(self.name, dict(self.arguments), self.input_shape, self.classes, code)
 
 
 def _scalars(value: JsonValue) -> Iterator[JsonValue]:
@@ -112,20 +126,22 @@ class PreprocessingDocument(Document):
     schema_version: Literal[1] = 1
     input_dtype: Literal["uint8", "float32"]
     input_shape: Shape
-    scale: tuple[Finite, ...]
-    shift: tuple[Finite, ...]
-    classes: tuple[str, ...]
+    scale: tuple[Float32, ...]
+    shift: tuple[Float32, ...]
+    classes: tuple[ClassName, ...]
     training_range: tuple[Finite, Finite]
 
     @model_validator(mode="after")
-    def _one_number_a_channel(self) -> PreprocessingDocument:
+    def _fits_together(self) -> PreprocessingDocument:
         if not len(self.scale) == len(self.shift) == self.input_shape[0]:
             raise ValueError(
                 f"scale and shift must have {self.input_shape[0]} numbers, one for each channel or feature, "
                 f"but have {len(self.scale)} and {len(self.shift)}"
             )
-        if np.prod(self.input_shape, dtype=object) > LARGEST_SAMPLE:
+        if math.prod(self.input_shape) > LARGEST_SAMPLE:
             raise ValueError(f"a sample of shape {self.input_shape} is larger than any that is supported")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("two classes have the same name")
         return self
 
     @property
@@ -199,9 +215,10 @@ class DatasetDocument(Document):
     Attributes:
         options: How to load them again.
         digest: SHA-256 over all splits.
-        train: Samples learnt from.
+        train: Samples learned from.
         validation: Samples selected on.
         test: Samples held out.
+        warnings: What to know about the data before trusting a number.
     """
 
     options: DatasetOptions
@@ -209,6 +226,7 @@ class DatasetDocument(Document):
     train: int
     validation: int
     test: int
+    warnings: tuple[str, ...] = ()
 
 
 class MetricsDocument(Document):
@@ -234,6 +252,14 @@ class MetricsDocument(Document):
     dataset: DatasetDocument
     environment: dict[str, str]
     source: dict[str, JsonValue]
+
+    @model_validator(mode="after")
+    def _both_splits(self) -> MetricsDocument:
+        if len(self.splits) != 2:
+            raise ValueError("splits must have validation and test")
+        if self.splits["validation"].layers.keys() != self.splits["test"].layers.keys():
+            raise ValueError("splits must have the same layers")
+        return self
 
 
 def parse_document(kind: type[Any], name: str, content: bytes) -> Any:  # noqa: ANN401 - the kind given

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiq_search.arrays import array_from_bytes
 from aiq_search.export.archive import read_archive
+from aiq_search.export.documents import PreprocessingDocument
 from aiq_search.export.errors import BundleError
 
-__all__ = ["ARRAYS", "example_bytes", "read_example", "read_npz"]
+__all__ = ["ARRAYS", "example_bytes", "read_example"]
 
 NAME = "example_input.npz"
 ARRAYS = ("inputs", "labels", "logits", "probabilities")
@@ -26,61 +28,43 @@ def example_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def read_example(content: bytes) -> dict[str, NDArray[Any]]:
+def read_example(content: bytes, raw: PreprocessingDocument) -> dict[str, NDArray[Any]]:
     """The arrays of the example.
 
+    Args:
+        content: The bytes of the file.
+        raw: What the network takes and answers.
+
     Raises:
-        BundleError: The file is damaged or lacks an array.
+        BundleError: The file is damaged, lacks an array, or one has another type or shape.
     """
-    arrays = read_npz(NAME, content)
+    arrays = {
+        member.removesuffix(".npy"): _array(member, data)
+        for member, data in read_archive(NAME, content).items()
+    }
     if sorted(arrays) != sorted(ARRAYS):
         raise BundleError(
             f"{NAME}: refused: expected arrays {', '.join(ARRAYS)}, but it has {sorted(arrays)}."
         )
-    lengths = {len(array) if array.ndim else 0 for array in arrays.values()}
-    if len(lengths) != 1 or lengths == {0}:
-        raise BundleError(f"{NAME}: refused: its arrays must have one row a sample, and at least one.")
+    samples = len(arrays["labels"]) if arrays["labels"].ndim else 0
+    kinds = {
+        "inputs": (raw.input_dtype, (samples, *raw.input_shape)),
+        "labels": ("int64", (samples,)),
+        "logits": ("float32", (samples, len(raw.classes))),
+        "probabilities": ("float32", (samples, len(raw.classes))),
+    }
+    for name, (dtype, shape) in kinds.items():
+        array = arrays[name]
+        if str(array.dtype) != dtype or array.shape != shape or not samples:
+            raise BundleError(
+                f"{NAME}: refused: its {name} are {array.dtype} {array.shape}, but this network has {dtype} "
+                f"(N, {', '.join(map(str, shape[1:]))})."
+            )
     return arrays
 
 
-def read_npz(name: str, content: bytes) -> dict[str, NDArray[Any]]:
-    """Read an uncompressed npz, whose arrays are as large as they declare and hold no objects.
-
-    Args:
-        name: Name of the file, for the message.
-        content: Its bytes.
-
-    Returns:
-        The arrays, by name.
-
-    Raises:
-        BundleError: The file is no such npz.
-    """
-    return {
-        member.removesuffix(".npy"): _array(f"{name}: {member}", data)
-        for member, data in read_archive(name, content).items()
-    }
-
-
-def _array(name: str, data: bytes) -> NDArray[Any]:
-    file = io.BytesIO(data)
+def _array(member: str, data: bytes) -> NDArray[Any]:
     try:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = read_header(file)
-    except (ValueError, KeyError, SyntaxError) as error:
-        raise BundleError(f"{name}: refused: not a numpy array ({error}).") from None
-    if dtype.hasobject or fortran:
-        raise BundleError(
-            f"{name}: refused: it holds {dtype}, which may be pickled objects or in another order."
-        )
-    given = len(data) - file.tell()
-    declared = dtype.itemsize * int(np.prod(shape, dtype=object))
-    if declared != given:
-        raise BundleError(
-            f"{name}: refused: it declares shape {shape}, {declared:,} bytes, but has {given:,}."
-        )
-    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape)
+        return array_from_bytes(data)
+    except ValueError as error:
+        raise BundleError(f"{NAME}: {member}: refused: {error}.") from None

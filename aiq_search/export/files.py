@@ -1,4 +1,4 @@
-"""The files of a bundle as bytes: read once, checked first; written whole or not at all."""
+"""The files of a bundle as bytes: checked, and read once; written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from aiq_search.errors import InputError
 from aiq_search.export.errors import BundleError
+from aiq_search.memory import available_memory
 
 __all__ = [
     "CHECKSUMS",
@@ -37,14 +38,20 @@ FILES = (
     "preprocessing.json",
 )
 REQUIRED = ("architecture.json", "metrics.json", "model.safetensors", "preprocessing.json")
-LARGEST_FILE = 2**31  # bytes; what a protobuf, and so an ONNX file, can be at most
+# Bytes that a file may have at most; with weights in it, the limit of a protobuf, and so of an ONNX.
+LARGEST_FILE = 2**31
+_LARGEST = {
+    CHECKSUMS: 2**16,
+    "predict.py": 2**16,
+    **dict.fromkeys(("MODEL_CARD.md", "architecture.json", "metrics.json", "preprocessing.json"), 2**23),
+}
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def read_files(directory: Path) -> dict[str, bytes]:
     """Read a bundle's files, each once, and compare them with its checksums.
 
-    What is used later are these bytes, not the files: nothing can change between check and use.
+    These bytes are used afterwards, not the files: nothing can change between check and use.
 
     Args:
         directory: The bundle.
@@ -54,7 +61,7 @@ def read_files(directory: Path) -> dict[str, bytes]:
 
     Raises:
         InputError: There is no such directory.
-        BundleError: A file is missing, unknown, not a plain file, or its checksum differs.
+        BundleError: A file is missing, unknown, not a plain file, too large, or its checksum differs.
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: expected the directory of a bundle (`aiq export` writes one).")
@@ -69,13 +76,14 @@ def read_files(directory: Path) -> dict[str, bytes]:
     for name in (*REQUIRED, *listed):
         if name not in listed or name not in present:
             raise BundleError(f"{name}: missing from the bundle; export it again.")
+    _check_memory(directory, listed)
     contents = {}
     for name, expected in listed.items():
         contents[name] = _read_plain(directory, name)
         given = hashlib.sha256(contents[name]).hexdigest()
         if given != expected:
             raise BundleError(
-                f"{name}: damaged: its SHA-256 is {given}, but {CHECKSUMS} says {expected}; "
+                f"{name}: damaged: its SHA-256 is {given}, but {CHECKSUMS} has {expected}; "
                 "copy or export the bundle again."
             )
     return contents
@@ -98,6 +106,17 @@ def _parse_checksums(content: bytes) -> dict[str, str]:
     return listed
 
 
+def _check_memory(directory: Path, names: Iterable[str]) -> None:
+    """Together the files may take half of what is free: they are copied while they are checked."""
+    size = sum((directory / name).lstat().st_size for name in names)
+    free = available_memory()
+    if 2 * size > free:
+        raise BundleError(
+            f"{directory}: refused: its files have {size:,} bytes, but only {free:,} bytes of memory are "
+            "free."
+        )
+
+
 def _read_plain(directory: Path, name: str) -> bytes:
     """The bytes of a regular file; a link, pipe or device is refused without being opened."""
     path = directory / name
@@ -106,11 +125,10 @@ def _read_plain(directory: Path, name: str) -> bytes:
     # The file may be exchanged between the look and the opening: O_NOFOLLOW looks again.
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        if size > LARGEST_FILE:
-            raise BundleError(
-                f"{name}: refused: {size:,} bytes; a file of a bundle has at most {LARGEST_FILE:,}."
-            )
-        return file.read(LARGEST_FILE)
+        most = _LARGEST.get(name, LARGEST_FILE)
+        if size > most:
+            raise BundleError(f"{name}: refused: it has {size:,} bytes, but should have at most {most:,}.")
+        return file.read(size)
 
 
 def checksums(contents: Mapping[str, bytes]) -> bytes:
@@ -132,27 +150,27 @@ def check_output(directory: Path, *, force: bool) -> None:
     if not directory.exists() and not directory.is_symlink():
         return
     if not force:
-        raise InputError(f"{directory} exists already: choose another --output, or replace it with --force.")
+        raise InputError(f"{directory} already exists: choose another --output, or replace it with --force.")
     if directory.is_symlink() or not directory.is_dir():
         raise InputError(f"{directory} is not a directory: choose another --output.")
     strangers = sorted({entry.name for entry in os.scandir(directory)} - {*FILES, CHECKSUMS})
     if strangers:
         raise InputError(
-            f"{directory} holds {strangers[0]!r}, which is not of a bundle: --force replaces bundles only; "
-            "choose another --output."
+            f"{directory} has {strangers[0]!r}, which does not belong to a bundle: --force only replaces "
+            "bundles; choose another --output."
         )
 
 
 @contextmanager
 def new_directory(directory: Path, *, force: bool) -> Iterator[Path]:
-    """A directory to fill, which takes its name when the block ends well and vanishes when it fails.
+    """A directory to fill, which gets its name when the block succeeds and is removed when it fails.
 
     Args:
         directory: The name to take.
         force: Whether a bundle of that name is replaced.
 
     Yields:
-        An empty directory beside the future one (renaming works only within a file system).
+        An empty directory next to the future one (renaming works only within a file system).
 
     Raises:
         InputError: Something else is there.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,19 +14,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aiq_search.errors import first_line
+from aiq_search.export.bounded_run import Bounds, run_bounded
 from aiq_search.export.bundle import Bundle
 from aiq_search.export.documents import PreprocessingDocument
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.network import StandaloneNetwork
-from aiq_search.export.onnx_file import load_onnx, onnx_available
-from aiq_search.export.pt2 import load_pt2
+from aiq_search.export.onnx_file import checked_onnx, load_onnx, onnx_available
+from aiq_search.export.pt2 import checked_pt2, load_pt2
+from aiq_search.export.weights import NAME as WEIGHTS
+from aiq_search.memory import available_memory
+from aiq_search.models import layer_outputs
 
 __all__ = [
     "Difference",
     "Outputs",
     "Runner",
+    "batch_size",
     "compare",
     "load_formats",
+    "run_formats",
     "run_in_batches",
     "standalone_runner",
 ]
@@ -39,14 +49,66 @@ Runner: TypeAlias = Callable[[NDArray[Any]], Outputs]
 TOLERANCE = 1e-5
 # Where the two best classes are nearer than this, either may win.
 TIE = 1e-4
+# Samples at once, fewer where the activations of so many would take more than these bytes.
 BATCH_SIZE = 500
+_BATCH_BYTES = 2**29
+# What a stranger's graph may take: this much, and so many times what the network itself takes.
+_FLOOR_BYTES = 2**31
+_FLOOR_SECONDS = 1
+_TIMES = 16
+# Activations that are held at once, of all that a network has: about twice the largest in practice.
+_COPIES = 2
 
 
-def load_formats(bundle: Bundle) -> dict[str, Runner]:
-    """Every format that the bundle holds and this machine can run, each one checked before it is loaded.
+def run_formats(
+    bundle: Bundle, samples: Sequence[NDArray[Any]], *, trusted: bool
+) -> dict[str, list[Outputs]]:
+    """Run every format that the bundle holds and this machine can run, each one checked before it is loaded.
 
     Args:
         bundle: The bundle.
+        samples: Arrays of raw inputs.
+        trusted: Whether this process wrote the pt2 and the ONNX. They run in processes of their own
+            otherwise, whose memory and time are bounded by those of the network itself.
+
+    Returns:
+        Logits and probabilities of each array, by the name of the format.
+
+    Raises:
+        BundleError: A file is damaged or unsafe, or a format fails.
+    """
+    size = batch_size(bundle)
+    if trusted:
+        return {
+            name: [run_in_batches(name, run, array, size) for array in samples]
+            for name, run in load_formats(bundle).items()
+        }
+    graphs = _checked_graphs(bundle)  # first, since nothing of a damaged bundle should run
+    begun = time.process_time()
+    own = standalone_runner(bundle.model, bundle.preprocessing)
+    outputs = {"safetensors": [run_in_batches("safetensors", own, array, size) for array in samples]}
+    bounds = Bounds(
+        batch=size,
+        memory=min(
+            available_memory(),
+            _FLOOR_BYTES + _TIMES * (size * _activation_bytes(bundle) + len(bundle.files[WEIGHTS])),
+        ),
+        seconds=_FLOOR_SECONDS + math.ceil(_TIMES * (time.process_time() - begun)),
+        classes=bundle.architecture.classes,
+    )
+    with ThreadPoolExecutor() as pool:
+        for name, run in [
+            (name, pool.submit(run_bounded, name, graph, samples, bounds)) for name, graph in graphs.items()
+        ]:
+            outputs[name] = run.result()
+    return outputs
+
+
+def load_formats(bundle: Bundle) -> dict[str, Runner]:
+    """Every format that the bundle holds and this machine can run, loaded into this process.
+
+    Args:
+        bundle: The bundle; each file is checked before it is loaded, but its graphs may compute without end.
 
     Returns:
         Functions from raw inputs to logits and probabilities, by the name of the format.
@@ -60,6 +122,15 @@ def load_formats(bundle: Bundle) -> dict[str, Runner]:
     if "model.onnx" in bundle.files and onnx_available():
         runners["onnx"] = load_onnx(bundle.files["model.onnx"])
     return runners
+
+
+def _checked_graphs(bundle: Bundle) -> dict[str, bytes]:
+    graphs = {}
+    if "model.pt2" in bundle.files:
+        graphs["pt2"] = checked_pt2(bundle.files["model.pt2"])
+    if "model.onnx" in bundle.files and onnx_available():
+        graphs["onnx"] = checked_onnx(bundle.files["model.onnx"])
+    return graphs
 
 
 def standalone_runner(network: nn.Module, preprocessing: PreprocessingDocument) -> Runner:
@@ -76,20 +147,49 @@ def _torch_runner(model: Callable[[Tensor], Mapping[str, Tensor]]) -> Runner:
     return run
 
 
-def run_in_batches(name: str, run: Runner, inputs: NDArray[Any]) -> Outputs:
+def batch_size(bundle: Bundle) -> int:
+    """How many samples to run at once, so that their activations fit the memory.
+
+    Raises:
+        BundleError: Not even one sample's do.
+    """
+    each = _activation_bytes(bundle)
+    free = available_memory()
+    if _COPIES * each > free:
+        raise BundleError(
+            f"architecture.json: one sample takes {_COPIES * each:,} bytes in this network, but only "
+            f"{free:,} bytes of memory are free."
+        )
+    return max(1, min(BATCH_SIZE, _BATCH_BYTES // each))
+
+
+def _activation_bytes(bundle: Bundle) -> int:
+    """About what the outputs of a network's layers take for one sample, and the sample itself."""
+    shape = bundle.architecture.input_shape
+    layers = layer_outputs(bundle.model, shape).values()
+    return 4 * (math.prod(shape) + sum(neurons * places for neurons, places in layers))
+
+
+def run_in_batches(name: str, run: Runner, inputs: NDArray[Any], size: int = BATCH_SIZE) -> Outputs:
     """Run a format on any number of samples.
+
+    Args:
+        name: Of the format, for the message.
+        run: The format.
+        inputs: Raw inputs.
+        size: Samples at once.
 
     Raises:
         BundleError: It fails, or gives other shapes than (N, classes).
     """
-    batches = [inputs[start : start + BATCH_SIZE] for start in range(0, len(inputs), BATCH_SIZE)]
+    batches = [inputs[start : start + size] for start in range(0, len(inputs), size)]
     try:
         parts = [run(batch) for batch in batches]
         outputs = {key: np.concatenate([part[key] for part in parts]) for key in ("logits", "probabilities")}
-    except Exception as error:  # a graph of a stranger, run by torch or onnxruntime
-        raise BundleError(f"{name}: cannot be run ({type(error).__name__}: {error}).") from None
+    except Exception as error:  # torch and onnxruntime raise many kinds
+        raise BundleError(f"{name}: cannot be run ({type(error).__name__}: {first_line(error)}).") from None
     if any(array.ndim != 2 or len(array) != len(inputs) for array in outputs.values()):
-        raise BundleError(f"{name}: must give one row of logits a sample.")
+        raise BundleError(f"{name}: must give one row of logits for each sample.")
     return outputs
 
 

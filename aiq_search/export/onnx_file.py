@@ -8,20 +8,20 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aiq_search.errors import InputError
+from aiq_search.arrays import item_count
+from aiq_search.errors import InputError, first_line
 from aiq_search.export.errors import BundleError
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
 
-__all__ = ["OPSET", "load_onnx", "onnx_available", "onnx_bytes", "require_onnx"]
+__all__ = ["OPSET", "checked_onnx", "load_onnx", "onnx_available", "onnx_bytes", "require_onnx"]
 
 NAME = "model.onnx"
 OPSET = 20
@@ -47,10 +47,7 @@ def onnx_available() -> bool:
 def require_onnx() -> None:
     """Raise InputError unless the extra ``onnx`` is installed."""
     if not onnx_available():
-        raise InputError(
-            "ONNX needs three more packages: pip install onnx onnxruntime onnxscript; "
-            "or leave it out with --format safetensors --format pt2."
-        )
+        raise InputError("ONNX needs three more packages: pip install onnx onnxruntime onnxscript.")
 
 
 def onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
@@ -79,14 +76,11 @@ def onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
         model = translated.model_proto  # type: ignore[union-attr]
         _strip(model)
         content: bytes = model.SerializeToString()
-        _check_model(content)
+        checked_onnx(content)
     except BundleError as error:
-        raise InputError(f"{error} Export this network without ONNX: --format pt2.") from None
+        raise InputError(str(error)) from None
     except Exception as error:  # the exporter and protobuf raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"torch.onnx cannot translate this network ({reason}); export it with --format pt2."
-        ) from error
+        raise InputError(f"torch.onnx cannot translate this network ({first_line(error)}).") from error
     return content
 
 
@@ -136,7 +130,7 @@ def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.f
         BundleError: The file is damaged, refers to other files, or calls what no network of ours needs.
     """
     require_onnx()
-    _check_model(content)
+    checked_onnx(content)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -145,7 +139,7 @@ def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.f
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions are made in C++, without a common base
-        raise BundleError(f"{NAME}: refused: onnxruntime cannot load it ({error}).") from None
+        raise BundleError(f"{NAME}: refused: onnxruntime cannot load it ({first_line(error)}).") from None
     names = ("logits", "probabilities")
 
     def run(inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
@@ -154,16 +148,23 @@ def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.f
     return run
 
 
-def _check_model(content: bytes) -> None:
+def checked_onnx(content: bytes) -> bytes:
+    """The bytes of an ONNX file, once it is known to hold one plain network.
+
+    Raises:
+        BundleError: The file is damaged, refers to other files, or calls what no network of ours needs.
+    """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.load_model_from_string(content)
         _check_graph(model)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise BundleError(f"{NAME}: refused: not a sound ONNX file ({error}).") from None
+    except BundleError:
+        raise
+    except Exception as error:  # protobuf's DecodeError, the checker's ValidationError, and others from C++
+        raise BundleError(f"{NAME}: refused: not a sound ONNX file ({first_line(error)}).") from None
+    return content
 
 
 def _check_graph(model: ModelProto) -> None:
@@ -181,7 +182,7 @@ def _check_graph(model: ModelProto) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g") or len(attribute.graphs) or attribute.HasField("sparse_tensor"):
                 raise BundleError(f"{NAME}: refused: {node.name} has a graph or a sparse tensor inside.")
-            for tensor in (attribute.t, *attribute.tensors):
+            for tensor in ((attribute.t,) if attribute.HasField("t") else ()) + tuple(attribute.tensors):
                 _check_tensor(tensor)
     given = [value.name for value in graph.input], [value.name for value in graph.output]
     if given != (["inputs"], ["logits", "probabilities"]):
@@ -191,22 +192,32 @@ def _check_graph(model: ModelProto) -> None:
 
 
 def _check_tensor(tensor: TensorProto) -> None:
-    """A tensor lies in the file itself, with as many bytes as its shape declares."""
+    """A tensor is in the file itself, with as many bytes as its shape declares."""
     from onnx import TensorProto, helper
 
     if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
-        raise BundleError(f"{NAME}: refused: its weights {tensor.name!r} lie in another file.")
-    if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING) or not tensor.HasField("raw_data"):
-        held = max(
-            len(tensor.float_data), len(tensor.int32_data), len(tensor.int64_data), len(tensor.double_data)
-        )
-        given, unit = held, "numbers"
-        declared = prod(tensor.dims) if tensor.data_type else 0
-    else:
+        raise BundleError(f"{NAME}: refused: its weights {tensor.name!r} are in another file.")
+    if tensor.data_type not in _tensor_types():
+        raise BundleError(f"{NAME}: refused: its tensor {tensor.name!r} is of a type that no network has.")
+    try:
+        declared = item_count(list(tensor.dims))
+    except ValueError as error:
+        raise BundleError(f"{NAME}: refused: {tensor.name!r}: {error}.") from None
+    if tensor.HasField("raw_data"):
         given, unit = len(tensor.raw_data), "bytes"
-        declared = prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        declared *= helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    else:
+        fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data)
+        given, unit = max(map(len, fields)), "numbers"
     if declared != given:
         raise BundleError(
             f"{NAME}: refused: {tensor.name!r} declares shape {list(tensor.dims)}, {declared:,} {unit}, "
             f"but has {given:,}."
         )
+
+
+def _tensor_types() -> frozenset[int]:
+    from onnx import TensorProto
+
+    names = "BOOL INT8 UINT8 INT16 INT32 INT64 FLOAT16 BFLOAT16 FLOAT DOUBLE"
+    return frozenset(TensorProto.DataType.Value(name) for name in names.split())

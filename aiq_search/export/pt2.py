@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,16 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiq_search.errors import InputError
+from aiq_search.errors import InputError, first_line
 from aiq_search.export.archive import read_archive
 from aiq_search.export.documents import PreprocessingDocument
 from aiq_search.export.errors import BundleError
 from aiq_search.export.network import StandaloneNetwork, raw_dtype
 from aiq_search.export.pt2_check import check_graph, check_member_names, check_weights
 
-__all__ = ["export_program", "load_pt2", "pt2_bytes"]
+__all__ = ["checked_pt2", "export_program", "load_pt2", "pt2_bytes"]
 
 NAME = "model.pt2"
+_LONGEST_NAME = 500
 
 
 def export_program(network: nn.Module, preprocessing: PreprocessingDocument) -> torch.export.ExportedProgram:
@@ -49,16 +51,37 @@ def export_program(network: nn.Module, preprocessing: PreprocessingDocument) -> 
         program = torch.export.export(
             standalone, (example,), dynamic_shapes={"inputs": {0: torch.export.Dim("batch", min=1)}}
         )
+        _fit_names(program)
     except Exception as error:  # torch raises many kinds, and the network's own code may raise any
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"torch.export cannot trace this network for any number of samples ({reason}); "
-            "export it with --format safetensors only."
+            f"torch.export cannot trace this network for any number of samples ({first_line(error)})."
         ) from error
     for node in program.graph.nodes:
         for key in ("stack_trace", "nn_module_stack", "torch_fn"):
             node.meta.pop(key, None)
     return program
+
+
+def _fit_names(program: torch.export.ExportedProgram) -> None:
+    """Give weights names of letters, digits, dots and underscores: others are refused when the file is read.
+
+    Modules may be named otherwise ("fc:1"), and code that reads the graph could take such a name for Python.
+    """
+    fit: dict[str, str] = {}
+    for name in (*program.state_dict, *program.constants):
+        fitting = unique = re.sub(r"[^\w.]", "_", name, flags=re.ASCII)[:_LONGEST_NAME]
+        while unique in fit.values():
+            unique = f"{fitting}_{len(fit)}"
+        fit[name] = unique
+    signature = program.graph_signature
+    for spec in (*signature.input_specs, *signature.output_specs):
+        spec.target = fit.get(spec.target or "", spec.target)
+    for tensors in (program.state_dict, program.constants):
+        renamed = {fit[name]: tensor for name, tensor in tensors.items()}
+        tensors.clear()
+        tensors.update(renamed)
+    # The list of the modules that were called, of which only the root's signature is needed.
+    program.module_call_graph[:] = [call for call in program.module_call_graph if not call.fqn]
 
 
 def pt2_bytes(program: torch.export.ExportedProgram) -> bytes:
@@ -72,8 +95,24 @@ def pt2_bytes(program: torch.export.ExportedProgram) -> bytes:
     try:
         _checked_members(buffer.getvalue())
     except BundleError as error:
-        raise InputError(f"{error} Export this network without pt2: --format safetensors.") from None
+        raise InputError(str(error)) from None
     return buffer.getvalue()
+
+
+def checked_pt2(content: bytes) -> bytes:
+    """A pt2 file made again from the parts of another, in which nothing can run code.
+
+    Args:
+        content: The bytes of the file.
+
+    Raises:
+        BundleError: The file is damaged, or holds what a network of ours does not need.
+    """
+    rebuilt = io.BytesIO()
+    with zipfile.ZipFile(rebuilt, "w") as archive:
+        for name, member in _checked_members(content).items():
+            archive.writestr(zipfile.ZipInfo(f"model/{name}"), member)
+    return rebuilt.getvalue()
 
 
 def load_pt2(content: bytes) -> Callable[[Tensor], dict[str, Tensor]]:
@@ -88,17 +127,12 @@ def load_pt2(content: bytes) -> Callable[[Tensor], dict[str, Tensor]]:
     Raises:
         BundleError: The file is damaged, or holds what a network of ours does not need.
     """
-    members = _checked_members(content)
-    rebuilt = io.BytesIO()
-    with zipfile.ZipFile(rebuilt, "w") as archive:
-        for name, member in members.items():
-            archive.writestr(zipfile.ZipInfo(f"model/{name}"), member)
-    rebuilt.seek(0)
+    checked = io.BytesIO(checked_pt2(content))
     try:
-        return torch.export.load(rebuilt).module()
+        return torch.export.load(checked).module()
     except Exception as error:  # a graph that contradicts itself fails anywhere in torch
         raise BundleError(
-            f"{NAME}: refused: torch cannot load it ({type(error).__name__}: {error})."
+            f"{NAME}: refused: torch cannot load it ({type(error).__name__}: {first_line(error)})."
         ) from None
 
 
@@ -136,9 +170,9 @@ def _sample_inputs(pickled: bytes) -> bytes:
     try:
         samples = torch.load(io.BytesIO(pickled), weights_only=True, map_location="cpu")
     except Exception as error:  # an unpickler fails in any way on a forged file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BundleError(
-            f"{NAME}: refused: its sample inputs are a pickle with more than tensors in it ({reason})"
+            f"{NAME}: refused: its sample inputs are a pickle with more than tensors in it "
+            f"({first_line(error)})."
         ) from None
     if not _is_samples(samples):
         raise BundleError(f"{NAME}: refused: its sample inputs are not one tensor.")

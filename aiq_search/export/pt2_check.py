@@ -1,15 +1,16 @@
-"""What may stand in a pt2 file: the few things that a network of ours needs, and nothing else."""
+"""What a pt2 file may hold: the few things that a network of ours needs, and nothing else."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Collection, Mapping
-from math import prod
 from typing import Any
 
 from torch.utils import _pytree as pytree
 
+from aiq_search.arrays import item_count
+from aiq_search.errors import first_line
 from aiq_search.export.errors import BundleError
 
 __all__ = ["check_graph", "check_member_names", "check_weights"]
@@ -49,10 +50,11 @@ _EXPRESSION = re.compile(
     r"(?:Symbol\('[su]\d{1,6}'(?:, (?:positive|nonnegative|integer)=True)*\)"
     r"|Integer\(-?\d{1,12}\)|Add\(|Mul\(|\)|, ){1,50}"
 )
-# Names become Python code in torch: words and dots cannot say anything.
+# Names become Python code in torch: words and dots cannot do anything there.
 _WORD = re.compile(r"[\w.]{0,1000}", re.ASCII)
 _VERSION = re.compile(r"[\w.+-]{0,100}", re.ASCII)
 _LARGEST_INT = 2**40
+_TO_THE_END = 2**63 - 1  # of a slice
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 12: 1, 13: 2}  # by torch's ScalarType
 
 
@@ -85,7 +87,7 @@ def check_weights(config: Any, members: Mapping[str, bytes], folder: str) -> Non
     Args:
         config: The JSON document beside the weights.
         members: Bytes by name.
-        folder: Where the weights lie among the members.
+        folder: Where the weights are among the members.
 
     Raises:
         BundleError: A weight is pickled, missing, or of another size.
@@ -100,13 +102,15 @@ def check_weights(config: Any, members: Mapping[str, bytes], folder: str) -> Non
             numbers = [*shape, *strides, meta["storage_offset"]["as_int"], meta["dtype"]]
             if not all(type(number) is int and 0 <= number <= _LARGEST_INT for number in numbers):
                 raise _refuse(f"{name} has a size that is no whole number from 0 to {_LARGEST_INT:,}")
-            declared = prod(shape) * _ITEM_BYTES[meta["dtype"]]
+            declared = item_count(shape) * _ITEM_BYTES[meta["dtype"]]
             given = len(members[folder + entry["path_name"]])
             if declared != given:
                 raise _refuse(f"{name} declares shape {shape}, {declared:,} bytes, but has {given:,}")
             _check_words(entry, name)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise _refuse(f"the list of its weights is damaged ({type(error).__name__}: {error})") from None
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise _refuse(
+            f"the list of its weights is damaged ({type(error).__name__}: {first_line(error)})"
+        ) from None
 
 
 def check_graph(document: Any) -> Any:  # noqa: ANN401 - JSON
@@ -136,7 +140,7 @@ def check_graph(document: Any) -> Any:  # noqa: ANN401 - JSON
         _check_words({**document, "graph_module": {**module, "graph": graph, "module_call_graph": calls}}, "")
         return {**document, "graph_module": {**module, "graph": graph}}
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _refuse(f"its graph is damaged ({type(error).__name__}: {error})") from None
+        raise _refuse(f"its graph is damaged ({type(error).__name__}: {first_line(error)})") from None
 
 
 def _operator(target: str) -> str:
@@ -160,7 +164,7 @@ def _check_interface(calls: list[dict[str, Any]]) -> None:
 
 
 def _check_words(value: Any, key: str) -> None:  # noqa: ANN401 - JSON; one case a line
-    """Check every text and number of a JSON document, at any depth, by the key under which it stands."""
+    """Check every text and number of a JSON document, at any depth, by its key."""
     if isinstance(value, dict):
         for name, part in value.items():
             if not _WORD.fullmatch(name) or (name.startswith("as_") and name not in _ARGUMENTS):
@@ -172,8 +176,8 @@ def _check_words(value: Any, key: str) -> None:  # noqa: ANN401 - JSON; one case
     elif isinstance(value, str):
         if not _known_text(value, key):
             raise _refuse(f"{key}: the text {value[:80]!r} is not expected there")
-    elif isinstance(value, int) and abs(value) > _LARGEST_INT:
-        raise _refuse(f"{key}: the number {value} is too large")
+    elif isinstance(value, int) and abs(value) > _LARGEST_INT and value != _TO_THE_END:
+        raise _refuse(f"{key}: a number is larger than {_LARGEST_INT:,}")
 
 
 def _known_text(value: str, key: str) -> bool:

@@ -17,9 +17,9 @@ from aiq_search.export.card import numbers_table
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.example import read_example
-from aiq_search.export.formats import Outputs, Runner, compare, load_formats, run_in_batches
+from aiq_search.export.formats import Outputs, compare, run_formats, run_in_batches, standalone_runner
 from aiq_search.export.measurement import environment, measure_split, one_thread
-from aiq_search.user_code import is_reference
+from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 __all__ = ["Check", "Verification", "verify_bundle"]
 
@@ -56,12 +56,13 @@ class Verification:
 
 
 def verify_bundle(
-    directory: Path,
+    directory: Path | str,
     *,
     dataset: Dataset | None = None,
     data_dir: Path | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    code: CodePolicy = NO_CODE,
+    trusted: bool = False,
 ) -> Verification:
     """Verify a bundle: checksums, every format against every other, and the numbers measured again.
 
@@ -70,83 +71,95 @@ def verify_bundle(
         dataset: Its data, where the caller has them in memory.
         data_dir: Folder of the data files otherwise, see ``load_dataset``.
         with_data: Whether to check what needs the data.
-        allow_code: Whether code that the bundle names may be imported.
+        code: Which code the bundle may name; none by default.
+        trusted: Whether this process wrote the bundle. Otherwise its pt2 and ONNX run in processes of their
+            own, with bounds on memory and time.
 
     Returns:
         What was checked.
 
     Raises:
         InputError: There is no bundle, its data are not here, or it names code and that is not allowed.
-        BundleError: The first thing that is not as the bundle says.
+        BundleError: The first thing in which the bundle is damaged, unsafe or wrong.
     """
     with one_thread():
-        bundle = load_bundle(directory, allow_code=allow_code)
+        bundle = load_bundle(directory, code)
         if dataset is None and with_data:
-            dataset = _load_data(bundle, data_dir, allow_code=allow_code)
-        return Verification(directory, tuple(_checks(bundle, dataset)))
+            dataset = _load_data(bundle, data_dir, code)
+        return Verification(bundle.directory, tuple(_checks(bundle, dataset, trusted=trusted)))
 
 
-def _load_data(bundle: Bundle, data_dir: Path | None, *, allow_code: bool) -> Dataset:
-    if is_reference(bundle.dataset.name) and not allow_code:
+def _load_data(bundle: Bundle, data_dir: Path | None, code: CodePolicy) -> Dataset:
+    if is_reference(bundle.dataset.name) and not code.allows(bundle.dataset.name):
         raise InputError(
             f"metrics.json: refused: the data come from code named {bundle.dataset.name!r}. If you trust "
-            "that code, allow its import with --allow-code; or verify without the data, with --no-data."
+            "that code, run from the folder that has it, or allow its package with --allow-code; or verify "
+            "without the data, with --no-data."
         )
-    return load_dataset(bundle.dataset, data_dir)
+    return load_dataset(bundle.dataset, data_dir, code)
 
 
-def _checks(bundle: Bundle, dataset: Dataset | None) -> Iterator[Check]:
-    yield Check("checksums", f"{len(bundle.files)} files as SHA256SUMS says")
-    runners = load_formats(bundle)
-    if "model.onnx" in bundle.files and "onnx" not in runners:
-        yield Check("onnx", "not run: pip install onnx onnxruntime onnxscript", passed=None)
-    yield _check_example(bundle, runners)
-    if dataset is None:
-        yield Check("test split", "not checked: verified without the data", passed=None)
-        yield _check_card(bundle)
-        return
-    if dataset.digest != bundle.metrics.dataset.digest:
-        raise BundleError(
-            f"metrics.json: measured on data with digest {bundle.metrics.dataset.digest}, but "
-            f"{bundle.dataset.name} here has {dataset.digest}: other files, or another version of the source."
-        )
-    yield from _compare_formats("test split", runners, dataset.test.inputs)
-    for split in ("validation", "test"):
-        yield _check_split(bundle, dataset, split)
-    yield _check_card(bundle)
-
-
-def _check_example(bundle: Bundle, runners: Mapping[str, Runner]) -> Check:
-    """Every format gives what is written beside the example."""
+def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterator[Check]:
+    yield Check("checksums", f"{len(bundle.files)} files, all as in SHA256SUMS")
     if "example_input.npz" not in bundle.files:
         raise BundleError("example_input.npz: missing from the bundle; export it again.")
-    example = read_example(bundle.files["example_input.npz"])
-    inputs, raw = example["inputs"], bundle.preprocessing
-    if str(inputs.dtype) != raw.input_dtype or inputs.shape[1:] != raw.input_shape:
+    example = read_example(bundle.files["example_input.npz"], bundle.preprocessing)
+    samples = [example["inputs"]]
+    if dataset is not None:
+        _check_data(bundle, dataset)
+        samples.append(dataset.test.inputs)
+    # What the network alone can tell comes first: starting a process for each graph takes seconds.
+    own = standalone_runner(bundle.model, bundle.preprocessing)
+    _check_example(example, {"safetensors": run_in_batches("safetensors", own, example["inputs"])})
+    yield _check_card(bundle)
+    if dataset is None:
+        yield Check("numbers", "not measured: verified without the data", passed=None)
+    else:
+        for split in ("validation", "test"):
+            yield _check_split(bundle, dataset, split)
+    outputs = run_formats(bundle, samples, trusted=trusted)
+    if "model.onnx" in bundle.files and "onnx" not in outputs:
+        yield Check("onnx", "not run: pip install onnx onnxruntime onnxscript", passed=None)
+    yield _check_example(example, {name: results[0] for name, results in outputs.items()})
+    if dataset is not None:
+        yield from _compare_formats("test split", {name: results[1] for name, results in outputs.items()})
+
+
+def _check_data(bundle: Bundle, dataset: Dataset) -> None:
+    """The data are those that the bundle's numbers were measured on."""
+    recorded, raw = bundle.metrics.dataset, bundle.preprocessing
+    if dataset.digest != recorded.digest:
         raise BundleError(
-            f"example_input.npz: its inputs are {inputs.dtype} {inputs.shape}, but preprocessing.json "
-            f"says {raw.input_dtype} (N, {', '.join(map(str, raw.input_shape))})."
+            f"metrics.json: measured on data with digest {recorded.digest}, but {bundle.dataset.name} here "
+            f"has {dataset.digest}: other files, or another version of the source."
         )
-    expected = {name: example[name] for name in ("logits", "probabilities")}
+    if (dataset.input_shape, dataset.classes) != (raw.input_shape, raw.classes):
+        raise BundleError(
+            f"preprocessing.json: the shape of a sample or the names of the classes are not those of "
+            f"{bundle.dataset.name}."
+        )
+
+
+def _check_example(example: Mapping[str, NDArray[Any]], outputs: Mapping[str, Outputs]) -> Check:
+    """Every format gives what the example has recorded."""
     worst = 0.0
-    for name, run in runners.items():
-        difference = compare(("example_input.npz", name), expected, run_in_batches(name, run, inputs))
-        worst = max(worst, difference.logits)
-    return Check("example", f"{', '.join(runners)}: as recorded, logits within {worst:.1e}")
+    for name, given in outputs.items():
+        worst = max(worst, compare(("example_input.npz", name), example, given).logits)
+    return Check("example", f"{', '.join(outputs)}: as recorded, logits within {worst:.1e}")
 
 
-def _compare_formats(what: str, runners: Mapping[str, Runner], inputs: NDArray[Any]) -> Iterator[Check]:
+def _compare_formats(what: str, outputs: Mapping[str, Outputs]) -> Iterator[Check]:
     """Every format against every other."""
-    outputs: dict[str, Outputs] = {name: run_in_batches(name, run, inputs) for name, run in runners.items()}
-    for pair in combinations(outputs, 2):
-        difference = compare(pair, outputs[pair[0]], outputs[pair[1]])
-        ties = f", {difference.ties} near ties left out" if difference.ties else ""
-        detail = (
-            f"{len(inputs):,} samples: logits within {difference.logits:.1e} of the largest "
+    for one, other in combinations(outputs, 2):
+        difference = compare((one, other), outputs[one], outputs[other])
+        ties = f", near ties left out: {difference.ties:,}" if difference.ties else ""
+        samples = len(outputs[one]["logits"])
+        yield Check(
+            f"{what}, {one} and {other}",
+            f"{samples:,} samples: logits within {difference.logits:.1e} of the largest "
             f"({difference.each:.1e} each by itself), probabilities within {difference.probabilities:.1e}, "
-            f"same classes{ties}"
+            f"same classes{ties}",
         )
-        yield Check(f"{what}, {pair[0]} and {pair[1]}", detail)
 
 
 def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:

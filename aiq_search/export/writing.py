@@ -31,64 +31,72 @@ from aiq_search.export.verification import Check, Verification, verify_bundle
 from aiq_search.export.weights import load_network, weights_bytes
 from aiq_search.models import model_size
 from aiq_search.suggest import did_you_mean
+from aiq_search.user_code import NO_CODE, CodePolicy
 
 __all__ = ["check_formats", "copy_bundle", "write_bundle"]
 
 EXAMPLES = 8
+_GRAPHS = {"pt2": pt2_bytes, "onnx": onnx_bytes}
 
 
-def check_formats(formats: Collection[str]) -> None:
+def check_formats(formats: Collection[str] | None) -> None:
     """Check that formats are known and can be written here, before any work is done.
 
     Raises:
         InputError: One is unknown, or needs an extra that is not installed.
     """
-    for name in formats:
+    for name in formats or ():
         if name not in FORMATS:
             raise InputError(f"--format: unknown format {name!r}; {did_you_mean(name, FORMATS)}")
-    if "onnx" in formats:
+    if "onnx" in (formats or ()):
         require_onnx()
 
 
 def write_bundle(
-    directory: Path, contents: BundleContents, *, formats: Collection[str] = FORMATS, force: bool = False
+    directory: Path | str,
+    contents: BundleContents,
+    *,
+    formats: Collection[str] | None = None,
+    force: bool = False,
 ) -> Verification:
     """Write a bundle and verify it.
 
-    The directory appears, whole and verified, or not at all.
+    The directory appears complete and verified, or not at all.
 
     Args:
         directory: Where to; must not exist.
         contents: The network and its numbers.
-        formats: Of ``FORMATS``; safetensors is always written.
+        formats: Of ``FORMATS``; safetensors is always written. By default all that can be written: a format
+            that cannot express the network, or needs an extra that is not installed, is left out and noted.
         force: Replace a bundle that is there.
 
     Returns:
         What was verified.
 
     Raises:
-        InputError: Something is at ``directory`` already, or a format cannot be written.
+        InputError: Something is at ``directory`` already, or a format that was asked for cannot be written.
         BundleError: What was written is not what the search found.
     """
     check_formats(formats)
+    directory = Path(directory)
     with new_directory(directory, force=force) as fresh, one_thread():
-        files, as_searched = _files(contents, formats)
+        files, notes = _files(contents, formats)
         files[CHECKSUMS] = checksums(files)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        # The user named this code when he searched with it: it is imported here already.
-        verification = verify_bundle(fresh, dataset=contents.dataset, allow_code=True)
-    return Verification(directory, (as_searched, *verification.checks))
+        code = contents.architecture.code
+        verification = verify_bundle(fresh, dataset=contents.dataset, code=code, trusted=True)
+    return Verification(directory, (*notes, *verification.checks))
 
 
 def copy_bundle(
-    source: Path,
-    directory: Path,
+    source: Path | str,
+    directory: Path | str,
     *,
     force: bool = False,
     data_dir: Path | None = None,
     with_data: bool = True,
-    allow_code: bool = False,
+    code: CodePolicy = NO_CODE,
 ) -> Verification:
     """Copy a bundle of unknown origin, and verify the copy before it takes its name.
 
@@ -98,7 +106,7 @@ def copy_bundle(
         force: Replace a bundle that is there.
         data_dir: Folder of the data files, see ``load_dataset``.
         with_data: Whether to check what needs the data.
-        allow_code: Whether code that the bundle names may be imported.
+        code: Which code the bundle may name; none by default.
 
     Returns:
         What was verified.
@@ -107,22 +115,23 @@ def copy_bundle(
         InputError: Something is at ``directory`` already, or there is no bundle.
         BundleError: The bundle is damaged, unsafe, or not what its card says.
     """
+    directory = Path(directory)
     with new_directory(directory, force=force) as fresh:
-        files = read_files(source)
+        files = read_files(Path(source))
         files[CHECKSUMS] = checksums(files)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
-        checks = verify_bundle(fresh, data_dir=data_dir, with_data=with_data, allow_code=allow_code).checks
+        checks = verify_bundle(fresh, data_dir=data_dir, with_data=with_data, code=code).checks
     return Verification(directory, checks)
 
 
-def _files(contents: BundleContents, formats: Collection[str]) -> tuple[dict[str, bytes], Check]:
+def _files(contents: BundleContents, formats: Collection[str] | None) -> tuple[dict[str, bytes], list[Check]]:
     weights = weights_bytes(contents.weights)
     network = load_network(contents.architecture, weights)
     architecture = ArchitectureDocument.of(contents.architecture)
     preprocessing = _preprocessing(contents)
     metrics = _metrics(contents, network, preprocessing)
-    as_searched = _check_expected(contents, metrics)
+    checks = [_check_expected(contents, metrics)]
     files = {
         "model.safetensors": weights,
         "architecture.json": _json(architecture),
@@ -130,15 +139,19 @@ def _files(contents: BundleContents, formats: Collection[str]) -> tuple[dict[str
         "metrics.json": _json(metrics),
         "example_input.npz": _example(contents, network, preprocessing),
     }
-    if "pt2" in formats or "onnx" in formats:
-        program = export_program(network, preprocessing)
-        if "pt2" in formats:
-            files["model.pt2"] = pt2_bytes(program)
-        if "onnx" in formats:
-            files["model.onnx"] = onnx_bytes(program)
-            files["predict.py"] = PREDICT_SCRIPT.encode()
+    program = None
+    for name in [name for name in _GRAPHS if name in (FORMATS if formats is None else formats)]:
+        try:
+            program = program or export_program(network, preprocessing)
+            files[f"model.{name}"] = _GRAPHS[name](program)
+        except InputError as error:
+            if formats is not None:
+                raise InputError(f"--format {name}: {error} Choose other formats.") from None
+            checks.append(Check(name, f"left out: {error}", passed=None))
+    if "model.onnx" in files:
+        files["predict.py"] = PREDICT_SCRIPT.encode()
     files["MODEL_CARD.md"] = model_card(architecture, preprocessing, metrics, files).encode()
-    return files, as_searched
+    return files, checks
 
 
 def _json(document: Document) -> bytes:
@@ -190,6 +203,7 @@ def _metrics(
             train=len(dataset.train),
             validation=len(dataset.validation),
             test=len(dataset.test),
+            warnings=dataset.warnings,
         ),
         "environment": environment(),
         "source": dict(contents.source),
@@ -211,4 +225,4 @@ def _check_expected(contents: BundleContents, metrics: MetricsDocument) -> Check
                 )
     if not any(contents.expected.values()):
         return Check("search", "not compared: no numbers of a search were given", passed=None)
-    return Check("search", f"the reloaded network gives the search's numbers within {worst:.1e}")
+    return Check("search", f"the reloaded network has the search's numbers within {worst:.1e}")

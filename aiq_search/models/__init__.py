@@ -1,6 +1,6 @@
 """Networks with searchable widths, by name or as ``package.module:function``."""
 
-from aiq_search.models.build import MODELS, Architecture, build_model, check_argument_names
+from aiq_search.models.build import MODELS, Architecture, build_model, check_argument_names, check_model_name
 from aiq_search.models.lenet import lenet_5, lenet_300_100
 from aiq_search.models.mlp import mlp
 from aiq_search.models.size import ModelSize, layer_outputs, model_size
@@ -11,6 +11,7 @@ __all__ = [
     "ModelSize",
     "build_model",
     "check_argument_names",
+    "check_model_name",
     "layer_outputs",
     "lenet_5",
     "lenet_300_100",

@@ -1,15 +1,16 @@
-"""What the networks are put together from."""
+"""The parts that the networks consist of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
 from aiq_search.errors import InputError
 from aiq_search.suggest import did_you_mean
 
-__all__ = ["ACTIVATIONS", "after_layer", "check_width", "initialise"]
+__all__ = ["ACTIVATIONS", "after_layer", "check_options", "check_width", "initialise"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -34,14 +35,7 @@ def after_layer(
 
     Yields:
         Name and module.
-
-    Raises:
-        InputError: Unknown activation, or a dropout outside [0, 1).
     """
-    if activation not in ACTIVATIONS:
-        raise InputError(f"unknown activation {activation!r}; {did_you_mean(activation, ACTIVATIONS)}")
-    if not 0 <= dropout < 1:
-        raise InputError(f"0 <= dropout < 1 must hold, but got dropout={dropout}.")
     if normalisation is not None:
         yield f"{name}_norm", normalisation
     yield f"{name}_{activation}", ACTIVATIONS[activation]()
@@ -49,7 +43,22 @@ def after_layer(
         yield f"{name}_dropout", nn.Dropout(dropout)
 
 
-def check_width(name: str, width: int) -> None:
+def check_options(activation: Any, dropout: Any, batch_norm: Any) -> None:  # noqa: ANN401 - a file's values
+    """Check the arguments that all networks share.
+
+    Raises:
+        InputError: One of them has another type, or a value that is not possible.
+    """
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        hint = did_you_mean(str(activation), ACTIVATIONS)
+        raise InputError(f"unknown activation {activation!r}; {hint}")
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise InputError(f"0 <= dropout < 1 must hold, but got dropout={dropout!r}.")
+    if not isinstance(batch_norm, bool):
+        raise InputError(f"batch_norm must be true or false, but got {batch_norm!r}.")
+
+
+def check_width(name: str, width: Any) -> None:  # noqa: ANN401 - a file's value
     """Raise InputError unless ``width`` is a positive whole number."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise InputError(f"{name} must be a whole number >= 1, but got {width!r}.")

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from aiq_search.errors import InputError
-from aiq_search.models.layers import after_layer, check_width, initialise
+from aiq_search.models.layers import after_layer, check_options, check_width, initialise
 from aiq_search.models.mlp import mlp
 
 __all__ = ["lenet_5", "lenet_300_100"]
@@ -64,7 +64,7 @@ def lenet_5(
 ) -> nn.Module:
     """LeNet-5 as the paper varies it: two 5x5 convolutions, a fully connected layer as a convolution.
 
-    conv 5x5 (conv1) -> max pool 2 -> conv 5x5 (conv2) -> max pool 2 -> conv over all that is left (fc;
+    conv 5x5 (conv1) -> max pool 2 -> conv 5x5 (conv2) -> max pool 2 -> conv over the remaining pixels (fc;
     4x4 for images of 28x28) -> linear.
 
     Args:
@@ -92,6 +92,7 @@ def lenet_5(
             f"lenet_5 takes images (C, H, W) of at least 16x16 pixels, but got {tuple(input_shape)}; "
             "use mlp for smaller images and for tables."
         )
+    check_options(activation, dropout, batch_norm)
     for name, width in {"conv1": conv1, "conv2": conv2, "fc": fc}.items():
         check_width(name, width)
     channels, height, width = input_shape

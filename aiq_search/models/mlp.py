@@ -9,7 +9,7 @@ from math import prod
 from torch import nn
 
 from aiq_search.errors import InputError
-from aiq_search.models.layers import after_layer, check_width, initialise
+from aiq_search.models.layers import after_layer, check_options, check_width, initialise
 
 __all__ = ["mlp"]
 
@@ -47,19 +47,23 @@ def mlp(
         >>> mlp(input_shape=(1, 8, 8), classes=10, hidden1=16, hidden2=8).output
         Linear(in_features=8, out_features=10, bias=True)
     """
+    check_options(activation, dropout, batch_norm)
     for name, width in widths.items():
         if not _WIDTH_NAME.fullmatch(name):
             raise InputError(f"mlp has no argument {name!r}; widths are called hidden1, hidden2, and so on.")
         if width is not None:
             check_width(name, width)
-    depth = len(widths) if depth is None else depth
-    names = [f"hidden{i}" for i in range(1, depth + 1)]
-    missing = [name for name in names if widths.get(name) is None]
-    if depth < 1 or missing:
+    if depth is None:
+        depth = len(widths)
+    elif isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise InputError(f"depth must be a whole number >= 1, but got {depth!r}.")
+    missing = next((i for i in range(1, depth + 1) if widths.get(f"hidden{i}") is None), None)
+    if depth < 1 or missing is not None:
         raise InputError(
             "mlp needs a width for each hidden layer, hidden1 to hidden<depth> with depth >= 1; "
-            f"got depth={depth}, missing: {', '.join(missing) or 'hidden1'}."
+            f"got depth={depth:,}, missing: hidden{missing or 1}."
         )
+    names = [f"hidden{i}" for i in range(1, depth + 1)]
     modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     features = prod(input_shape)
     for name in names:

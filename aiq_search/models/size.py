@@ -64,7 +64,7 @@ def layer_outputs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, t
     """Neurons of each linear layer and convolution, and at how many places a sample shows their state.
 
     A linear layer behind a flattening has one place, a convolution one a position, a linear layer of a
-    sequence one a token. A layer that runs several times is told as in its last run.
+    sequence one a token. A layer that runs several times is counted as in its last run.
 
     Args:
         model: The network; it is left as it was.
@@ -105,7 +105,9 @@ def _on_a_ghost(
     try:
         return run(copy.deepcopy(model).to("meta"), input_shape, "meta")
     except Exception:  # a user's forward that needs numbers, such as one with .item()
-        return run(copy.deepcopy(model).to("cpu"), input_shape, "cpu")
+        ghost = copy.deepcopy(model)
+        empty = any(t.is_meta for t in ghost.state_dict().values())
+        return run(ghost.to_empty(device="cpu") if empty else ghost.to("cpu"), input_shape, "cpu")
 
 
 def _macs(ghost: nn.Module, input_shape: tuple[int, ...], device: str) -> int:

@@ -5,57 +5,61 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-import json
 import time
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiq_search.redaction import redact
 from aiq_search.report import story
-from aiq_search.report.figures import ChosenStudy, NetworkView, Picture, StudyFacts, build_figures
+from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
 from aiq_search.report.words import typeset
-from aiq_search.tracking.layout import question
-from aiq_search.tracking.uri import redact, redacted
+from aiq_search.study.description import question
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from aiq_search.tracking.listener import MlflowListener
+    from aiq_search.study import StudyView
 
-__all__ = ["publish", "write_pictures", "write_report"]
+__all__ = ["write_report"]
 
 
 def write_report(
-    study: ChosenStudy,
+    study: StudyView,
     path: Path,
     view: NetworkView | None = None,
     findings: Sequence[str] = (),
+    pictures: Path | None = None,
 ) -> Path:
     """Write the report of a study.
 
     Args:
         study: The study.
         path: File to write; its folder is made.
-        view: What only the networks can tell.
-        findings: The doctor's sentences; those that the numbers themselves tell are added.
+        view: What only the networks can show.
+        findings: The doctor's sentences; those that the numbers themselves suggest are added.
+        pictures: Folder for the data of each picture, as plotly's JSON; None for none.
 
     Returns:
         ``path``.
     """
     facts = StudyFacts(study)
-    _write_page(facts, build_figures(facts, view), path, findings)
+    drawn = build_figures(facts, view)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_page(facts, drawn, findings), encoding="utf-8")
+    if pictures is not None:
+        _write_pictures(drawn, pictures)
     return path
 
 
-def _write_page(facts: StudyFacts, pictures: Sequence[Picture], path: Path, findings: Sequence[str]) -> None:
+def _page(facts: StudyFacts, pictures: Sequence[Picture], findings: Sequence[str]) -> str:
     headline = story.headline(facts)
-    page = _render(
-        "report.html",
+    return _render(
         title=f"{facts.space}: {headline}",
         facts=facts,
         pictures=pictures,
-        date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.get("created"))),
+        date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.created)),
         question=typeset(question(facts.document)),
         story={"headline": headline, "sentences": story.sentences(facts)},
         tiles=story.tiles(facts),
@@ -64,51 +68,17 @@ def _write_page(facts: StudyFacts, pictures: Sequence[Picture], path: Path, find
         commands=redact(story.commands(facts)),
         footer=redact(story.footer(facts)),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
 
 
-def write_pictures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
-    """Write each picture as a page of its own that needs no network."""
+def _write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
+    """Write the data of each picture: ``plotly.io.read_json`` opens it, to draw it another way."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
     for number, picture in enumerate(pictures, start=1):
-        path = folder / f"{number:02d}-{picture.name}.html"
-        path.write_text(_render("page.html", title=picture.title, pictures=[picture]), encoding="utf-8")
-        written.append(path)
-    return written
+        path = folder / f"{number:02d}-{picture.name}.json"
+        path.write_text(str(picture.figure.to_json()), encoding="utf-8")
 
 
-def publish(
-    study: ChosenStudy,
-    listener: MlflowListener,
-    view: NetworkView | None = None,
-    findings: Sequence[str] = (),
-) -> Path:
-    """Write report, pictures and study.json, and have them kept with the study's run in MLflow.
-
-    Args:
-        study: The study.
-        listener: Delivers to MLflow.
-        view: See ``write_report``.
-        findings: See ``write_report``.
-
-    Returns:
-        The report's path.
-    """
-    folder = listener.directory / "artifacts"
-    path = folder / "report.html"
-    facts = StudyFacts(study)
-    pictures = build_figures(facts, view)
-    _write_page(facts, pictures, path, findings)
-    write_pictures(pictures, folder / "pictures")
-    document = json.dumps(redacted(study.document), indent=2, default=str)
-    (folder / "study.json").write_text(document + "\n", encoding="utf-8")
-    listener.attach(study.id, folder)
-    return path
-
-
-def _render(template: str, **values: object) -> str:
+def _render(**values: object) -> str:
     import jinja2
     from markupsafe import Markup
 
@@ -123,8 +93,8 @@ def _render(template: str, **values: object) -> str:
         # "</script>" inside a name would end the element.
         return Markup(str(figure.to_json()).replace("</", "<\\/"))  # noqa: S704 - JSON, and the line above
 
-    fixed = {name: Markup(_asset(f"page.{name}")) for name in ("css", "js")}  # noqa: S704 - our own files
-    return room.get_template(template).render(json=as_json, plotly=_plotly(), **fixed, **values)
+    fixed = {name: Markup(_asset(f"report.{name}")) for name in ("css", "js")}  # noqa: S704 - our own files
+    return room.get_template("report.html").render(json=as_json, plotly=_plotly(), **fixed, **values)
 
 
 def _asset(name: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiq_search.report.figures.facts import StudyFacts
-from aiq_search.report.words import counted, ratio
+from aiq_search.report.words import compared, counted
 from aiq_search.study.champion import Spread
+from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
-from aiq_search.tracking.layout import ONCE, SHOWN, command_line
+from aiq_search.study.metrics import HEADLINE, SIZES
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
@@ -51,7 +52,7 @@ def sentences(facts: StudyFacts) -> list[str]:
     told = [_counts(facts)]
     if facts.champion is None:
         return told
-    told += _lead(facts) + _beside_the_most_accurate(facts) + _held_back(facts)
+    told += _lead(facts) + _against_the_most_accurate(facts) + _held_back(facts)
     return told
 
 
@@ -82,16 +83,16 @@ def _lead(facts: StudyFacts) -> list[str]:
     ]
 
 
-def _beside_the_most_accurate(facts: StudyFacts) -> list[str]:
+def _against_the_most_accurate(facts: StudyFacts) -> list[str]:
     winner, accurate = facts.champion, facts.most_accurate
     if winner is None or accurate is None or accurate is winner:
         return ["It is also the most accurate network."] if accurate is winner else []
-    lost = 100 * (accurate.metrics["accuracy"] - winner.metrics["accuracy"])  # one seed against one
-    times, counted_as_paper = (_times(accurate, winner, n) for n in ("parameters", "parameters_weights"))
-    weights = f" ({counted_as_paper} times, counting only the weights of convolutions and linear layers)"
+    points = 100 * (accurate.metrics["accuracy"] - winner.metrics["accuracy"])  # one seed against one
+    size, weights = (_compared(winner, accurate, name) for name in ("parameters", "parameters_weights"))
+    as_paper = f" ({weights}, counting only the weights of convolutions and linear layers)"
     return [
-        f"When exploring, the most accurate network, {facts.label(accurate)}, was {lost:.2f} points better; "
-        f"it has {times} times as many parameters{weights if counted_as_paper != times else ''}."
+        f"When exploring, the most accurate network, {facts.label(accurate)}, was {points:.2f} points "
+        f"better; the champion has {size} parameters{as_paper if weights != size else ''}."
     ]
 
 
@@ -115,7 +116,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
         return []
     validation, test = facts.winner.validation, facts.winner.test
     rows = [("network", facts.label(winner), facts.label(accurate), "")]
-    for name in SHOWN:
+    for name in HEADLINE:
         if name in validation:
             rows.append(
                 (
@@ -127,12 +128,10 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
             )
     for name, value in test.items():
         rows.append((f"{_words(name)}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
-    for name in ONCE:
+    for name in SIZES:
         if name in winner.metrics and name in accurate.metrics:
-            note = f"{_times(accurate, winner, name)} times"
-            rows.append(
-                (_words(name), f"{winner.metrics[name]:,.0f}", f"{accurate.metrics[name]:,.0f}", note)
-            )
+            sizes = [f"{record.metrics[name]:,.0f}" for record in (winner, accurate)]
+            rows.append((_words(name), sizes[0], sizes[1], _compared(winner, accurate, name)))
     both = winner.params.keys() | accurate.params.keys()
     for name in [n for n in facts.rules if n in both]:
         rows.append((name, _value(winner, name), _value(accurate, name), ""))
@@ -141,7 +140,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
 
 def findings(facts: StudyFacts) -> list[str]:
     """What the counts suggest to do next; what the space and the pruner suggest, the doctor says."""
-    told = []
+    told = list(facts.document.dataset.warnings)
     failed = sum(r.state is TrialState.FAIL for r in facts.explored)
     if failed:
         of = counted(len(facts.explored), "trial")
@@ -170,24 +169,22 @@ def commands(facts: StudyFacts) -> str:
 
 def footer(facts: StudyFacts) -> str:
     """Where the numbers come from."""
-    document = facts.document
-    dataset = document.get("dataset") or {}
-    versions = ", ".join(f"{n} {v}" for n, v in (document.get("versions") or {}).items())
+    document, dataset, provenance = facts.document, facts.document.dataset, facts.document.provenance
     parts = [
-        f"Data set {dataset.get('name')} (digest {dataset.get('digest')})",
+        f"Data set {dataset.name} (digest {dataset.digest})",
         f"{facts.observations:,} observations",
-        f"states captured {document.get('capture', 'after')} each hidden layer",
-        f"beta {facts.beta}",
-        f"seed {document.get('seed')}",
-        f"space {facts.space}, fingerprint {document.get('fingerprint')}",
-        f"commit {document['git_commit']}" if document.get("git_commit") else "",
-        versions,
+        f"states captured {document.capture} each hidden layer",
+        f"beta {facts.beta:g}",
+        f"seed {document.seed}",
+        f"space {facts.space}, fingerprint {document.fingerprint}",
+        f"commit {provenance.git_commit}" if provenance.git_commit else "",
+        ", ".join(f"{name} {version}" for name, version in provenance.versions.items()),
     ]
     return " · ".join(p for p in parts if p)
 
 
-def _times(one: TrialRecord, other: TrialRecord, name: str) -> str:
-    return ratio(one.metrics.get(name, 0.0), other.metrics.get(name, 0.0))
+def _compared(one: TrialRecord, other: TrialRecord, name: str) -> str:
+    return compared(one.metrics.get(name, 0.0), other.metrics.get(name, 0.0))
 
 
 def _spread(value: Spread) -> str:

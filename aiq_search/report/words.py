@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "ratio", "typeset"]
+__all__ = ["compared", "counted", "ratio", "typeset"]
 
 
 def counted(number: int, noun: str, verb: str = "") -> str:
@@ -39,3 +39,17 @@ def ratio(larger: float, smaller: float) -> str:
     """
     times = larger / max(1.0, smaller)
     return f"{times:,.0f}" if times >= 20 else f"{times:.1f}"
+
+
+def compared(ours: float, theirs: float) -> str:
+    """How many things one has, compared with another.
+
+    >>> compared(100, 250), compared(230, 100), compared(7, 7), compared(1000, 1001)
+    ('2.5 times fewer', '2.3 times as many', 'as many', 'about as many')
+    """
+    if ours == theirs:
+        return "as many"
+    times = ratio(max(ours, theirs), min(ours, theirs))
+    if times == "1.0":
+        return "about as many"
+    return f"{times} times fewer" if ours < theirs else f"{times} times as many"

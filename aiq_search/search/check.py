@@ -1,68 +1,165 @@
-"""What can be wrong with a space beyond its own file: names and ranges that the network refuses."""
+"""What can be wrong with a space beyond its own file: names, options, and networks that cannot be built."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from aiq_search.datasets import known_shape
 from aiq_search.errors import InputError
-from aiq_search.models import Architecture, check_argument_names, layer_outputs
+from aiq_search.models import Architecture, check_argument_names, check_model_name, layer_outputs
+from aiq_search.search.machine import Machine
+from aiq_search.search.pruners import create_pruner
+from aiq_search.search.samplers import create_sampler
 from aiq_search.space.constraint import EFFICIENCY_OF
-from aiq_search.space.errors import SpaceError
+from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter, Scalar
 from aiq_search.space.points import drawn, grid
 from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace.selection import default_layers
 from aiq_search.suggest import did_you_mean
 from aiq_search.training import TrainingOptions
-from aiq_search.user_code import is_reference
+from aiq_search.user_code import NO_CODE, CodePolicy, describe_error, is_reference
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["check_names", "check_networks", "corner"]
+__all__ = [
+    "check_names",
+    "check_networks",
+    "check_space",
+    "corner",
+    "described",
+    "measured_layers",
+    "network",
+    "raised",
+    "training_bytes",
+    "unchecked_code",
+]
 
 # How many drawn configurations stand for a corner that the constraints refuse, and for all the networks.
 _FOR_CORNER = 200
 _FOR_LAYERS = 20
 
+# Besides its weights a trial keeps gradients, momentum, the best epoch and a copy being written.
+_COPIES = 5
 
-def check_names(space: SearchSpace) -> None:
-    """Check that every parameter sets something that exists and is not fixed already.
+
+def check_space(space: SearchSpace, code: CodePolicy = NO_CODE, machine: Machine | None = None) -> None:
+    """Check everything that can be checked without the data.
 
     Args:
-        space: The space. A model of the user's own is imported.
+        space: The space.
+        code: Which code it may name. By default no code is imported, and a network of the user's own is not
+            checked.
+        machine: Where trials run; None where that is another machine.
 
     Raises:
-        SpaceError: A parameter sets nothing, sets what the file fixes, or leaves a training field's
-            own range.
+        SpaceError: Something in the file is wrong.
     """
+    check_names(space, code)
+    _check_search(space)
+    if machine is not None:
+        _check_resources(space, machine)
+    for widest in (False, True):
+        space.training_options(corner(space, widest=widest))
+    shape = known_shape(space.dataset.name)
+    if shape is not None:
+        check_networks(space, *shape, code, machine)
+
+
+def unchecked_code(space: SearchSpace, code: CodePolicy = NO_CODE) -> list[str]:
+    """The functions that a space names and that may not be imported."""
+    names = [name for name in (space.model.name, space.dataset.name) if is_reference(name)]
+    return [name for name in names if not code.allows(name)]
+
+
+def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
+    """Check that the model and the data can exist, and that each parameter sets something.
+
+    Args:
+        space: The space.
+        code: Which code it may name. By default nothing is imported, and the arguments of a network of the
+            user's own are not checked.
+
+    Raises:
+        SpaceError: The model or the data are unknown, their code may not be imported, or a parameter sets
+            nothing, sets what the file fixes, or leaves a training field's own range.
+    """
+    model, data = space.model.name, space.dataset.name
+    _blame(space, ("model", "name"), check_model_name, model)
+    _blame(space, ("dataset", "name"), known_shape, data)
+    if code != NO_CODE:
+        for section, name in (("model", model), ("dataset", data)):
+            if is_reference(name):
+                _blame(space, (section, "name"), code.check, name)
+    knows_arguments = not is_reference(model) or code.allows(model)
+    if knows_arguments:
+        _blame(space, ("model", "name"), check_argument_names, model, (), code)
+        for argument in space.model.arguments:
+            _blame(space, ("model", argument), check_argument_names, model, [argument], code)
     for name, parameter in space.parameters.items():
         section, _, argument = name.partition(".")
-        try:
-            if section == "training" and argument not in TrainingOptions.model_fields:
-                hint = did_you_mean(argument, TrainingOptions.model_fields)
-                raise InputError(f"training has no field {argument!r}; {hint}")
-            if section == "model":
-                check_argument_names(space.model.name, [argument])
-                if argument in space.model.arguments:
-                    raise InputError(f"model.{argument} is fixed in the section model; keep one of the two.")
-        except InputError as error:
-            raise SpaceError(f"parameters.{name}: {error}") from None
+        key = ("parameters", name)
+        if section == "training" and argument not in TrainingOptions.model_fields:
+            hint = did_you_mean(argument, TrainingOptions.model_fields)
+            raise space.error(key, f"training has no field {argument!r}; {hint}")
+        if section == "model" and knows_arguments:
+            _blame(space, key, check_argument_names, model, [argument], code)
+        if section == "model" and argument in space.model.arguments:
+            raise space.error(key, f"model.{argument} is fixed in the section model; keep one of the two")
         if section == "training" and not isinstance(parameter, DerivedParameter):
             for value in _extremes(parameter):
                 space.training_options({name: value})
+
+
+def _blame(space: SearchSpace, key: Key, check: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
+    """Run a check; what it finds is the fault of a key of the file."""
     try:
-        check_argument_names(space.model.name, space.model.arguments)
+        check(*arguments)
     except InputError as error:
-        raise SpaceError(f"model: {error}") from None
+        message = str(error).removeprefix(".".join(map(str, key)) + ": ")
+        raise space.error(key, message) from error.__cause__
 
 
 def _extremes(parameter: Any) -> list[Any]:  # noqa: ANN401
     if isinstance(parameter, CategoricalParameter):
         return list(parameter.choices)
     return [parameter.low, parameter.high]
+
+
+def _check_search(space: SearchSpace) -> None:
+    """Check that the sampler, the pruner and the grid can be created."""
+    search = space.search
+    _blame(space, ("search", "pruner"), create_pruner, search.pruner)
+    sampler = partial(create_sampler, search.sampler, search.seed, conditional=space.conditional)
+    _blame(space, ("search", "sampler"), sampler)
+    if search.sampler.name == "grid":
+        next(grid(space), None)
+
+
+def _check_resources(space: SearchSpace, machine: Machine) -> None:
+    """Check that this machine can run one trial."""
+    elsewhere = "or search on a cluster that has them (--address, or aiq submit)"
+    if space.resources.gpu > machine.gpus:
+        raise space.error(
+            ("resources", "gpu"),
+            f"a trial takes {space.resources.gpu:g} GPU, but this machine has {machine.gpus}; "
+            f"lower it, {elsewhere}",
+        )
+    if space.resources.cpu > machine.cpus:
+        raise space.error(
+            ("resources", "cpu"),
+            f"a trial takes {space.resources.cpu} CPU cores, but this machine has {machine.cpus}; "
+            f"lower it, {elsewhere}",
+        )
+    if space.training.device == "cuda" and not space.resources.gpu:
+        raise space.error(
+            ("training", "device"),
+            "a trial without a GPU cannot train on cuda; set resources.gpu above 0, or the device to cpu",
+        )
 
 
 def corner(space: SearchSpace, *, widest: bool) -> dict[str, Any]:
@@ -72,7 +169,7 @@ def corner(space: SearchSpace, *, widest: bool) -> dict[str, Any]:
     constraints on parameters refuse it, the lowest, or highest, of many drawn configurations.
 
     Raises:
-        SpaceError: The constraints leave next to nothing, or an expression cannot be computed.
+        SpaceError: The constraints allow next to nothing, or an expression cannot be computed.
     """
     params = space.suggest(_Corner(widest))
     if space.allows(params):
@@ -80,7 +177,9 @@ def corner(space: SearchSpace, *, widest: bool) -> dict[str, Any]:
     candidates = grid(space) if space.search.sampler.name == "grid" else drawn(space)
     points = list(islice(candidates, _FOR_CORNER))
     if not points:
-        raise SpaceError("objective.constraints: the constraints on parameters allow no configuration.")
+        raise space.error(
+            ("objective", "constraints"), "the constraints on parameters allow no configuration"
+        )
     return (max if widest else min)(points, key=lambda point: _height(space, point))
 
 
@@ -100,74 +199,125 @@ class _Corner:
         return choices[-1 if self._widest else 0]
 
 
-def _height(space: SearchSpace, point: dict[str, Scalar]) -> float:
-    """How high a configuration stands in its ranges, on average: from 0 to 1."""
-    heights = []
-    for name, value in point.items():
-        parameter = space.parameters[name]
-        if isinstance(parameter, CategoricalParameter):
-            heights.append(parameter.choices.index(value) / len(parameter.choices))
-        elif not isinstance(parameter, DerivedParameter):
-            heights.append((float(value) - parameter.low) / ((parameter.high - parameter.low) or 1))  # type: ignore[arg-type]
-    return sum(heights) / len(heights)
+def _height(space: SearchSpace, point: Mapping[str, Scalar]) -> float:
+    """How high a configuration is in its ranges, on average: from 0 to 1."""
+    parameters = ((space.parameters[name], value) for name, value in point.items())
+    positions = [p.position(value) for p, value in parameters if not isinstance(p, DerivedParameter)]
+    return sum(positions) / max(1, len(positions))
 
 
-def check_networks(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
-    """Check that the narrowest and the widest network can be built for the data, and what is asked of them.
+def check_networks(
+    space: SearchSpace,
+    input_shape: tuple[int, ...],
+    classes: int,
+    code: CodePolicy = NO_CODE,
+    machine: Machine | None = None,
+) -> None:
+    """Check that the narrowest and the widest network can be built, and that all asked-for layers exist.
+
+    Nothing is computed and no memory is taken. A network of the user's own that may not be imported is not
+    checked.
 
     Args:
         space: The space.
         input_shape: Shape of one sample.
         classes: Number of classes.
+        code: Which code it may name.
+        machine: Where trials run; None where that is another machine.
 
     Raises:
-        SpaceError: The model refuses its arguments or the shape of the data, or a constraint is on the
-            efficiency of a layer that no network has.
+        SpaceError: The model refuses its arguments or the shape of the data, a network is too large, or a
+            constraint is on the efficiency of a layer that no network has.
     """
+    if is_reference(space.model.name) and not code.allows(space.model.name):
+        return
     corners = [corner(space, widest=widest) for widest in (False, True)]
-    networks = [_network(space, params, input_shape, classes) for params in corners]
-    for params in corners:
+    networks = [network(space, params, input_shape, classes, code) for params in corners]
+    for params, each in zip(corners, networks, strict=True):
         space.training_options(params)
-    asked = {
+        needed = training_bytes(each)
+        if machine is not None and needed > machine.memory:
+            raise space.error(
+                ("model",),
+                f"a network is too large: to train it takes {needed / 1e9:,.0f} GB, and this machine has "
+                f"{machine.memory / 1e9:,.0f} GB (with {described(params)})",
+            )
+    _check_constrained_layers(space, networks, input_shape, classes, code)
+
+
+def training_bytes(model: nn.Module) -> int:
+    """How much memory the weights take in training, and what is kept of their size besides."""
+    weights: int = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    return _COPIES * weights
+
+
+def _check_constrained_layers(
+    space: SearchSpace,
+    networks: list[nn.Module],
+    input_shape: tuple[int, ...],
+    classes: int,
+    code: CodePolicy,
+) -> None:
+    bounded = {
         constraint.name.removeprefix(EFFICIENCY_OF)
         for constraint in space.objective.number_constraints
         if constraint.name.startswith(EFFICIENCY_OF)
     }
-    unknown = asked - _measured(networks, input_shape) if asked else set()
+    unknown = bounded - measured_layers(networks, input_shape) if bounded else set()
     if not unknown:
         return
-    # A layer may stand in neither corner: between them, or under another choice.
-    networks += [
-        _network(space, params, input_shape, classes) for params in islice(drawn(space), _FOR_LAYERS)
-    ]
-    known = _measured(networks, input_shape)
-    for layer in sorted(unknown - known):
-        raise SpaceError(
-            f"objective.constraints: no network of the space has a hidden layer {layer!r}, whose "
-            f"{EFFICIENCY_OF}{layer} could be bounded; {did_you_mean(layer, known)}"
+    # A layer may be in neither corner: between them, or under another choice.
+    points = islice(drawn(space), _FOR_LAYERS)
+    networks = [*networks, *(network(space, params, input_shape, classes, code) for params in points)]
+    layers = measured_layers(networks, input_shape)
+    for layer in sorted(unknown - layers):
+        raise space.error(
+            ("objective", "constraints"),
+            f"no network of the space has a hidden layer {shown(layer)}, whose "
+            f"{EFFICIENCY_OF}{shown(layer, quoted=False)} could be bounded; {did_you_mean(layer, layers)}",
         )
 
 
-def _network(
-    space: SearchSpace, params: dict[str, Any], input_shape: tuple[int, ...], classes: int
+def network(
+    space: SearchSpace,
+    params: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    classes: int,
+    code: CodePolicy,
 ) -> nn.Module:
     """The network of a configuration, without its memory.
 
     Raises:
         SpaceError: It cannot be built.
     """
-    architecture = Architecture(space.model.name, space.model_arguments(params), input_shape, classes)
+    architecture = Architecture(space.model.name, space.model_arguments(params), input_shape, classes, code)
     try:
         return _build(architecture)
     except InputError as error:
-        raise SpaceError(f"model: {error}") from None
+        raise space.error(("model",), str(error)) from error.__cause__
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        if not is_reference(space.model.name):
+            raise space.error(
+                ("model",),
+                f"a network is too large: {describe_error(error)} (with {described(params)})",
+            ) from error
+        raise raised(space, params, error) from error
     except Exception as error:
         if not is_reference(space.model.name):
             raise
-        said = ", ".join(f"{name}={value!r}" for name, value in params.items())
-        raise SpaceError(
-            f"model: {space.model.name} raised {type(error).__name__}: {error} (with {said})"
-        ) from error
+        raise raised(space, params, error) from error
+
+
+def raised(space: SearchSpace, params: Mapping[str, Any], error: Exception) -> SpaceError:
+    """What the code of the user's network raised, as a sentence."""
+    return space.error(
+        ("model", "name"), f"{space.model.name} raised {describe_error(error)} (with {described(params)})"
+    )
+
+
+def described(params: Mapping[str, Any]) -> str:
+    """A configuration in one line."""
+    return ", ".join(f"{name}={shown(value)}" for name, value in params.items())
 
 
 def _build(architecture: Architecture) -> nn.Module:
@@ -180,13 +330,15 @@ def _build(architecture: Architecture) -> nn.Module:
     except InputError:
         raise
     except Exception:
+        if not is_reference(architecture.name):
+            raise
         return architecture.build()
 
 
-def _measured(networks: Iterable[nn.Module], input_shape: tuple[int, ...]) -> set[str]:
+def measured_layers(networks: Iterable[nn.Module], input_shape: tuple[int, ...]) -> set[str]:
     """The layers whose efficiency any of the networks reports: all but the one that runs last."""
     names: set[str] = set()
-    for network in networks:
-        ran = list(layer_outputs(network, input_shape))
-        names |= default_layers(network).keys() - set(ran[-1:])
+    for each in networks:
+        ran = list(layer_outputs(each, input_shape))
+        names |= default_layers(each).keys() - set(ran[-1:])
     return names

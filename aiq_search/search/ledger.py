@@ -1,12 +1,13 @@
-"""The finished trials of a study, and what the driver wants to know of them all."""
+"""The finished trials of a study, and what its phases need to know of them all."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from aiq_search.space import ObjectiveOptions
-from aiq_search.study.champion import score
+from aiq_search.space import ObjectiveOptions, SearchSpace
+from aiq_search.study.champion import Champion, choose_champion
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.progress import Best
 from aiq_search.study.record import TrialRecord
 
 __all__ = ["Ledger"]
@@ -19,34 +20,52 @@ class Ledger:
         objective: What is searched for.
 
     Attributes:
+        finalists: Numbers of the exploring trials under confirmation; empty while exploring.
         explored: Exploring trials by number.
         confirmed: Confirmations by number.
         asked: Exploring trials that are part of the budget: all but failures run again.
         trained: Exploring trials that were trained and not run again.
         failed: Those of ``trained`` that failed.
-        best: The best feasible exploring trial.
-        since_best: How many exploring trials ended after it.
     """
 
     def __init__(self, objective: ObjectiveOptions) -> None:
+        self.finalists: list[int] = []
         self.explored: dict[int, TrialRecord] = {}
         self.confirmed: dict[int, TrialRecord] = {}
         self.asked = self.trained = self.failed = 0
-        self.best: TrialRecord | None = None
-        self.since_best = 0
-        self._objective = objective
+        self._best: Best[TrialRecord] = Best(objective)
         self._known: dict[str, TrialRecord] = {}
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best exploring trial so far."""
+        return self._best.trial
+
+    @property
+    def since_best(self) -> int:
+        """How many exploring trials ended after it."""
+        return self._best.since
 
     def of(self, phase: Phase) -> dict[int, TrialRecord]:
         """Finished trials of a phase by number."""
         return self.explored if phase is Phase.EXPLORE else self.confirmed
 
+    def champion(self, space: SearchSpace) -> Champion:
+        """The champion so far.
+
+        Raises:
+            NothingFeasibleError: No configuration meets the constraints.
+        """
+        return choose_champion(
+            space, list(self.explored.values()), list(self.confirmed.values()), self.finalists
+        )
+
     def known(self, config_hash: str) -> TrialRecord | None:
-        """The first result of a configuration; none where it failed, for what failed once may work."""
+        """The first result of a configuration; none where it failed, for it may work the next time."""
         return self._known.get(config_hash)
 
     def counts(self) -> Counter[str]:
-        """How many trials of both phases came to each final state."""
+        """How many trials of both phases have each final state."""
         return Counter(str(r.state) for records in (self.explored, self.confirmed) for r in records.values())
 
     def add(self, record: TrialRecord) -> None:
@@ -56,7 +75,7 @@ class Ledger:
             return
         if record.retry_of is None:
             self.asked += 1
-        else:  # it stands for one that failed
+        else:  # it replaces one that failed
             self.trained -= 1
             self.failed -= 1
         if record.copied_from is None:
@@ -64,10 +83,4 @@ class Ledger:
             self.failed += record.state is TrialState.FAIL
         if record.state is not TrialState.FAIL:
             self._known.setdefault(record.config_hash, record)
-        self.since_best += 1
-        if record.state is TrialState.COMPLETE and record.feasible and self._beats_best(record):
-            self.best = record
-            self.since_best = 0
-
-    def _beats_best(self, record: TrialRecord) -> bool:
-        return self.best is None or score(self._objective, record) > score(self._objective, self.best)
+        self._best.add(record)

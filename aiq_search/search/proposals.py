@@ -1,9 +1,12 @@
-"""Which configurations are tried: queued ones first, then the sampler's, none that the space forbids."""
+"""Which configurations are tried: queued ones first, then the sampler's, none that the space forbids.
+
+And finalists, queued to be trained again on fresh seeds.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,10 +17,10 @@ from optuna.trial import TrialState as OptunaState
 from aiq_search.space import SearchSpace, SpaceError
 from aiq_search.space.points import grid
 from aiq_search.study.asking import AskingStudy
-from aiq_search.study.record import BEGIN, config_hash
+from aiq_search.study.record import BEGIN, TrialRecord, config_hash
 from aiq_search.study.seeds import derive_seed
 
-__all__ = ["Proposals"]
+__all__ = ["Proposals", "enqueue_confirmations", "retries_of"]
 
 # How many proposals in a row may break the constraints on parameters before the space is at fault.
 _MAX_REFUSED = 1000
@@ -131,3 +134,44 @@ class Proposals:
         """Put away a configuration that breaks a constraint on parameters."""
         trial.set_user_attr(BEGIN, {"refused": True})
         self._study.tell(trial, state=OptunaState.FAIL)
+
+
+def enqueue_confirmations(
+    study: optuna.Study,
+    space: SearchSpace,
+    explored: Mapping[int, TrialRecord],
+    wanted: Sequence[tuple[int, int]],
+) -> int:
+    """Queue the wanted confirmations that are not there yet.
+
+    Args:
+        study: The confirming Optuna study.
+        space: The space.
+        explored: Exploring trials by number.
+        wanted: Pairs of an exploring trial's number and a replicate.
+
+    Returns:
+        How many confirmations now wait.
+    """
+    trials = study.get_trials(deepcopy=False)
+    there = {(t.user_attrs[BEGIN]["origin"], t.user_attrs[BEGIN]["replicate"]) for t in trials}
+    for origin, replicate in wanted:
+        if (origin, replicate) in there:
+            continue
+        record = explored[origin]
+        begin = {
+            "params": dict(record.params),
+            # The same seeds for every finalist: they then differ in their configuration alone.
+            "seed": derive_seed(space.search.seed, "confirm", replicate),
+            "config_hash": record.config_hash,
+            "origin": origin,
+            "replicate": replicate,
+        }
+        study.enqueue_trial(space.encode(record.params), user_attrs={BEGIN: begin})
+    return sum(t.state is OptunaState.WAITING for t in study.get_trials(deepcopy=False))
+
+
+def retries_of(study: optuna.Study) -> int:
+    """How many trials run failed ones of their phase again."""
+    trials = study.get_trials(deepcopy=False)
+    return sum("retry_of" in trial.user_attrs.get(BEGIN, {}) for trial in trials)

@@ -1,12 +1,11 @@
-"""Optuna's pruners by name; our scheduler asks them."""
+"""Optuna's pruners by name, and what they decide."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
 from aiq_search.errors import InputError
@@ -41,33 +40,29 @@ def create_pruner(options: PrunerOptions) -> BasePruner:
         raise InputError(f"search.pruner: {error}") from None
 
 
-def decide_again(pruner: BasePruner, study: optuna.Study, trial: FrozenTrial) -> bool:
+def decide_again(study: optuna.Study, trial: FrozenTrial) -> bool:
     """Whether to prune a trial at its last epoch, where it is not known whether that was decided.
 
-    Successive halving notes that a trial has reached a rung before it decides, and passes over a rung that
-    is noted: it is asked as if the rung of this epoch had not been reached yet.
+    Successive halving writes down that a trial has reached a rung before it decides, and passes over a rung
+    that is written down. There the trial is reported again to a copy of the study, where it has reached none.
+
+    Args:
+        study: The exploring trials.
+        trial: One of them, in training.
     """
-    if not isinstance(pruner, SuccessiveHalvingPruner):
-        return pruner.prune(study, trial)
-    noted = {name for name in trial.system_attrs if name.startswith("completed_rung_")}
-    last = f"completed_rung_{len(noted) - 1}"
-    if noted and _epoch_of(pruner, len(noted) - 1) == trial.last_step:
-        trial = copy.copy(trial)
-        trial.system_attrs = {name: v for name, v in trial.system_attrs.items() if name != last}
-    return pruner.prune(_Others(study, trial.number), trial)  # type: ignore[arg-type]
-
-
-def _epoch_of(pruner: SuccessiveHalvingPruner, rung: int) -> int | None:
-    first = pruner._min_resource
-    return first and first * pruner._reduction_factor ** (pruner._min_early_stopping_rate + rung)
-
-
-class _Others:
-    """A study without one trial, as far as successive halving looks: it counts the trial itself."""
-
-    def __init__(self, study: optuna.Study, number: int) -> None:
-        self._study, self._number = study, number
-        self._storage, self.direction = study._storage, study.direction
-
-    def get_trials(self, deepcopy: bool = True) -> list[FrozenTrial]:
-        return [t for t in self._study.get_trials(deepcopy=deepcopy) if t.number != self._number]
+    values = trial.intermediate_values
+    rungs = [name for name in trial.system_attrs if name.startswith("completed_rung_")]
+    last = f"completed_rung_{len(rungs) - 1}"
+    prune = study.pruner.prune(study, trial)
+    if prune or trial.system_attrs.get(last) != values[max(values)]:
+        return prune
+    others = (each for each in study.get_trials(deepcopy=False) if each.number != trial.number)
+    copy = optuna.create_study(
+        direction=study.direction, sampler=optuna.samplers.RandomSampler(0), pruner=study.pruner
+    )
+    copy.add_trials(each for each in others if last in each.system_attrs)
+    again = copy.ask()
+    for epoch in sorted(values):
+        again.report(values[epoch], epoch)
+        prune = again.should_prune()
+    return prune

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from aiq_search.space.errors import shown
 from aiq_search.suggest import did_you_mean
 
 __all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "Constraint", "feasible"]
 
-# What a trial reports, beside efficiency/<layer>.
+# What a trial reports, besides efficiency/<layer>.
 REPORTED_NUMBERS = (
     "accuracy",
     "aiq",
@@ -22,7 +23,7 @@ REPORTED_NUMBERS = (
     "train_loss",
 )
 
-# What the efficiency of one layer is called, before the layer's name.
+# Before the name of a layer: its efficiency.
 EFFICIENCY_OF = "efficiency/"
 
 _FORM = re.compile(r"\s*(?P<name>[\w./-]+)\s*(?P<operator>>=|<=)\s*(?P<bound>\S+)\s*")
@@ -59,11 +60,13 @@ class Constraint:
         except ValueError:
             bound = float("nan")
         if match is None or not abs(bound) < float("inf"):
-            raise ValueError(f"expected NAME >= NUMBER or NAME <= NUMBER, but got {text!r}")
+            raise ValueError(f"expected NAME >= NUMBER or NAME <= NUMBER, but got {shown(text)}")
         name = match["name"]
         if name not in REPORTED_NUMBERS and not name.startswith(EFFICIENCY_OF):
             valid = [*REPORTED_NUMBERS, f"{EFFICIENCY_OF}<layer>"]
-            raise ValueError(f"{name!r} in {text!r} is not a reported number; {did_you_mean(name, valid)}")
+            raise ValueError(
+                f"{shown(name)} in {shown(text)} is not a reported number; {did_you_mean(name, valid)}"
+            )
         return cls(name, match["operator"] == ">=", bound)
 
     def __str__(self) -> str:

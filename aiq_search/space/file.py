@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.scalarbool import ScalarBoolean
-from ruamel.yaml.scalarfloat import ScalarFloat
-from ruamel.yaml.scalarint import ScalarInt
+from pydantic_core import ErrorDetails
 
-from aiq_search.space.errors import SpaceError
+from aiq_search.space.errors import Key, SpaceError, dotted, shown
 from aiq_search.space.parameters import Parameter
 from aiq_search.space.schema import SearchSpace
+from aiq_search.space.source import Source, read_file, read_text, read_values
 from aiq_search.suggest import did_you_mean
 
-__all__ = ["load_space"]
+__all__ = ["Override", "load_space"]
 
-# A search-space file is a page or two; anything larger is another file given by mistake.
-_MAX_BYTES = 1_000_000
-
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+# More mistakes than these are not listed: the file is of another kind.
+_MOST_MISTAKES = 20
 
 
-def load_space(source: Path | Mapping[str, Any] | SearchSpace, overrides: Sequence[str] = ()) -> SearchSpace:
+def load_space(
+    source: str | Path | Mapping[str, Any] | SearchSpace, overrides: Sequence[str] = ()
+) -> SearchSpace:
     """Read and validate a search space.
 
     Args:
-        source: A YAML file, a document of the same form, or a space already read.
+        source: A YAML file, a document of the same form, or a ``SearchSpace``.
         overrides: Edits of the form ``dotted.key=value``, the value in YAML.
 
     Returns:
@@ -44,188 +38,142 @@ def load_space(source: Path | Mapping[str, Any] | SearchSpace, overrides: Sequen
         SpaceError: The file cannot be read or a field is wrong; the message names file, line and key,
             what was expected and the nearest valid name.
     """
-    if isinstance(source, Path):
-        where, document = str(source), _read_yaml(source)
-    elif isinstance(source, SearchSpace):
-        where, document = "the search space", source.document()
+    places: dict[Key, str] = {}
+    if isinstance(source, str | Path):
+        name, document = str(source), read_file(Path(source), places)
     else:
-        where, document = "the search space", copy.deepcopy(dict(source))  # edits are not the caller's
-    for override in overrides:
-        _apply(document, override)
+        name = "the search space"
+        document = read_values(source.document() if isinstance(source, SearchSpace) else source, name)
+    for text in overrides:
+        Override.parse(text).apply(document, places)
     try:
-        plain = _plain(document)
-    except ValueError as error:
-        raise SpaceError(f"{where}: {error}") from None
-    try:
-        return SearchSpace.model_validate(plain)
+        space = SearchSpace.model_validate(document)
     except ValidationError as error:
-        problems = [_sentence(where, document, problem) for problem in error.errors()]
-        raise SpaceError("\n".join(dict.fromkeys(problems))) from None
+        mistakes = [_mistake(document, each) for each in error.errors(include_url=False)[:_MOST_MISTAKES]]
+        lines = [str(Source(name, places).error(key, message)) for key, message in mistakes]
+        if error.error_count() > _MOST_MISTAKES:
+            lines.append(f"… and {error.error_count() - _MOST_MISTAKES:,} more.")
+        raise SpaceError("\n".join(dict.fromkeys(lines))) from None
+    return space.with_source(Source(name, places))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SpaceError(f"{path}: over {_MAX_BYTES:,} bytes; that is no search-space file.")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        siblings = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        hint = did_you_mean(str(path), siblings) if siblings else "the folder holds no YAML file."
-        raise SpaceError(f"{path}: no such file; {hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path}: cannot be read as text ({error}).") from None
-    document = _parse(text, str(path))
-    if not isinstance(document, CommentedMap):
-        raise SpaceError(f"{path}: expected a mapping with schema_version, name, model and so on.")
-    return document
+@dataclass(frozen=True)
+class Override:
+    """An edit of one value.
+
+    Attributes:
+        path: The way to it; the name of a parameter is one part, although it has a dot.
+        value: The new value, in YAML.
+    """
+
+    path: tuple[str, ...]
+    value: str
+
+    @classmethod
+    def parse(cls, text: str) -> Override:
+        """Read ``dotted.key=value``.
+
+        Raises:
+            SpaceError: It has another form.
+
+        Example:
+            >>> Override.parse("parameters.model.hidden1.low=4")
+            Override(path=('parameters', 'model.hidden1', 'low'), value='4')
+        """
+        key, equals, value = text.partition("=")
+        path = tuple(key.strip().split("."))
+        if not equals or not all(path):
+            text = shown(text, quoted=False)
+            raise SpaceError(f"--set {text}: expected dotted.key=value, such as search.trials=20")
+        if path[0] == "parameters" and len(path) > 2:
+            path = ("parameters", ".".join(path[1:3]), *path[3:])
+        return cls(path, value)
+
+    def apply(self, document: dict[str, Any], places: MutableMapping[Key, str]) -> None:
+        """Set the value in a document, and note that ``--set`` did it.
+
+        Raises:
+            SpaceError: The path leads into a value that is not a mapping, or the value is not YAML.
+        """
+        origin = f"--set {dotted(self.path)}"
+        target: Any = document
+        for part in self.path[:-1]:
+            if part in ("sampler", "pruner") and isinstance(target.get(part), str):
+                target[part] = {"name": target[part]}
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise SpaceError(f"{origin}: the value of {shown(part)} is not a mapping")
+        places[self.path] = origin
+        target[self.path[-1]] = read_text(self.value, origin, places, self.path, lines=False)
 
 
-def _parse(text: str, where: str) -> Any:  # noqa: ANN401
-    yaml = YAML(typ="rt")  # builds plain data only; keeps the line of each key
-    try:
-        return yaml.load(io.StringIO(text))
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1
-        key = str(error.problem).split('"')[1] if '"' in str(error.problem) else "?"
-        raise SpaceError(f"{where}:{line}: the key {key!r} stands twice; keep one of them.") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise SpaceError(f"{where}{line}: not valid YAML: {error.problem or error.context}.") from None
-    except (YAMLError, ValueError, RecursionError, OverflowError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SpaceError(f"{where}: not valid YAML: {reason}.") from None
+def _mistake(document: Any, error: ErrorDetails) -> tuple[Key, str]:  # noqa: ANN401
+    """One of pydantic's errors as the key that is wrong, and a sentence."""
+    key = _key_of(document, error["loc"])
+    if error["type"].startswith("union_tag"):
+        key = (*key, "type")
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, SpaceError):
+        return (*key, *cause.key), cause.message
+    sentence = _SENTENCES.get(error["type"])
+    if sentence is not None:
+        return key, sentence(document, key, error)
+    given = "" if isinstance(error["input"], Mapping) else f", but got {shown(error['input'])}"
+    return key, f"{error['msg'][0].lower()}{error['msg'][1:]}{given}"
 
 
-def _plain(node: Any) -> Any:  # noqa: ANN401
-    """The same data in Python's own types, so that nothing remembers how it was written."""
-    tag = getattr(getattr(node, "tag", None), "value", None)
-    if tag is not None and tag not in _PLAIN_TAGS:
-        raise ValueError(f"the tag {tag} is not understood; a search space is plain data.")
-    match node:
-        case Mapping():
-            return {_plain(key): _plain(value) for key, value in node.items()}
-        case list() | tuple() | CommentedSeq():
-            return [_plain(value) for value in node]
-        case ScalarBoolean():
-            return bool(node)
-        case ScalarInt():
-            return int(node)
-        case ScalarFloat():
-            return float(node)
-        case str():
-            return str(node)
-    return node
+_Sentence = Callable[[Any, Key, ErrorDetails], str]
+
+_SENTENCES: dict[str, _Sentence] = {
+    "dict_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
+    "extra_forbidden": lambda document, key, _: (
+        f"unknown key; {did_you_mean(shown(key[-1], quoted=False), _valid_keys(key, document))}"
+    ),
+    "int_type": lambda _, __, error: f"expected a whole number, but got {shown(error['input'])}",
+    "missing": lambda *_: "is required, but missing",
+    "model_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
+    "string_pattern_mismatch": lambda _, key, error: _pattern_sentence(key, error),
+    "string_type": lambda _, __, error: f"expected text, but got {shown(error['input'])}",
+    "union_tag_invalid": lambda _, __, error: (
+        f"expected {error['ctx']['expected_tags']}, but got {shown(error['ctx']['tag'])}"
+    ),
+    "union_tag_not_found": lambda *_: "is required, but missing: int, float, categorical or derived",
+    "value_error": lambda _, __, error: str(error["ctx"]["error"]),
+}
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
-    """Set one value; a parameter's own name has a dot in it, so the longest matching key wins."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise SpaceError(f"--set {override}: expected dotted.key=value, such as search.trials=20.")
-    target: Any = document
-    while True:
-        if not isinstance(target, dict):
-            raise SpaceError(f"--set {override}: {parts[0]!r} lies inside a value that is not a mapping.")
-        if target is document.get("parameters") and len(parts) > 2:
-            parts[:2] = [".".join(parts[:2])]
-        elif target is document.get("parameters"):
-            parts = [".".join(parts)]
-        if len(parts) == 1:
-            target[parts[0]] = _parse(text, f"--set {key}")
-            return
-        head, *parts = parts
-        if isinstance(target.get(head), str) and head in ("sampler", "pruner"):
-            target[head] = {"name": target[head]}
-        target = target.setdefault(head, {})
+def _pattern_sentence(key: Key, error: ErrorDetails) -> str:
+    if key[0] == "parameters":
+        return "the name of a parameter is model.<argument> or training.<field>"
+    return f"expected up to 80 letters, digits, - and _, but got {shown(error['input'])}"
 
 
-def _sentence(where: str, document: Any, problem: Any) -> str:  # noqa: ANN401
-    """One of pydantic's findings as a sentence with file, line, key and what to do."""
-    location = _location(document, problem["loc"])
-    if problem["type"] == "value_error" and not location:
-        return _whole_space_sentence(where, document, str(problem["ctx"]["error"]))
-    line = _line(document, location)
-    place = where if line is None else f"{where}:{line}"
-    key = ".".join(str(part) for part in location)
-    match problem["type"]:
-        case "extra_forbidden":
-            message = f"unknown key; {did_you_mean(str(location[-1]), _valid_keys(location, document))}"
-        case "missing":
-            message = "is required, but missing."
-        case "string_pattern_mismatch" if location[0] == "parameters":
-            message = "a parameter is called model.<argument> or training.<field>."
-        case "value_error":
-            message = _stop(str(problem["ctx"]["error"]))
-        case "union_tag_not_found":
-            message = "is required, but missing: int, float, categorical or derived."
-            key += ".type"
-        case "union_tag_invalid":
-            message = f"expected {problem['ctx']['expected_tags']}, but got {problem['ctx']['tag']!r}."
-        case "model_type" | "model_attributes_type" | "dict_type":
-            message = f"expected a mapping, but got {problem['input']!r}."
-        case _:
-            given = "" if isinstance(problem["input"], Mapping) else f", but got {problem['input']!r}"
-            message = _stop(f"{problem['msg'][0].lower()}{problem['msg'][1:]}{given}")
-    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
-
-
-def _whole_space_sentence(where: str, document: Any, message: str) -> str:  # noqa: ANN401
-    """A finding about how sections fit together: its message begins with the key that it is about."""
-    section, _, name = message.partition(": ")[0].partition("[")[0].partition(".")
-    line = _line(document, (section, name))
-    place = where if line is None else f"{where}:{line}"
-    return f"{place}: {_stop(message)}"
-
-
-def _stop(message: str) -> str:
-    return message if message.endswith((".", "?")) else message + "."
-
-
-def _location(document: Any, loc: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ANN401
-    """A finding's place in the document: pydantic also names the branch of each union that it tried."""
-    kept: list[Any] = []
+def _key_of(document: Any, location: tuple[int | str, ...]) -> Key:  # noqa: ANN401
+    """The key that an error is about: pydantic also names the member of each union that it tried."""
+    key: list[int | str] = []
     node = document
-    for index, part in enumerate(loc):
-        last = index == len(loc) - 1
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
         if isinstance(node, Mapping) and part in node:
             node = node[part]
-        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         elif part == "[key]" or not last or not isinstance(node, Mapping):
             continue
-        elif part in ("int", "float", "categorical", "derived") and loc[0] == "parameters":
-            continue
-        kept.append(part)
-    return tuple(kept)
+        key.append(part)
+    return tuple(key)
 
 
-def _line(document: Any, location: tuple[Any, ...]) -> int | None:  # noqa: ANN401
-    """The line, from 1, of a key, or of the nearest mapping around it."""
-    line = None
-    node = document
-    for part in location:
-        lines = getattr(getattr(node, "lc", None), "data", None) or {}
-        if part in lines:
-            line = lines[part][0] + 1
-        try:
-            node = node[part]
-        except (KeyError, IndexError, TypeError):
-            break
-    return line
-
-
-def _valid_keys(location: tuple[Any, ...], document: Any) -> list[str]:  # noqa: ANN401
-    """The fields that may stand where the unknown key stands."""
-    if location[0] == "parameters" and len(location) == 3:
-        kind = str(document["parameters"][location[1]].get("type"))
+def _valid_keys(key: Key, document: Any) -> list[str]:  # noqa: ANN401
+    """The keys that are possible in the mapping of an unknown one."""
+    if key[0] == "parameters" and len(key) == 3:
+        kind = document["parameters"][key[1]].get("type")
         for parameter in get_args(get_args(Parameter)[0]):
             if kind in get_args(parameter.model_fields["type"].annotation):
                 return list(parameter.model_fields)
     fields = SearchSpace.model_fields
-    if len(location) > 1:
-        section = fields[location[0]].annotation
+    if len(key) > 1:
+        section = fields[str(key[0])].annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             return list(section.model_fields)
     return list(fields)

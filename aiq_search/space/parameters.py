@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from aiq_search.space.errors import shown
 from aiq_search.space.expression import Expression
 
 __all__ = [
@@ -23,6 +24,11 @@ Scalar: TypeAlias = bool | int | float | str | None
 
 # By what part of a step a real number may miss it: Optuna's.
 _STEP_TOLERANCE = 1e-8
+
+# Optuna computes with real numbers, which hold whole numbers exactly up to here.
+_MAX_INTEGER = 2**53
+
+Integer = Annotated[int, Field(ge=-_MAX_INTEGER, le=_MAX_INTEGER)]
 
 
 class Suggester(Protocol):
@@ -44,7 +50,7 @@ class _Parameter(BaseModel):
         when: The parameter exists only where this expression over earlier parameters holds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     when: str | None = None
 
@@ -55,16 +61,27 @@ class _Parameter(BaseModel):
             Expression(text)
         return text
 
+    def optuna_name(self, name: str) -> str:
+        """The name under which Optuna knows the parameter."""
+        return name
+
+    def encode(self, value: Any) -> Any:  # noqa: ANN401
+        """A value as Optuna keeps it."""
+        return value
+
 
 def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"low and high must be finite, but got low={low:g}, high={high:g}")
     if low > high:
         raise ValueError(f"low <= high must hold, but got low={low:g}, high={high:g}")
     if log and low <= 0:
         raise ValueError(f"a log range must start above 0, but got low={low:g}; raise low or drop log")
     if log and step is not None:
         raise ValueError("log and step exclude each other")
+    if not (high - low) / (step or 1) <= _MAX_INTEGER:
+        raise ValueError(
+            f"the range has too many values: low={low:g}, high={high:g}"
+            + (f", step={step:g}" if step else "")
+        )
 
 
 def float_steps(low: float, high: float, step: float) -> int:
@@ -84,11 +101,11 @@ class IntParameter(_Parameter):
     """
 
     type: Literal["int"]
-    low: int
-    high: int
+    low: Integer
+    high: Integer
     log: bool = False
-    step: int | None = Field(default=None, ge=1)
-    powers_of: int | None = Field(default=None, ge=2)
+    step: int | None = Field(default=None, ge=1, le=_MAX_INTEGER)
+    powers_of: int | None = Field(default=None, ge=2, le=_MAX_INTEGER)
 
     @model_validator(mode="after")
     def _check(self) -> IntParameter:
@@ -105,7 +122,7 @@ class IntParameter(_Parameter):
         return round(math.log(value, self.powers_of or 2))
 
     def optuna_name(self, name: str) -> str:
-        """Powers are drawn, and kept in Optuna's study, as exponents."""
+        """The name under which Optuna knows the parameter: powers are drawn and kept as exponents."""
         return name if self.powers_of is None else f"log{self.powers_of}({name})"
 
     def suggest(self, trial: Suggester, name: str) -> int:
@@ -117,8 +134,8 @@ class IntParameter(_Parameter):
         high = self.high - (self.high - self.low) % step  # Optuna warns about a range that steps overshoot
         return trial.suggest_int(name, self.low, high, step=step, log=self.log)
 
-    def encode(self, value: int) -> int:
-        """The value as Optuna keeps it."""
+    def encode(self, value: Any) -> int:  # noqa: ANN401
+        """A value as Optuna keeps it."""
         return value if self.powers_of is None else self._exponent(value)
 
     def contains(self, value: Scalar) -> bool:
@@ -128,6 +145,10 @@ class IntParameter(_Parameter):
         if self.powers_of is not None:
             return bool(self.powers_of ** self._exponent(value) == value)
         return (value - self.low) % (self.step or 1) == 0
+
+    def position(self, value: Any) -> float:  # noqa: ANN401
+        """How high a value is in the range, from 0 to 1."""
+        return float((value - self.low) / ((self.high - self.low) or 1))
 
     @property
     def count(self) -> float:
@@ -158,16 +179,12 @@ class FloatParameter(_Parameter):
         _check_range(self.low, self.high, self.log, self.step)
         return self
 
-    def optuna_name(self, name: str) -> str:
-        """The name under which Optuna knows it."""
-        return name
-
     def suggest(self, trial: Suggester, name: str) -> float:
         """Ask Optuna for a value."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
-    def encode(self, value: float) -> float:
-        """The value as Optuna keeps it."""
+    def encode(self, value: Any) -> float:  # noqa: ANN401
+        """A value as Optuna keeps it."""
         return float(value)
 
     def contains(self, value: Scalar) -> bool:
@@ -178,6 +195,10 @@ class FloatParameter(_Parameter):
             return False
         steps = 0.0 if self.step is None else (float(value) - self.low) / self.step
         return abs(steps - round(steps)) < _STEP_TOLERANCE
+
+    def position(self, value: Any) -> float:  # noqa: ANN401
+        """How high a value is in the range, from 0 to 1."""
+        return float((value - self.low) / ((self.high - self.low) or 1))
 
     @property
     def count(self) -> float:
@@ -195,30 +216,26 @@ class CategoricalParameter(_Parameter):
     """
 
     type: Literal["categorical"]
-    choices: tuple[Scalar, ...] = Field(min_length=1)
+    choices: tuple[Scalar, ...] = Field(min_length=1, strict=False)
 
     @field_validator("choices")
     @classmethod
     def _differ(cls, choices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-        if len({(type(c), c) for c in choices}) < len(choices):
-            raise ValueError(f"choices must differ, but got {list(choices)}")
+        if len(set(choices)) < len(choices):  # 1, 1.0 and true are one choice for Optuna
+            raise ValueError(f"choices must differ, but got {shown(list(choices))}")
         return choices
-
-    def optuna_name(self, name: str) -> str:
-        """The name under which Optuna knows it."""
-        return name
 
     def suggest(self, trial: Suggester, name: str) -> Scalar:
         """Ask Optuna for a value."""
         return trial.suggest_categorical(name, list(self.choices))  # type: ignore[no-any-return]
 
-    def encode(self, value: Scalar) -> Scalar:
-        """The value as Optuna keeps it."""
-        return value
-
     def contains(self, value: Scalar) -> bool:
         """Whether a value is one of the choices."""
         return any(type(choice) is type(value) and choice == value for choice in self.choices)
+
+    def position(self, value: Scalar) -> float:
+        """How late a value is among the choices, from 0 to below 1."""
+        return self.choices.index(value) / len(self.choices)
 
     @property
     def count(self) -> float:

@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aiq_search.space.errors import SpaceError
 from aiq_search.space.parameters import DerivedParameter, Scalar, float_steps
 from aiq_search.space.schema import SearchSpace
 
 __all__ = ["SpaceSize", "drawn", "grid", "space_size"]
 
-# Up to so many configurations are counted one by one: a second or two.
+# Up to so many configurations are counted one by one, fewer where each takes many operations.
 _COUNTED = 50_000
 
 # How many in a row may break the constraints on parameters before the space is at fault.
 _REFUSED_DRAWS = 10_000
 _REFUSED_CELLS = 500_000
+
+# All of these together take a second or two.
+_OPERATIONS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,16 @@ class SpaceSize:
 def space_size(space: SearchSpace) -> SpaceSize:
     """How many configurations there are.
 
-    Where parameters exist under conditions or constraints refuse some, they are counted one by one; of a
-    space that is too large for that, it is said how many there would be without.
+    Where parameters exist under conditions or constraints refuse some, they are counted one by one; a space
+    that is too large for that gets the number without conditions and constraints.
     """
     counts = [p.count for p in space.parameters.values() if not isinstance(p, DerivedParameter)]
     most = math.prod(counts)
     if most == math.inf or not (space.conditional or space.objective.parameter_constraints):
         return SpaceSize(most)
-    allowed = 0
+    allowed, patience = 0, _affordable(space, _COUNTED)
     for number, params in enumerate(_every(space)):
-        if number == _COUNTED:
+        if number == patience:
             return SpaceSize(most, exact=False)
         allowed += space.allows(params)
     return SpaceSize(allowed)
@@ -66,21 +68,28 @@ def grid(space: SearchSpace) -> Iterator[dict[str, Any]]:
     """
     for name, parameter in space.parameters.items():
         if not isinstance(parameter, DerivedParameter) and parameter.count == math.inf:
-            raise SpaceError(
-                f"parameters.{name}: a grid needs a step or choices for each parameter, "
-                "but this one is continuous; give it a step, or take another sampler."
+            raise space.error(
+                ("parameters", name),
+                "a grid needs a step or choices for each parameter, but this one is continuous; "
+                "give it a step, or use another sampler",
             )
-    yield from _allowed(space, _every(space), _REFUSED_CELLS)
+    yield from _allowed(space, _every(space), _affordable(space, _REFUSED_CELLS))
 
 
 def drawn(space: SearchSpace, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Configurations at random that the constraints allow, without end.
+    """An endless stream of random configurations that the constraints allow.
 
     Raises:
         SpaceError: The constraints allow next to nothing.
     """
     draw = _Draw(seed)
-    return _allowed(space, iter(lambda: space.suggest(draw), None), _REFUSED_DRAWS)
+    patience = _affordable(space, _REFUSED_DRAWS)
+    return _allowed(space, iter(lambda: space.suggest(draw), None), patience)
+
+
+def _affordable(space: SearchSpace, number: int) -> int:
+    """At most ``number`` configurations, fewer where each takes many operations."""
+    return min(number, max(1000, _OPERATIONS // space.draw_cost))
 
 
 def _allowed(
@@ -94,9 +103,10 @@ def _allowed(
             continue
         refused += 1
         if refused == patience:
-            raise SpaceError(
-                f"objective.constraints: {refused:,} configurations in a row broke a constraint on "
-                "parameters; are the ranges and the constraints compatible?"
+            raise space.error(
+                ("objective", "constraints"),
+                f"{refused:,} configurations in a row broke a constraint on parameters; "
+                "are the ranges and the constraints compatible?",
             )
 
 
@@ -121,7 +131,7 @@ class _Odometer:
         self._asked = 0
 
     def advance(self) -> bool:
-        """Go on to the next combination; False after the last."""
+        """Continue with the next combination; False after the last."""
         self._asked = 0
         while self._digits and self._digits[-1] + 1 == self._counts[-1]:
             self._digits.pop()

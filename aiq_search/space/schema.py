@@ -1,21 +1,30 @@
-"""The search-space file, field by field (schema_version 1)."""
+"""The search-space file as a whole (schema_version 1)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from aiq_search.datasets import DatasetOptions
-from aiq_search.space.constraint import Constraint
-from aiq_search.space.errors import SpaceError
+from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.expression import Expression
+from aiq_search.space.options import (
+    ConfirmOptions,
+    ModelOptions,
+    ObjectiveOptions,
+    PrunerOptions,
+    ResourceOptions,
+    SamplerOptions,
+    SearchOptions,
+    Section,
+)
 from aiq_search.space.parameters import DerivedParameter, Parameter, Scalar, Suggester
+from aiq_search.space.source import Source
 from aiq_search.suggest import did_you_mean
 from aiq_search.training import TrainingOptions
 
@@ -30,187 +39,13 @@ __all__ = [
     "SearchSpace",
 ]
 
-Number = Literal["accuracy", "aiq", "efficiency", "loss", "macs", "parameters", "parameters_weights"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelOptions(BaseModel):
-    """Which network, and the arguments that are not searched.
-
-    Attributes:
-        name: mlp, lenet_300_100, lenet_5, or ``package.module:function``.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
-
-
-class ObjectiveOptions(_Section):
-    """What is searched for.
-
-    Attributes:
-        maximize: A reported number, or several.
-        minimize: Likewise; together with ``maximize``, several objectives.
-        beta: Weight of accuracy in aIQ.
-        constraints: ``NAME >= NUMBER`` or ``NAME <= NUMBER`` on reported numbers; or, on parameters,
-            an expression such as ``model.hidden2 <= model.hidden1``.
-    """
-
-    maximize: Number | tuple[Number, ...] | None = None
-    minimize: Number | tuple[Number, ...] | None = None
-    beta: float = Field(default=2.0, gt=0, allow_inf_nan=False)
-    constraints: tuple[str, ...] = ()
-
-    @field_validator("constraints")
-    @classmethod
-    def _parse(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        for text in texts:
-            _parse_constraint(text)
-        return texts
-
-    @model_validator(mode="after")
-    def _differ(self) -> ObjectiveOptions:
-        names = [name for name, _ in self.directions]
-        if len(set(names)) < len(names):
-            raise ValueError(f"objectives must differ, but got {', '.join(names)}")
-        return self
-
-    @cached_property
-    def directions(self) -> tuple[tuple[str, str], ...]:
-        """Each objective with its direction, maximize or minimize; by default aIQ is maximised."""
-
-        def names(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
-            return () if given is None else (given,) if isinstance(given, str) else given
-
-        chosen = [(name, "maximize") for name in names(self.maximize)]
-        chosen += [(name, "minimize") for name in names(self.minimize)]
-        return tuple(chosen) or (("aiq", "maximize"),)
-
-    @cached_property
-    def number_constraints(self) -> tuple[Constraint, ...]:
-        """The constraints on reported numbers."""
-        parsed = (_parse_constraint(text) for text in self.constraints)
-        return tuple(constraint for constraint in parsed if isinstance(constraint, Constraint))
-
-    @cached_property
-    def parameter_constraints(self) -> tuple[Expression, ...]:
-        """The constraints on parameters."""
-        parsed = (_parse_constraint(text) for text in self.constraints)
-        return tuple(constraint for constraint in parsed if isinstance(constraint, Expression))
-
-
-def _parse_constraint(text: str) -> Constraint | Expression:
-    """A constraint that names a parameter (model.… or training.…) is one on parameters."""
-    if re.search(r"\b(model|training)\.", text):
-        return Expression(text)
-    return Constraint.parse(text)
-
-
-SamplerName = Literal["tpe", "random", "grid", "gp", "nsga2"]
-PrunerName = Literal["asha", "median", "none"]
-
-
-class SamplerOptions(BaseModel):
-    """How configurations are proposed: a name, and options of Optuna's class of that name."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: SamplerName = "tpe"
-
-
-class PrunerOptions(BaseModel):
-    """How hopeless trials are stopped: a name, and options of Optuna's class of that name."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: PrunerName = "asha"
-
-
-class SearchOptions(_Section):
-    """How it is searched.
-
-    Attributes:
-        trials: How many configurations are tried.
-        sampler: tpe, random, grid, gp or nsga2, or a mapping with ``name`` and options.
-        pruner: asha, median or none, or a mapping with ``name`` and options.
-        seed: Fixes what is tried and how it is trained.
-        concurrency: How many trials run at once, at most; by default what the resources allow.
-        max_hours: Stop asking for configurations after this time.
-        target: Stop when the objective has reached this value.
-        no_improvement: Stop when this many trials in a row brought nothing better.
-        duplicates: A configuration asked for again is trained with a new seed (new_seed), or
-            answered by what is known (known_result).
-        max_retries: How often a trial whose worker died is tried again.
-        max_failed: Stop with an error when more than this share of the trials fails.
-        trial_minutes: A trial that takes longer fails.
-    """
-
-    trials: int = Field(default=60, ge=1)
-    sampler: SamplerOptions = SamplerOptions()
-    pruner: PrunerOptions = PrunerOptions()
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    concurrency: int | None = Field(default=None, ge=1)
-    max_hours: float | None = Field(default=None, gt=0)
-    target: float | None = None
-    no_improvement: int | None = Field(default=None, ge=1)
-    duplicates: Literal["new_seed", "known_result"] = "known_result"
-    max_retries: int = Field(default=3, ge=0)
-    max_failed: float = Field(default=0.5, gt=0, le=1)
-    trial_minutes: float | None = Field(default=None, gt=0)
-
-    # The types are for the JSON Schema, which editors read: they see what is written, not what becomes of it.
-    @field_validator("sampler", mode="before", json_schema_input_type=SamplerName | SamplerOptions)
-    @classmethod
-    def _sampler_by_name(cls, given: Any) -> Any:  # noqa: ANN401
-        return _by_name(given)
-
-    @field_validator("pruner", mode="before", json_schema_input_type=PrunerName | PrunerOptions)
-    @classmethod
-    def _pruner_by_name(cls, given: Any) -> Any:  # noqa: ANN401
-        return _by_name(given)
-
-
-def _by_name(given: Any) -> Any:  # noqa: ANN401
-    return {"name": given} if isinstance(given, str) else given
-
-
-class ConfirmOptions(_Section):
-    """How the best configurations are confirmed on fresh seeds.
-
-    Attributes:
-        finalists: How many; 0 turns it off.
-        seeds: How often each is trained again, and how often the winner once more.
-    """
-
-    finalists: int = Field(default=5, ge=0)
-    seeds: int = Field(default=5, ge=1)
-
-
-class ResourceOptions(_Section):
-    """What one trial takes.
-
-    Attributes:
-        cpu: CPU cores; a trial trains in as many torch threads.
-        gpu: GPUs; a fraction shares one.
-    """
-
-    cpu: int = Field(default=1, ge=1)
-    gpu: float = Field(default=0, ge=0)
-
+# Optuna models no more dimensions in a sensible time.
+_MOST_PARAMETERS = 500
 
 ParameterName = Annotated[str, Field(pattern=r"^(model|training)\.[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class SearchSpace(_Section):
+class SearchSpace(Section):
     """A whole search-space file.
 
     Attributes:
@@ -231,56 +66,78 @@ class SearchSpace(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")
     model: ModelOptions
     dataset: DatasetOptions
-    parameters: dict[ParameterName, Parameter] = Field(min_length=1)
-    enqueue: tuple[dict[str, Scalar], ...] = ()
+    parameters: dict[ParameterName, Parameter] = Field(min_length=1, max_length=_MOST_PARAMETERS)
+    enqueue: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)] = ()
     objective: ObjectiveOptions = ObjectiveOptions()
     search: SearchOptions = SearchOptions()
     training: TrainingOptions = TrainingOptions()
     confirm: ConfirmOptions = ConfirmOptions()
     resources: ResourceOptions = ResourceOptions()
 
+    _source: Source = PrivateAttr(default=Source())
+
+    def with_source(self, source: Source) -> SearchSpace:
+        """The same space, whose errors name the file and the line."""
+        space = self.model_copy()
+        space._source = source
+        return space
+
+    def error(self, key: Key, message: str) -> SpaceError:
+        """What is wrong with a value of the file, and where it is."""
+        return self._source.error(key, message)
+
     @model_validator(mode="after")
-    def _check_references(self) -> SearchSpace:
-        """Expressions read earlier parameters only; enqueued points belong to the space."""
-        known: list[str] = []
+    def _check_expressions(self) -> SearchSpace:
+        """Expressions read earlier parameters only."""
+        earlier: list[str] = []
         for name, parameter in self.parameters.items():
-            texts = [parameter.when] if parameter.when else []
+            texts = {"when": parameter.when}
             if isinstance(parameter, DerivedParameter):
-                texts.append(parameter.value)
-            for read in sorted({read for text in texts for read in Expression(text).names}):
-                if read not in known:
-                    raise ValueError(
-                        f"parameters.{name}: {read!r} is not a parameter that stands before it; "
-                        + (did_you_mean(read, known) if known else "there is none.")
-                    )
-            known.append(name)
-        for expression in self.objective.parameter_constraints:
-            for read in sorted(expression.names - set(known)):
-                raise ValueError(
-                    f"objective.constraints: {read!r} in {expression.text!r} is not a parameter; "
-                    + did_you_mean(read, known)
+                texts["value"] = parameter.value
+            for field, text in texts.items():
+                unknown = sorted(_parsed(text).names - set(earlier)) if text is not None else []
+                if unknown:
+                    hint = did_you_mean(unknown[0], earlier) if earlier else "this is the first parameter"
+                    message = f"{unknown[0]!r} is not a parameter above this one; {hint}"
+                    raise SpaceError(message, ("parameters", name, field))
+            earlier.append(name)
+        for index, expression in self.objective.parameter_constraints.items():
+            for missing in sorted(expression.names - set(earlier)):
+                raise SpaceError(
+                    f"{missing!r} in {expression.text!r} is no parameter; {did_you_mean(missing, earlier)}",
+                    ("objective", "constraints", index),
                 )
-        for index, point in enumerate(self.enqueue):
-            self._check_point(f"enqueue[{index}]", point)
-        if len(self.objective.directions) > 1 and self.search.pruner.name != "none":
-            raise ValueError(
-                "search.pruner: several objectives cannot be pruned (no single number ranks the trials); "
-                "set search.pruner to none, or maximise one number"
-            )
-        if len(self.objective.directions) > 1 and self.search.target is not None:
-            raise ValueError(
-                "search.target: with several objectives it is not clear which one has to reach it; leave it "
-                "out (search.no_improvement and search.max_hours also end a search), or name one objective"
-            )
         return self
 
-    def _check_point(self, where: str, point: Mapping[str, Scalar]) -> None:
-        for name, value in point.items():
-            parameter = self.parameters.get(name)
-            if parameter is None or isinstance(parameter, DerivedParameter):
-                raise ValueError(f"{where}: {name!r} is not searched; {did_you_mean(name, self.parameters)}")
-            if not parameter.contains(value):
-                raise ValueError(f"{where}: {name} = {value!r} lies outside its range")
+    @model_validator(mode="after")
+    def _check_enqueued(self) -> SearchSpace:
+        """Enqueued points belong to the space."""
+        for index, point in enumerate(self.enqueue):
+            for name, value in point.items():
+                parameter = self.parameters.get(name)
+                key = ("enqueue", index, name)
+                if parameter is None or isinstance(parameter, DerivedParameter):
+                    raise SpaceError(f"this is not searched; {did_you_mean(name, self.parameters)}", key)
+                if not parameter.contains(value):
+                    raise SpaceError(f"{shown(value)} is outside its range", key)
+        return self
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> SearchSpace:
+        """Pruning and a target need one objective."""
+        if len(self.objective.directions) > 1 and self.search.pruner.name != "none":
+            raise SpaceError(
+                "several objectives cannot be pruned (no single number ranks the trials); "
+                "set search.pruner to none, or maximise one number",
+                ("search", "pruner"),
+            )
+        if len(self.objective.directions) > 1 and self.search.target is not None:
+            raise SpaceError(
+                "with several objectives it is not clear which one has to reach it; leave it "
+                "out (search.no_improvement and search.max_hours also end a search), or name one objective",
+                ("search", "target"),
+            )
+        return self
 
     def suggest(self, trial: Suggester) -> dict[str, Scalar]:
         """Ask Optuna for a configuration, in the file's order.
@@ -297,18 +154,48 @@ class SearchSpace(_Section):
         """
         values: dict[str, Any] = {}
         for name, parameter in self.parameters.items():
-            if parameter.when is not None and not _holds(name, parameter.when, values):
+            if parameter.when is not None and not self._holds(name, parameter.when, values):
                 continue
             if not isinstance(parameter, DerivedParameter):
                 values[name] = parameter.suggest(trial, name)
             elif (expression := _parsed(parameter.value)).names <= values.keys():
-                values[name] = _computed(f"parameters.{name}", expression, values)
+                values[name] = self._computed(("parameters", name, "value"), expression, values)
         return values
+
+    def _holds(self, name: str, when: str, values: Mapping[str, Any]) -> bool:
+        expression = _parsed(when)
+        # A condition on a parameter that does not exist here does not hold.
+        return expression.names <= values.keys() and bool(
+            self._computed(("parameters", name, "when"), expression, values)
+        )
+
+    def _computed(self, key: Key, expression: Expression, values: Mapping[str, Any]) -> Scalar:
+        """The value of an expression.
+
+        Raises:
+            SpaceError: It has none.
+        """
+        try:
+            return expression.evaluate(values)
+        except (ArithmeticError, TypeError) as error:
+            given = ", ".join(f"{name} = {shown(values[name])}" for name in sorted(expression.names))
+            raise self.error(
+                key, f"{shown(expression.text)} cannot be computed with {given}: {error}"
+            ) from None
 
     @property
     def conditional(self) -> bool:
         """Whether some parameters exist only under conditions."""
         return any(parameter.when for parameter in self.parameters.values())
+
+    @cached_property
+    def draw_cost(self) -> int:
+        """How many operations it takes to draw a configuration and to check its constraints."""
+        texts = [
+            text for p in self.parameters.values() for text in (p.when, getattr(p, "value", None)) if text
+        ]
+        expressions = [*map(_parsed, texts), *self.objective.parameter_constraints.values()]
+        return len(self.parameters) + sum(expression.size for expression in expressions)
 
     def allows(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a configuration meets the constraints on parameters.
@@ -319,8 +206,9 @@ class SearchSpace(_Section):
             SpaceError: A constraint cannot be computed.
         """
         return all(
-            not expression.names <= params.keys() or _computed("objective.constraints", expression, params)
-            for expression in self.objective.parameter_constraints
+            not expression.names <= params.keys()
+            or self._computed(("objective", "constraints", index), expression, params)
+            for index, expression in self.objective.parameter_constraints.items()
         )
 
     def encode(self, point: Mapping[str, Scalar]) -> dict[str, Any]:
@@ -329,7 +217,7 @@ class SearchSpace(_Section):
         for name, value in point.items():
             parameter = self.parameters[name]
             if not isinstance(parameter, DerivedParameter):
-                encoded[parameter.optuna_name(name)] = parameter.encode(value)  # type: ignore[arg-type]
+                encoded[parameter.optuna_name(name)] = parameter.encode(value)
         return encoded
 
     def model_arguments(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
@@ -348,8 +236,9 @@ class SearchSpace(_Section):
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(map(str, problem["loc"]))
-            raise SpaceError(
-                f"parameters.training.{field}: {searched.get(field)!r} is not possible: {problem['msg']}."
+            raise self.error(
+                ("parameters", f"training.{field}"),
+                f"{shown(searched.get(field))} is not possible: {problem['msg']}",
             ) from None
 
     def document(self) -> dict[str, Any]:
@@ -382,23 +271,3 @@ def _section(params: Mapping[str, Scalar], section: str) -> dict[str, Any]:
 def _parsed(text: str) -> Expression:
     """An expression of the file; it is asked for with each configuration."""
     return Expression(text)
-
-
-def _holds(name: str, when: str, values: Mapping[str, Any]) -> bool:
-    expression = _parsed(when)
-    # A condition on a parameter that does not exist here does not hold.
-    return expression.names <= values.keys() and bool(_computed(f"parameters.{name}", expression, values))
-
-
-def _computed(where: str, expression: Expression, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """The value of an expression, or a sentence about why it has none."""
-    try:
-        value = expression.evaluate(values)
-    except (ArithmeticError, TypeError, ValueError) as error:
-        reason = str(error)
-    else:
-        if isinstance(value, bool | int | float | str):
-            return value
-        reason = f"{value!r} is no number"
-    given = ", ".join(f"{name} = {values[name]!r}" for name in sorted(expression.names)) or "any values"
-    raise SpaceError(f"{where}: {expression.text!r} cannot be computed with {given}: {reason}.")

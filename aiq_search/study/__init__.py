@@ -1,4 +1,4 @@
-"""A study: ask, run on Ray Tune, prune, tell, confirm finalists, resume."""
+"""What a study is: its folder, its trials and their records, its events, and who won."""
 
 from aiq_search.study.champion import Champion, Spread, most_accurate
 from aiq_search.study.events import (
@@ -15,9 +15,10 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.lock import StudyLock
-from aiq_search.study.pareto import ParetoFront, pareto_front
+from aiq_search.study.pareto import ParetoFront, front_of, pareto_front
 from aiq_search.study.record import TrialRecord
-from aiq_search.study.study import Study, list_studies
+from aiq_search.study.study import Study, clear_unborn, list_studies
+from aiq_search.study.view import StudyView
 
 __all__ = [
     "Champion",
@@ -32,11 +33,14 @@ __all__ = [
     "StudyListener",
     "StudyLock",
     "StudyStarted",
+    "StudyView",
     "TrialEnded",
     "TrialKey",
     "TrialRecord",
     "TrialStarted",
     "TrialState",
+    "clear_unborn",
+    "front_of",
     "list_studies",
     "most_accurate",
     "pareto_front",

@@ -8,38 +8,40 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from aiq_search.study.optuna_internals import OpenStudy, trial_id_of
+
 __all__ = ["AskingStudy"]
 
 
-class AskingStudy(optuna.Study):
+class AskingStudy(OpenStudy):
     """An Optuna study for the driver, which alone writes to it.
 
     Optuna looks through every trial for one that waits whenever it is asked, and has no look-up of one
-    trial by its number. What the sampler and the pruner look at is theirs.
+    trial by its number. What the sampler and the pruner look at is their own affair.
     """
 
-    _queue: deque[int] | None = None  # ids of the trials that wait, where they are known
+    _queue: deque[int] | None = None  # ids of the waiting trials, once they are read
 
     def enqueue_trial(self, *args: Any, **named: Any) -> None:  # noqa: ANN401
         """As Optuna's."""
         self._queue = None
         super().enqueue_trial(*args, **named)
 
-    def _pop_waiting_trial_id(self) -> int | None:
+    def next_waiting(self) -> int | None:
+        """Id of the waiting trial that is asked next, set running."""
         if self._queue is None:
             waiting = self.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            self._queue = deque(trial._trial_id for trial in waiting)
+            self._queue = deque(trial_id_of(trial) for trial in waiting)
         if not self._queue:
             return None
         trial_id = self._queue.popleft()
-        self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        self.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         return trial_id
 
     def running(self, number: int) -> optuna.Trial:
         """The trial of a number, to be continued."""
-        known = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        return optuna.Trial(self, known)
+        return optuna.Trial(self, self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number))
 
     def frozen(self, trial: optuna.Trial) -> FrozenTrial:
-        """What the storage says of a trial."""
-        return self._storage.get_trial(trial._trial_id)
+        """A trial as it is in the storage."""
+        return self.storage.get_trial(trial_id_of(trial))

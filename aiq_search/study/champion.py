@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
+from aiq_search.space import Constraint, SearchSpace
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.metrics import HEADLINE
+from aiq_search.study.posterior import Posterior
+from aiq_search.study.race import MIN_SEEDS, Race
 from aiq_search.study.record import TrialRecord, without_retried
+from aiq_search.study.score import mean_metrics, rank_key, score, worst_score
 
 __all__ = [
     "Champion",
@@ -24,8 +29,6 @@ __all__ = [
     "rank_key",
     "score",
 ]
-
-SHOWN = ("aiq", "accuracy", "efficiency")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Champion:
         feasible: Whether the means meet every constraint.
         judges: The confirmations that ``validation`` is of.
         further: Those that ``test`` is of.
+        score: Estimate of its mean score over seeds, by which finalists are compared, and its standard
+            error: in a race the posterior, else the mean over fresh seeds. None without confirmation.
     """
 
     explored: TrialRecord
@@ -75,11 +80,27 @@ class Champion:
     feasible: bool = True
     judges: Sequence[TrialRecord] = ()
     further: Sequence[TrialRecord] = ()
+    score: Posterior | None = None
 
     @property
     def trial(self) -> int:
         """Number of the exploring trial."""
         return self.explored.key.number
+
+    @property
+    def mean(self) -> float:
+        """The number by which finalists are compared; larger is better."""
+        return self.validation["objective"].mean if self.score is None else self.score.mean
+
+    def lead_over(self, other: Champion) -> Posterior:
+        """By how much its mean score is better than another's, and the standard error of that."""
+        errors = [each.score.sd if each.score is not None else 0.0 for each in (self, other)]
+        return Posterior(self.mean - other.mean, math.hypot(*errors))
+
+    def ties_with(self, other: Champion) -> bool:
+        """Whether another cannot be told from it: worse by at most one standard error of the difference."""
+        lead = self.lead_over(other)
+        return lead.mean <= lead.sd
 
     @property
     def phase(self) -> Phase:
@@ -100,7 +121,7 @@ class Champion:
             "trial": self.trial,
             "params": dict(self.params),
             "metrics": {
-                "explored": {name: self.explored.metrics[name] for name in SHOWN},
+                "explored": {name: self.explored.metrics[name] for name in HEADLINE},
                 "validation": {name: spread.document() for name, spread in self.validation.items()},
                 "test": {name: spread.document() for name, spread in self.test.items()},
             },
@@ -110,23 +131,6 @@ class Champion:
             "macs": int(metrics["macs"]),
             "feasible": self.feasible,
         }
-
-
-def score(objective: ObjectiveOptions, record: TrialRecord) -> float:
-    """The number that a trial is ranked by, larger is better.
-
-    With several objectives, one has to decide who is exported: aIQ.
-    """
-    if len(objective.directions) > 1:
-        return record.scored["aiq"]
-    name, direction = objective.directions[0]
-    value = record.scored[name]
-    return value if direction == "maximize" else -value
-
-
-def rank_key(objective: ObjectiveOptions, record: TrialRecord) -> tuple[bool, float, int]:
-    """Sorts the best first: feasible, then by score, then the earliest."""
-    return (not record.feasible, -score(objective, record), record.key.number)
 
 
 def _complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -151,10 +155,11 @@ def name_finalists(
     One lucky seed of a later trial must not drive out what was confirmed before. A configuration stands
     there once.
     """
-    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < space.confirm.seeds)
-    shown = [number for number in explored if judges[number] >= space.confirm.seeds]
+    seeds = space.confirm.seeds
+    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds)
+    shown = [number for number in explored if judges[number] >= seeds]
     of_config = {explored[number].config_hash: number for number in shown}
-    best = choose_finalists(space, explored.values(), space.confirm.finalists)
+    best = choose_finalists(space, explored.values(), space.confirm.finalists or 0)
     return list(dict.fromkeys([*(of_config.get(r.config_hash, r.key.number) for r in best), *shown]))
 
 
@@ -179,23 +184,49 @@ def choose_champion(
         finalists: Numbers of the exploring trials under confirmation.
 
     Returns:
-        The feasible finalist with the best mean over its seeds, once all have been confirmed; until
-        then the best feasible exploring trial.
+        The champion among the finalists once the fresh seeds have decided; until then the best feasible
+        exploring trial.
 
     Raises:
         NothingFeasibleError: There is no such trial; the message says how near the search came.
     """
-    seeds = space.confirm.seeds
-    judges = [r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds]
-    if not finalists or any(judges.count(number) < seeds for number in finalists):
+    if not finalists or not _decided(space, explored, confirmed, finalists):
         return _best_explored(space, explored)
-    usable = [c for c in judge_finalists(space, explored, confirmed, finalists) if c.feasible]
-    if not usable:
+    eligible = [c for c in judge_finalists(space, explored, confirmed, finalists) if is_eligible(space, c)]
+    if not eligible:
         raise NothingFeasibleError(
             f"none of the {len(finalists)} finalists meets {_all(space.objective.number_constraints)} on "
             "average over its fresh seeds; relax the constraint, or search longer."
         )
-    return max(usable, key=lambda c: (c.validation["objective"].mean, -c.trial))
+    return break_tie(space, eligible)
+
+
+def _decided(
+    space: SearchSpace,
+    explored: Sequence[TrialRecord],
+    confirmed: Sequence[TrialRecord],
+    finalists: Sequence[int],
+) -> bool:
+    """Whether every fresh seed that decides has ended."""
+    if space.confirm.races:
+        return Race(space, explored, confirmed).over
+    seeds = space.confirm.seeds
+    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds)
+    return all(judges[number] >= seeds for number in finalists)
+
+
+def is_eligible(space: SearchSpace, finalist: Champion) -> bool:
+    """Whether a finalist may become the champion: feasible on average, over enough fresh seeds."""
+    return finalist.feasible and (not space.confirm.races or len(finalist.judges) >= MIN_SEEDS)
+
+
+def break_tie(space: SearchSpace, eligible: Sequence[Champion]) -> Champion:
+    """The champion among eligible finalists, by ``confirm.ties``."""
+    best = max(eligible, key=lambda c: (c.mean, -c.trial))
+    if space.confirm.ties == "best":
+        return best
+    tied = [finalist for finalist in eligible if best.ties_with(finalist)]
+    return min(tied, key=lambda c: (c.record.metrics["parameters"], -c.mean, c.trial))
 
 
 def judge_finalists(
@@ -211,14 +242,27 @@ def judge_finalists(
     by_origin: dict[int | None, list[TrialRecord]] = defaultdict(list)
     for record in _over(confirmed):
         by_origin[record.origin].append(record)
-    worst = _worst_score(space.objective, [*explored, *confirmed])
+    worst = worst_score(space.objective, [*explored, *confirmed])
     chosen = set(finalists)
     judged = [
-        _confirmed(space, record, by_origin[record.key.number], space.confirm.seeds, worst)
+        _confirmed(space, record, by_origin[record.key.number], worst)
         for record in explored
         if record.key.number in chosen
     ]
-    return [champion for champion in judged if champion is not None]
+    known = [finalist for finalist in judged if finalist is not None]
+    if space.confirm.races:
+        scores = {c.trial: c.score for c in Race(space, explored, confirmed).contenders}
+    else:
+        scores = _plain_means(known)
+    return [replace(finalist, score=scores.get(finalist.trial)) for finalist in known]
+
+
+def _plain_means(finalists: Sequence[Champion]) -> dict[int, Posterior]:
+    """Means over fresh seeds with their standard errors, by the variance pooled over finalists."""
+    spreads = {c.trial: c.validation["objective"] for c in finalists}
+    freedom = sum(spread.n - 1 for spread in spreads.values())
+    variance = sum(s.sd**2 * (s.n - 1) for s in spreads.values()) / freedom if freedom else 0.0
+    return {trial: Posterior(s.mean, math.sqrt(variance / s.n)) for trial, s in spreads.items()}
 
 
 def _over(confirmed: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -232,29 +276,29 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
         raise NothingFeasibleError(_how_near(space, explored))
     record = best[0]
     numbers = {**record.scored, "objective": score(space.objective, record)}
-    validation = {name: Spread.of([numbers[name]]) for name in (*SHOWN, "objective")}
+    validation = {name: Spread.of([numbers[name]]) for name in (*HEADLINE, "objective")}
     return Champion(explored=record, record=record, validation=validation)
 
 
 def _confirmed(
-    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], seeds: int, worst: float
+    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], worst: float
 ) -> Champion | None:
     """One finalist, judged by its first seeds and reported on the others; None if none worked.
 
     A seed that failed has the score ``worst``.
     """
     complete = _complete(records)
-    judges = [r for r in records if (r.replicate or 0) < seeds]
+    judges = [r for r in records if (r.replicate or 0) < space.confirm.judging]
     if not complete or not judges:
         return None
-    means = _means(judges)
-    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in SHOWN}
+    means = mean_metrics(judges)
+    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in HEADLINE}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
-    fresh = [r for r in records if (r.replicate or 0) >= seeds]
+    fresh = [r for r in records if (r.replicate or 0) >= space.confirm.judging]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
-        for name in SHOWN
+        for name in HEADLINE
         if fresh
     }
     return Champion(
@@ -269,28 +313,9 @@ def _confirmed(
     )
 
 
-def _worst_score(objective: ObjectiveOptions, records: Iterable[TrialRecord]) -> float:
-    """The score of a training that failed: that of a collapse, or the worst seen where less is better."""
-    directions = [direction for _, direction in objective.directions]
-    if directions != ["minimize"]:
-        return 0.0
-    return min((score(objective, record) for record in _complete(records)), default=0.0)
-
-
 def _scored(record: TrialRecord, name: str) -> float:
     """A number to judge by; a training that failed is as good as one that collapsed."""
     return record.scored[name] if record.state is TrialState.COMPLETE else 0.0
-
-
-def _means(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """Means over seeds by which feasibility is judged; a seed that failed was good at nothing."""
-    complete = _complete(records)
-    means = {}
-    for name in {name for record in complete for name in record.metrics}:
-        good = name in SHOWN or name.startswith("efficiency/")
-        counted = [r.scored[name] for r in complete if name in r.metrics]
-        means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
-    return means
 
 
 def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:

@@ -1,26 +1,23 @@
-"""A study in a database: a storage that waits for it to come back, and a lock that it keeps."""
+"""The storage of a study in a database, which waits while the database is away."""
+
+# ruff: noqa: D102 - Optuna documents its storages' methods; here are only their differences
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
-from datetime import datetime
-from types import FunctionType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-import sqlalchemy
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import Engine
 from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
@@ -28,244 +25,198 @@ from sqlalchemy.exc import (
     PendingRollbackError,
     SQLAlchemyError,
 )
-from sqlalchemy.orm import Session
 
-from aiq_search.errors import StudyError
+from aiq_search.errors import first_line
+from aiq_search.study.lock import DatabaseLock
+from aiq_search.study.optuna_internals import FrozenStudy, NumberedDatabase, cached
 
-__all__ = ["DatabaseLock", "PatientStorage"]
+__all__ = ["PatientStorage"]
 
 # How long a database may take to come back, in seconds.
 PATIENCE = 120.0
 
 _log = logging.getLogger("aiq_search.search")
 
-_Method = TypeVar("_Method", bound=Callable[..., Any])
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
-def _patiently(method: _Method) -> _Method:
-    """Try a method again while the database is away; calls inside of another are not tried alone."""
+class PatientStorage(BaseStorage):
+    """Optuna's database storage, which survives a restart of the database.
 
-    @functools.wraps(method)
-    def trying(self: PatientStorage, *args: Any, **named: Any) -> Any:  # noqa: ANN401
-        if self._inside:
-            return method(self, *args, **named)
+    Whatever fails because the connection is lost is attempted again, until the database is back. The first
+    attempt may have been committed, and only the answer lost. Most of Optuna's transactions may be repeated:
+    they set a value. Four may not, and each says what a repetition does. It relies on there being one driver:
+    what a repetition finds is its own.
+
+    Args:
+        url: SQLAlchemy's URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._patience = PATIENCE
+        self._database = _connect(url)
+        self._storage = cached(self._database)
+
+    @property
+    def engine(self) -> Engine:
+        """The connections to the database: on PostgreSQL, one at most."""
+        return self._database.engine
+
+    def _patiently(self, attempt: Callable[[bool], _T]) -> _T:
+        """Attempt something until it is answered; ``attempt`` learns whether it is a repetition."""
         deadline, pause = time.monotonic() + self._patience, 0.1
-        self._again = False
+        repeated = False
         while True:
-            self._inside = True
             try:
-                return method(self, *args, **named)
+                return attempt(repeated)
             except Exception as error:
                 if not _is_away(error):
                     raise
                 if time.monotonic() > deadline:
-                    self._patience = 0.0  # whoever tidies up after this need not wait as long again
+                    self._patience = 0.0  # what is tidied up after this need not wait as long again
                     raise
                 with suppress(SQLAlchemyError):
-                    self.scoped_session.remove()  # what the lost connection left of a transaction
-                if not self._again:
-                    _log.warning("the study's database does not answer; waiting for it: %s", _line(error))
-            finally:
-                self._inside = False
-            self._again = True
+                    self._database.scoped_session.remove()  # what the lost connection left of a transaction
+                if not repeated:
+                    reason = first_line(error.__cause__ or error)
+                    _log.warning("the study's database does not answer; waiting for it: %s", reason)
+            repeated = True
             time.sleep(pause)
             pause = min(2 * pause, 5.0)
 
-    return trying  # type: ignore[return-value]
+    def _ask(self, method: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> _T:
+        """Call what may be repeated."""
+        return self._patiently(lambda _: method(*args, **named))
 
-
-def _is_away(error: BaseException) -> bool:
-    """Whether an error is of the connection, which another attempt may mend."""
-    cause: BaseException | None = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if isinstance(cause, DBAPIError) and cause.connection_invalidated:
-        return True
-    # The last: the connection broke while a transaction was being taken back.
-    return isinstance(cause, OperationalError | InterfaceError | PendingRollbackError)
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error.__cause__ or error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-# These count the trials before the first attempt, and are patient in two steps.
-_IN_STEPS = ("create_new_trial", "_create_new_trial")
-
-
-def _all_patient(cls: type[PatientStorage]) -> type[PatientStorage]:
-    for name, method in vars(RDBStorage).items():
-        if isinstance(method, FunctionType) and not name.startswith("__") and name not in _IN_STEPS:
-            setattr(cls, name, _patiently(getattr(cls, name)))
-    return cls
-
-
-@_all_patient
-class PatientStorage(RDBStorage):
-    """Optuna's database storage, which outlives a restart of the database.
-
-    A transaction that a restart cuts off is tried again. Its first attempt may have arrived, and only the
-    answer been lost; a study has one driver, so what the second attempt then finds is its own, and counts
-    as done. Optuna's rows are locked while they are compared, so an attempt that arrives late is waited for.
-    """
-
-    _patience = PATIENCE
-    _inside = False  # a call is on its way
-    _again = False  # it is not the first attempt
-    _next = 0  # number of the trial that is being made
-
-    def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {"pool_pre_ping": True}
-        if not DatabaseLock.fits(url):
-            super().__init__(url, engine_kwargs=options)
-            return
-        name = f"aiq process {os.getpid()} on {socket.gethostname()}"[:63]
-        options["connect_args"] = {"application_name": name}
-        super().__init__(url, engine_kwargs=options)
-        # Optuna has looked after its tables, for which it takes two connections. From here on there is one:
-        # that which holds the lock is the one that writes.
-        self.engine.dispose()
-        self.engine = sqlalchemy.create_engine(self.url, **self.engine_kwargs, pool_size=1, max_overflow=0)
-        self.scoped_session.remove()
-        self.scoped_session.configure(bind=self.engine)
+    # ---- what must not happen twice ------------------------------------------------------------------
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        """As Optuna's; a study that an earlier attempt has made is the one that was wanted."""
-        try:
-            return super().create_new_study(directions, study_name)
-        except DuplicatedStudyError:
-            if not self._again or study_name is None:
-                raise
-            return self.get_study_id_from_name(study_name)
+        """A repetition takes the study of that name for the one that it has created."""
+
+        def attempt(repeated: bool) -> int:
+            try:
+                return self._storage.create_new_study(directions, study_name)
+            except DuplicatedStudyError:
+                if not repeated or study_name is None:
+                    raise
+                return self._storage.get_study_id_from_name(study_name)
+
+        return self._patiently(attempt)
 
     def delete_study(self, study_id: int) -> None:
-        """As Optuna's; a study that an earlier attempt has deleted is gone, as it should be."""
-        try:
-            super().delete_study(study_id)
-        except KeyError:
-            if not self._again:
-                raise
+        """A repetition takes a study that is not there for the one that it has deleted."""
+
+        def attempt(repeated: bool) -> None:
+            try:
+                self._storage.delete_study(study_id)
+            except KeyError:
+                if not repeated:
+                    raise
+
+        self._patiently(attempt)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """As Optuna's, once and only once."""
-        return self._create_new_trial(study_id, template_trial)._trial_id
-
-    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        self._next = self._count(study_id)
-        return self._create_numbered(study_id, template_trial)
-
-    @_patiently
-    def _count(self, study_id: int) -> int:
-        with self.engine.connect() as connection:
-            counted = sqlalchemy.select(sqlalchemy.func.count()).where(models.TrialModel.study_id == study_id)
-            return int(connection.scalar(counted) or 0)
-
-    @_patiently
-    def _create_numbered(self, study_id: int, template_trial: FrozenTrial | None) -> FrozenTrial:
-        return super()._create_new_trial(study_id, template_trial)
-
-    def _get_prepared_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None, session: Session
-    ) -> models.TrialModel:
-        """The trial that an earlier attempt has made, or a new one; the study's row is locked meanwhile."""
-        made = session.query(models.TrialModel).filter_by(study_id=study_id, number=self._next).one_or_none()
-        return made or super()._get_prepared_new_trial(study_id, template_trial, session)
+        """A repetition takes the trial of the next number for the one that it has created."""
+        self._database.number = self._ask(self._database.count_trials, study_id)
+        return self._ask(self._storage.create_new_trial, study_id, template_trial)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        """As Optuna's; a trial that an earlier attempt has brought to this state is there."""
-        try:
-            changed = super().set_trial_state_values(trial_id, state, values)
-        except UpdateFinishedTrialError:
-            if not (self._again and self.get_trial(trial_id).state is state):
-                raise
-            return True
-        return changed or (self._again and self.get_trial(trial_id).state is state)
+        """A repetition takes a trial in that state for one that it has set."""
 
+        def attempt(repeated: bool) -> bool:
+            try:
+                changed = self._storage.set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if not repeated or self._storage.get_trial(trial_id).state is not state:
+                    raise
+                return True
+            return changed or (repeated and self._storage.get_trial(trial_id).state is state)
 
-_NOBODY = (0, None, "")
+        return self._patiently(attempt)
 
+    # ---- what sets a value, and may be repeated ------------------------------------------------------
 
-class DatabaseLock:
-    """An advisory lock of PostgreSQL, held by the connection that writes.
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: ANN401
+        self._ask(self._storage.set_study_user_attr, study_id, key, value)
 
-    Every connection that the storage opens while the context lasts takes the lock first, also one that
-    replaces a broken one unseen. So nothing is written without it, and any death of its holder frees it.
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: ANN401
+        self._ask(self._storage.set_study_system_attr, study_id, key, value)
 
-    Args:
-        storage: The study's storage, on PostgreSQL.
-        study: The study's id.
-
-    Raises:
-        StudyError: (on entering, and later by any use of the storage after a lost connection) another
-            driver holds the lock; the message names it.
-    """
-
-    def __init__(self, storage: PatientStorage, study: str) -> None:
-        self._engine = storage.engine
-        self._study = study
-        self._key = int.from_bytes(hashlib.sha256(study.encode()).digest()[:8], "big", signed=True)
-        self._session: tuple[int, datetime] | None = None
-
-    @staticmethod
-    def fits(url: str) -> bool:
-        """Whether a study's database has such locks."""
-        return url.startswith("postgresql")
-
-    def __enter__(self) -> DatabaseLock:
-        event.listen(self._engine, "connect", self._take)
-        self._engine.dispose()  # a connection from before does not have the lock
-        try:
-            self._engine.connect().close()
-        except (OperationalError, InterfaceError) as error:
-            self._let_go()
-            raise StudyError(f"the study's storage cannot be opened: {_line(error)}") from None
-        except StudyError:
-            self._let_go()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        self._let_go()
+        self._ask(self._storage.set_trial_param, trial_id, param_name, param_value_internal, distribution)
 
-    def _let_go(self) -> None:
-        event.remove(self._engine, "connect", self._take)
-        self._engine.dispose()
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        self._ask(self._storage.set_trial_intermediate_value, trial_id, step, intermediate_value)
 
-    def _take(self, connection: Any, record: object) -> None:  # noqa: ANN401 - the driver's own
-        """Take the lock in a new connection, or close it again."""
-        cursor = connection.cursor()
-        holder = self._try(cursor)
-        if holder is not None and holder[:2] == self._session:
-            # Our own connection of before: the server has not noticed that it is broken.
-            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", holder[:1])
-            holder = self._try(cursor)
-        if holder == _NOBODY:  # who had it let go of it between our two questions
-            holder = self._try(cursor)
-        if holder is None:
-            cursor.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-            self._session = cursor.fetchone()
-            connection.commit()  # the lock is the session's and stays
-            return
-        connection.close()
-        _, since, name = holder
-        said = "holder unknown" if since is None else f"{name} since {since:%Y-%m-%d %H:%M:%S}"
-        raise StudyError(
-            f"study {self._study} is being run by another driver ({said}); wait for its end, or "
-            "stop it there."
-        )
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: ANN401
+        self._ask(self._storage.set_trial_user_attr, trial_id, key, value)
 
-    def _try(self, cursor: Any) -> tuple[Any, ...] | None:  # noqa: ANN401 - the driver's own
-        """None where the lock is ours now, else who has it: process of the server, since when, name."""
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (self._key,))
-        if cursor.fetchone()[0]:
-            return None
-        cursor.execute(
-            "SELECT pid, backend_start, application_name "
-            "FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) "
-            "WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = %s",
-            (self._key,),
-        )
-        return cursor.fetchone() or _NOBODY
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: ANN401
+        self._ask(self._storage.set_trial_system_attr, trial_id, key, value)
+
+    # ---- what reads ----------------------------------------------------------------------------------
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self._ask(self._storage.get_study_id_from_name, study_name)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self._ask(self._storage.get_study_name_from_id, study_id)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return self._ask(self._storage.get_study_directions, study_id)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._ask(self._storage.get_study_user_attrs, study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._ask(self._storage.get_study_system_attrs, study_id)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return self._ask(self._storage.get_all_studies)
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        return self._ask(self._storage.get_trial_id_from_study_id_trial_number, study_id, trial_number)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self._ask(self._storage.get_trial, trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return self._ask(self._storage.get_all_trials, study_id, deepcopy, states)
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        return self._ask(self._storage.get_best_trial, study_id)
+
+    def remove_session(self) -> None:
+        """Close the session of this thread."""
+        self._database.remove_session()
+
+
+def _connect(url: str) -> NumberedDatabase:
+    """Optuna's storage, with its tables created or checked."""
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if not DatabaseLock.fits(url):
+        return NumberedDatabase(url, engine_kwargs=options)
+    name = f"aiq process {os.getpid()} on {socket.gethostname()}"[:63]
+    options["connect_args"] = {"application_name": name}
+    RDBStorage(url, engine_kwargs=dict(options)).engine.dispose()  # tables; for that it takes two connections
+    # From here on there is one: the connection that holds the lock is the one that writes.
+    options |= {"pool_size": 1, "max_overflow": 0}
+    return NumberedDatabase(
+        url, engine_kwargs=options, skip_compatibility_check=True, skip_table_creation=True
+    )
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether an error is of the connection, so that another attempt may succeed."""
+    cause: BaseException | None = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, DBAPIError) and cause.connection_invalidated:
+        return True
+    # The last: the connection broke while a transaction was being rolled back.
+    return isinstance(cause, OperationalError | InterfaceError | PendingRollbackError)

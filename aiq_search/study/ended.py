@@ -1,4 +1,4 @@
-"""The end of a study, told again from what its storage knows."""
+"""The end of a study, as an event made from what its storage knows."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections import Counter
 from contextlib import suppress
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.study import Study, StudyEnded
+from aiq_search.study.events import StudyEnded
+from aiq_search.study.view import StudyView
 
 __all__ = ["end_of"]
 
 
-def end_of(study: Study) -> StudyEnded:
-    """The event that the study's last driver emitted, or would have emitted had it lived."""
-    ended = study.document.get("ended")
+def end_of(study: StudyView) -> StudyEnded:
+    """The event that the study's last driver emitted, or would have emitted if it had not died."""
+    ended = study.document.ended
     champion = None
     with suppress(NothingFeasibleError):
         champion = study.champion().document()
-    interrupted = "the driver ended without a word; `aiq resume` continues the study"
     return StudyEnded(
         study.id,
         ended or "interrupted",
         time.time(),
         dict(Counter(str(record.state) for record in study.records())),
         champion=champion,
-        message=None if ended else interrupted,
+        message=None if ended else "the driver died; `aiq resume` continues the study",
         finalists=tuple(study.finalists),
     )

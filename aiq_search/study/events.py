@@ -49,6 +49,8 @@ class TrialKey:
 
     >>> str(TrialKey("digits-20260101-120000-abcd", Phase.EXPLORE, 7))
     'digits-20260101-120000-abcd/explore/7'
+    >>> TrialKey.parse("digits-20260101-120000-abcd/explore/7").number
+    7
     """
 
     study: str
@@ -57,6 +59,16 @@ class TrialKey:
 
     def __str__(self) -> str:
         return f"{self.study}/{self.phase}/{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> TrialKey:
+        """The key that is written as ``text``.
+
+        Raises:
+            ValueError: It is no key.
+        """
+        study, phase, number = text.rsplit("/", 2)
+        return cls(study, Phase(phase), int(number))
 
 
 def trial_name(key: TrialKey, origin: int | None, replicate: int | None) -> str:

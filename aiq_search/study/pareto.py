@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from optuna._hypervolume import compute_hypervolume
 
-from aiq_search.study.events import TrialState
+from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.optuna_internals import hypervolume
 from aiq_search.study.record import TrialRecord
+from aiq_search.study.view import StudyView
 
-__all__ = ["ParetoFront", "pareto_front"]
+__all__ = ["ParetoFront", "front_of", "pareto_front"]
 
 # These numbers lie between 0 and 1: the worst is the one or the other.
 _BOUNDED = ("accuracy", "aiq", "efficiency")
@@ -23,7 +25,7 @@ class ParetoFront:
 
     Attributes:
         directions: Each objective with maximize or minimize.
-        records: The front, best first objective first; a configuration stands there once.
+        records: The front, the best in the first objective first; each configuration once.
         reference: The corner from which the hypervolume is measured: for accuracy, aiq and efficiency 0
             (1 where they are minimised), for the others the worst complete trial.
         hypervolume: Volume between the reference and the front, in the product of the objectives' units.
@@ -33,6 +35,26 @@ class ParetoFront:
     records: tuple[TrialRecord, ...]
     reference: tuple[float, ...]
     hypervolume: float
+
+    def document(self) -> dict[str, Any]:
+        """The front as a JSON document."""
+        return {
+            "objectives": dict(self.directions),
+            "reference": dict(zip((name for name, _ in self.directions), self.reference, strict=True)),
+            "hypervolume": self.hypervolume,
+            "trials": [
+                {"trial": record.key.number, **record.metrics, "params": dict(record.params)}
+                for record in self.records
+            ],
+        }
+
+
+def front_of(study: StudyView) -> ParetoFront:
+    """The front of a study's objectives; of accuracy and efficiency where it has only one."""
+    directions = study.space.objective.directions
+    if len(directions) == 1:
+        directions = (("accuracy", "maximize"), ("efficiency", "maximize"))
+    return pareto_front(study.records(Phase.EXPLORE), directions)
 
 
 def pareto_front(
@@ -64,7 +86,7 @@ def pareto_front(
             for i, ((name, _), sign) in enumerate(zip(directions, signs, strict=True))
         ]
     )
-    volume = float(compute_hypervolume(losses[front], reference)) if front else 0.0
+    volume = hypervolume(losses[front], reference) if front else 0.0
     ordered = sorted(front, key=lambda i: (tuple(losses[i]), usable[i].key.number))
     return ParetoFront(
         tuple(directions),

@@ -13,7 +13,7 @@ from optuna.trial import TrialState as OptunaState
 
 from aiq_search.study.events import Phase, TrialEnded, TrialKey, TrialStarted, TrialState, trial_name
 
-__all__ = ["ATTEMPTS", "BEGIN", "END", "TrialRecord", "config_hash", "without_retried"]
+__all__ = ["ATTEMPTS", "BEGIN", "END", "TrialRecord", "config_hash", "failures", "without_retried"]
 
 # The two attributes of an Optuna trial in which we keep what Optuna has no field for. One is written
 # when the trial is asked for, the other just before it is told.
@@ -131,6 +131,18 @@ class TrialRecord:
             feasible=self.feasible,
         )
 
+    def retry(self) -> dict[str, Any]:
+        """The ``BEGIN`` attribute of a trial that runs this one again."""
+        attribute: dict[str, Any] = {
+            "params": dict(self.params),
+            "seed": self.seed,
+            "config_hash": self.config_hash,
+            "retry_of": self.key.number,
+        }
+        if self.origin is not None:
+            attribute |= {"origin": self.origin, "replicate": self.replicate}
+        return attribute
+
     @classmethod
     def from_optuna(cls, study: str, phase: Phase, trial: FrozenTrial) -> TrialRecord | None:
         """Read an Optuna trial; None where none of ours began: waiting, refused, or from a warm start."""
@@ -158,3 +170,12 @@ def without_retried(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     listed = list(records)
     retried = {(record.key.phase, record.retry_of) for record in listed}
     return [record for record in listed if (record.key.phase, record.key.number) not in retried]
+
+
+def failures(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The failed trials that have not been run again, without copies of an earlier failure."""
+    return [
+        record
+        for record in without_retried(records)
+        if record.state is TrialState.FAIL and record.copied_from is None
+    ]

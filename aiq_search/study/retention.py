@@ -6,7 +6,6 @@ import bisect
 from collections.abc import Iterable
 from contextlib import suppress
 
-from aiq_search.files import discard
 from aiq_search.study.champion import rank_key
 from aiq_search.study.events import Phase, TrialKey, TrialState
 from aiq_search.study.record import TrialRecord
@@ -28,7 +27,7 @@ class Retention:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._objective = study.space.objective
-        self._count = max(_BEST, study.space.confirm.finalists)
+        self._count = max(_BEST, study.space.confirm.finalists or 0)
         self._best: list[TrialRecord] = []  # the best first
         self._best_seed: dict[int | None, TrialRecord] = {}
 
@@ -51,10 +50,10 @@ class Retention:
 
     def tidy(self, ended: TrialRecord) -> None:
         """Take note of a trial that has just ended, and delete the files that it makes superfluous."""
-        discard(self._study.checkpoint_path(ended.key))
+        self._study.checkpoint_path(ended.key).discard()
         superfluous = self.add(ended)
         if superfluous is not None:
-            discard(self._study.weights_path(superfluous.key))
+            self._study.weights_path(superfluous.key).discard()
 
     def sweep(self, unfinished: Iterable[TrialKey]) -> None:
         """Delete every file of weights but those that are kept and those of unfinished trials."""
@@ -65,4 +64,4 @@ class Retention:
         with suppress(OSError):  # a store that is away is swept another time
             for path in self._study.checkpoints.glob("*.safetensors"):
                 if path not in names:
-                    discard(path)
+                    path.discard()

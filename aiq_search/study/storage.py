@@ -8,13 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
-from optuna.storages.journal._storage import JournalOperation
 
-from aiq_search.errors import StudyError
-from aiq_search.study.database import PatientStorage
+from aiq_search.errors import StudyError, first_line
+from aiq_search.study.optuna_internals import BaseJournalFileLock, JournalOperation, WatchedJournal
 from aiq_search.study.record import END
 
 __all__ = ["cut_torn_tail", "open_journal", "open_storage"]
@@ -75,16 +73,16 @@ def _awaits_another(log: dict[str, Any]) -> bool:
     return log["op_code"] in _AWAIT_ANOTHER or END in log.get("user_attr", ())
 
 
-class _Journal(JournalStorage):
-    """Optuna's journal, whose damage is a sentence."""
+class _Journal(WatchedJournal):
+    """Optuna's journal, whose damage is one sentence."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         super().__init__(_JournalFile(path))
 
-    def _sync_with_backend(self) -> None:
+    def read(self) -> None:
         try:
-            super()._sync_with_backend()
+            super().read()
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
             raise StudyError(
                 f"{self._path}: damaged and not readable by Optuna ({type(error).__name__}: {error}); "
@@ -119,13 +117,16 @@ def open_storage(url: str) -> BaseStorage:
     Raises:
         StudyError: It cannot be reached.
     """
+    from aiq_search.study.database import (
+        PatientStorage,  # imports sqlalchemy, which takes as long as all else
+    )
+
     try:
         return PatientStorage(url)
     except Exception as error:  # SQLAlchemy's, the driver's, and Optuna's own
-        reason = str(error).strip().splitlines()[0]
         raise StudyError(
-            f"the study's storage cannot be opened: {reason}. Start its database (a local cluster's: aiq "
-            "cluster up)."
+            f"the study's storage cannot be opened: {first_line(error)}. Start its database (a local "
+            "cluster's: aiq cluster up)."
         ) from None
 
 

@@ -2,162 +2,118 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import secrets
-import time
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
-import optuna
-from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
-from optuna.trial import TrialState as OptunaState
 
 from aiq_search.errors import StudyError
-from aiq_search.files import Place, place_of
+from aiq_search.places import Place
+from aiq_search.redaction import redact
 from aiq_search.space import SearchSpace
 from aiq_search.study.asking import AskingStudy
-from aiq_search.study.champion import Champion, choose_champion
-from aiq_search.study.database import DatabaseLock, PatientStorage
-from aiq_search.study.events import Phase, TrialKey
+from aiq_search.study.champion import Champion
+from aiq_search.study.document import (
+    FILE,
+    DatasetDescription,
+    Ended,
+    StudyDocument,
+    StudyOptions,
+    check_study_id,
+    is_study_id,
+    new_study_id,
+)
+from aiq_search.study.events import Phase
+from aiq_search.study.folder import StudyFolder
+from aiq_search.study.home import absolute_tracking_uri
 from aiq_search.study.lock import StudyLock
-from aiq_search.study.record import BEGIN, TrialRecord
-from aiq_search.study.storage import open_journal, open_storage
+from aiq_search.study.record import TrialRecord, failures
+from aiq_search.study.trials import FINALISTS, StudyTrials, delete_untried, shared_document
+from aiq_search.study.view import champion_of
 from aiq_search.suggest import did_you_mean
 
-if TYPE_CHECKING:
-    from aiq_search.models import Architecture
-
-__all__ = ["EXPLORED_SECONDS", "FINALISTS", "Study", "check_study_id", "list_studies", "new_study_id"]
-
-# Attribute of the confirming Optuna study: the exploring trials under confirmation.
-FINALISTS = "aiq.finalists"
+__all__ = [
+    "EXPLORED_SECONDS",
+    "FINALISTS",
+    "Study",
+    "check_study_id",
+    "clear_unborn",
+    "list_studies",
+    "new_study_id",
+]
 
 # Attribute of the exploring Optuna study: how long its drivers have explored, where that is limited.
 EXPLORED_SECONDS = "aiq.explored_seconds"
 
-# Attribute of the exploring Optuna study in a database: study.json, for another machine to go on with.
-_DOCUMENT = "aiq.study"
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}")
-
-
-class Study:
+class Study(StudyFolder):
     """One search over a space.
 
-    A study is a folder: ``study.json`` says what is searched and how it came about, and the journal
+    A study is a folder: ``study.json`` says what is searched and where it comes from, and the journal
     (or the database that study.json names) holds every trial. Looking at it needs no lock.
 
-    Attributes:
+    Args:
         directory: The folder.
         document: study.json.
+        trials: The trials, where they are open already.
     """
 
-    def __init__(self, directory: Path, document: Mapping[str, Any]) -> None:
-        self.directory = directory
-        self.document = dict(document)
+    def __init__(self, directory: Path, document: StudyDocument, trials: StudyTrials | None = None) -> None:
+        super().__init__(directory, document)
+        self._trials = trials or StudyTrials(document.study, self.journal, document.trials_url)
 
     @classmethod
     def create(
-        cls, home: Path, space: SearchSpace, facts: Mapping[str, Any], study_id: str | None = None
+        cls,
+        home: Path,
+        space: SearchSpace,
+        dataset: DatasetDescription | Mapping[str, Any],
+        study_id: str | None = None,
+        **options: Unpack[StudyOptions],
     ) -> Study:
-        """Make a new study.
-
-        Args:
-            home: AIQ_HOME.
-            space: What is searched.
-            facts: More of study.json: command, versions, git_commit, dataset, tracking_uri, data_dir,
-                storage (a database's URL, or None for a journal), files (a place that every node reaches).
-            study_id: Its id; by default ``<space>-<YYYYMMDD-HHMMSS>-<4 hex>``.
+        """Create a new study in AIQ_HOME; the arguments are those of ``StudyDocument.new``.
 
         Raises:
             StudyError: The id is malformed or taken.
         """
-        study_id = check_study_id(study_id) if study_id is not None else new_study_id(space)
-        directory = home / "studies" / study_id
+        document = StudyDocument.new(space, dataset, study_id, **options)
+        study = cls(home / "studies" / document.study, document)
         try:
-            directory.mkdir(parents=True)
+            study.directory.mkdir(parents=True)
         except FileExistsError:
             raise StudyError(
-                f"study {study_id} exists already; continue it with `aiq resume {study_id}`, or choose "
+                f"study {study.id} exists already; continue it with `aiq resume {study.id}`, or choose "
                 "another id."
             ) from None
-        document = {
-            "schema_version": 1,
-            "study": study_id,
-            "space": space.document(),
-            "fingerprint": space.fingerprint,
-            "seed": space.search.seed,
-            "beta": space.objective.beta,
-            "capture": "after",
-            "created": time.time(),
-            **facts,
-        }
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = cls(directory, document)
         study.checkpoints.mkdir(parents=True, exist_ok=True)
-        if not document.get("storage"):
-            study.journal.touch()
-        study._begin_in_storage()
-        study.share()
-        study.save()  # last: a folder with study.json is a whole study
+        study._trials.create(space)
+        study._share()
+        study._write(document)  # last: a folder with study.json is a whole study
         return study
-
-    def _begin_in_storage(self) -> None:
-        directions = [StudyDirection[name.upper()] for _, name in self.space.objective.directions]
-        for phase in Phase:
-            try:
-                optuna.create_study(
-                    study_name=self.name_of(phase), storage=self.storage, directions=directions
-                )
-            except DuplicatedStudyError:
-                raise StudyError(
-                    f"study {self.id} exists already in the database; continue it with `aiq resume "
-                    f"{self.id}`, or choose another id."
-                ) from None
 
     @classmethod
     def fetch(cls, home: Path, study_id: str, url: str) -> Study:
-        """Take a study over from another machine: its folder is made anew from its database.
-
-        Args:
-            home: AIQ_HOME.
-            study_id: Its id.
-            url: The database.
+        """Take a study over from another machine: its folder is made again from its database.
 
         Raises:
             StudyError: The database does not have it, or cannot be reached.
         """
-        storage = open_storage(url)
-        try:
-            number = storage.get_study_id_from_name(check_study_id(study_id))
-            document = storage.get_study_user_attrs(number)[_DOCUMENT]
-        except KeyError:
+        shared = shared_document(check_study_id(study_id), url)
+        if shared is None:
             raise StudyError(
                 f"no study {study_id!r} in {home.absolute()}, nor in the database of --study-storage; a "
                 "study is taken over by its id."
-            ) from None
-        study = cls(home / "studies" / study_id, {**document, "storage": url})
+            )
+        document = StudyDocument.parse(shared | {"trials_url": url}, f"study {study_id} in its database")
+        study = cls(home / "studies" / study_id, document)
         study.directory.mkdir(parents=True, exist_ok=True)
-        study.save()
+        study._write(document)
         return study
-
-    def share(self) -> None:
-        """Keep study.json in the study's database, too, where it has one, for ``fetch``.
-
-        Not the database's address: it may hold a password.
-        """
-        if self.document.get("storage"):
-            document = {name: value for name, value in self.document.items() if name != "storage"}
-            self.storage.set_study_user_attr(self._number(Phase.EXPLORE), _DOCUMENT, document)
 
     @classmethod
     def open(cls, home: Path, study_id: str) -> Study:
@@ -166,17 +122,10 @@ class Study:
         Raises:
             StudyError: It is not there, or study.json is damaged.
         """
-        directory = home / "studies" / study_id
-        path = directory / "study.json"
-        if not _ID.fullmatch(study_id) or not path.is_file():
-            found = list_studies(home)
-            known = {name for each in found for name in (each.id, each.document["space"]["name"])}
-            hint = did_you_mean(study_id, known) if known else "there is none yet: `aiq search` begins one."
-            raise StudyError(
-                f"no study {study_id!r} in {home.absolute()}; {hint} Studies stand in the folder in which "
-                "they were begun; AIQ_HOME names another."
-            )
-        return cls(directory, _read_document(path))
+        path = home / "studies" / study_id / FILE
+        if not is_study_id(study_id) or not path.is_file():
+            raise _not_found(home, study_id)
+        return cls(path.parent, StudyDocument.read(path))
 
     @classmethod
     def find(cls, home: Path, name: str) -> Study:
@@ -185,93 +134,22 @@ class Study:
         Raises:
             StudyError: There is none.
         """
-        if (home / "studies" / name / "study.json").is_file():
+        if (home / "studies" / name / FILE).is_file():
             return cls.open(home, name)
-        of_space = [study for study in list_studies(home) if study.document["space"]["name"] == name]
+        of_space = [study for study in list_studies(home) if study.space.name == name]
         for study in reversed(of_space):  # one that failed to start must not hide the one before it
-            if next(study._records(Phase.EXPLORE), None) is not None:
+            if next(study._trials.records(Phase.EXPLORE), None) is not None:
                 return study
-        if of_space:
-            return of_space[-1]
-        return cls.open(home, name)  # for its message
+        return of_space[-1] if of_space else cls.open(home, name)  # for its message
 
-    def save(self) -> None:
-        """Write study.json, for its owner alone: a database's URL may hold a password.
-
-        The file is whole or the old one.
-        """
-        path = self.directory / "study.json"
-        temporary = path.with_suffix(".part")
-        temporary.touch(mode=0o600)
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(self.document, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    def refreshed(self) -> Study:
+        """The same study as it is on disk now."""
+        return Study.open(self.home, self.id)
 
     @property
-    def id(self) -> str:
-        """The study's id."""
-        return str(self.document["study"])
-
-    @property
-    def files(self) -> Place:
-        """Folder of what the workers write: the study's own, or one in the storage that nodes share."""
-        shared = self.document.get("files")
-        return place_of(shared) / self.id if shared else self.directory.resolve()
-
-    @property
-    def checkpoints(self) -> Place:
-        """Folder of unfinished trials and of the best networks' weights."""
-        return self.files / "checkpoints"
-
-    @property
-    def journal(self) -> Path:
-        """Optuna's journal."""
-        return self.directory / "study.journal"
-
-    @property
-    def data_dir(self) -> Path | None:
-        """Where the data files were, if it was said."""
-        given = self.document.get("data_dir")
-        return None if given is None else Path(given)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a driver holds it now."""
-        return StudyLock.is_held(self.directory / "lock")
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Be the study's only driver while the context lasts: what writes to it needs this.
-
-        Raises:
-            StudyError: Another driver holds it; the message names it.
-        """
-        with StudyLock(self.directory / "lock"):
-            url = self.document.get("storage")
-            if url is None or not isinstance(self.storage, PatientStorage) or not DatabaseLock.fits(url):
-                yield
-                return
-            # The folder may be shared by a file system without locks, or copied to another machine.
-            with DatabaseLock(self.storage, self.id):
-                yield
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        """What is searched."""
-        return SearchSpace.model_validate(self.document["space"])
-
-    @cached_property
     def storage(self) -> BaseStorage:
         """Optuna's storage."""
-        url = self.document.get("storage")
-        return open_storage(url) if url else open_journal(self.journal)
-
-    def name_of(self, phase: Phase) -> str:
-        """Name of the Optuna study of a phase; confirmations must not steer the sampler or the pruner."""
-        return self.id if phase is Phase.EXPLORE else f"{self.id}.confirm"
+        return self._trials.storage
 
     def load(
         self, phase: Phase, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
@@ -281,53 +159,40 @@ class Study:
         Raises:
             StudyError: The storage does not have it.
         """
-        self._number(phase)  # says what is wrong where it is not there
-        return AskingStudy(self.name_of(phase), self.storage, sampler, pruner)
+        return self._trials.load(phase, sampler, pruner)
 
     def records(self, phase: Phase | None = None) -> list[TrialRecord]:
-        """What is known of each trial, in the order in which they began.
+        """The record of each trial, in the order in which they began.
 
         Args:
             phase: Only of this phase; by default exploring trials, then confirmations.
         """
-        return [record for each in ([phase] if phase else Phase) for record in self._records(each)]
-
-    def _records(self, phase: Phase) -> Iterator[TrialRecord]:
-        for trial in self.storage.get_all_trials(self._number(phase), deepcopy=False):
-            try:
-                record = TrialRecord.from_optuna(self.id, phase, trial)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise self._damaged(f"trial {trial.number}: {type(error).__name__}: {error}") from None
-            if record is not None:
-                yield record
-
-    def _number(self, phase: Phase) -> int:
-        """The storage's number for the Optuna study of a phase."""
-        try:
-            return self.storage.get_study_id_from_name(self.name_of(phase))
-        except KeyError:
-            raise self._damaged(f"no study {self.name_of(phase)!r} in it") from None
-
-    def _damaged(self, what: str) -> StudyError:
-        where = "its database" if self.document.get("storage") else self.journal
-        return StudyError(f"study {self.id}: {where} is damaged ({what}); restore it from a copy.")
+        return [record for each in ([phase] if phase else Phase) for record in self._trials.records(each)]
 
     def record(self, phase: Phase, number: int) -> TrialRecord:
-        """What is known of one trial.
+        """The record of one trial.
 
         Raises:
             StudyError: There is no such trial.
         """
-        for record in self._records(phase):
-            if record.key.number == number:
-                return record
-        raise StudyError(f"study {self.id} has no trial {number}; `aiq trials {self.id}` lists them.")
+        return self._trials.record(phase, number)
+
+    def failed(self) -> list[TrialRecord]:
+        """The failed trials that have not been run again."""
+        return failures(self.records())
 
     @property
     def finalists(self) -> list[int]:
         """Numbers of the exploring trials under confirmation; empty before that."""
-        attributes = self.storage.get_study_user_attrs(self._number(Phase.CONFIRM))
-        return list(attributes.get(FINALISTS, []))
+        return self._trials.finalists
+
+    def champion(self) -> Champion:
+        """The champion as far as the study has come.
+
+        Raises:
+            NothingFeasibleError: No configuration meets the constraints.
+        """
+        return champion_of(self)
 
     @property
     def complete(self) -> bool:
@@ -336,89 +201,139 @@ class Study:
         A queued point that a finished search left alone (its budget was used up, its target reached) waits
         for more trials; what `aiq retry` queued waits to be trained.
         """
-        if self.document.get("ended") != "finished":
-            return False
-        return not any(
-            trial.state is OptunaState.RUNNING
-            or (trial.state is OptunaState.WAITING and BEGIN in trial.user_attrs)
-            for phase in Phase
-            for trial in self.load(phase).get_trials(deepcopy=False)
-        )
+        return self._document.ended == "finished" and self._trials.all_trained
 
-    def choose_finalists_anew(self) -> None:
-        """Forget who the finalists are, because there will be more trials to choose from.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the study's only driver while the context lasts: whatever writes to it needs this.
 
-        What is confirmed stays, and who has all seeds stays a finalist. Hold the study.
-        """
-        self.load(Phase.CONFIRM).set_user_attr(FINALISTS, [])
-
-    def champion(self) -> Champion:
-        """The champion as far as the study has come.
+        Its database is locked too: a folder may be on a file system without locks, or copied elsewhere.
 
         Raises:
-            NothingFeasibleError: No configuration meets the constraints.
+            StudyError: Another driver holds it; the message names it.
         """
-        return choose_champion(
-            self.space, self.records(Phase.EXPLORE), self.records(Phase.CONFIRM), self.finalists
-        )
+        with StudyLock(self.directory / "lock"), self._trials.lock():
+            yield
 
-    def architecture(self, params: Mapping[str, Any]) -> Architecture:
-        """The network of a configuration."""
-        from aiq_search.models import Architecture  # torch: looking at a study must not wait for it
+    def extended(self, trials: int) -> Study:
+        """The study with another budget of exploring trials; nothing is written before ``reopen``.
 
-        dataset = self.document["dataset"]
-        return Architecture(
-            self.space.model.name,
-            self.space.model_arguments(params),
-            tuple(dataset["input_shape"]),
-            len(dataset["classes"]),
-        )
+        Raises:
+            InputError: ``trials`` is not a possible budget.
+        """
+        return Study(self.directory, self.document.extended(trials), self._trials)
 
-    def checkpoint_path(self, key: TrialKey) -> Place:
-        """Where an unfinished trial is kept."""
-        return self.checkpoints / f"{key.phase}-{key.number:04d}.unfinished.safetensors"
+    def reopen(self, tracking_uri: str) -> None:
+        """Begin, or continue after an end: the study is not over any more. Hold it.
 
-    def weights_path(self, key: TrialKey) -> Place:
-        """Where a finished trial's weights are, if they were kept."""
-        return self.checkpoints / f"{key.phase}-{key.number:04d}.safetensors"
+        With a larger budget than study.json has (``extended``), the finalists are chosen again. That is
+        written under the old budget, so that whoever resumes after a crash in between continues that one.
+
+        Args:
+            tracking_uri: MLflow's store with the runs; it is kept without credentials.
+        """
+        wanted, before = self._document, self._saved()
+        if wanted.space.search.trials > before.space.search.trials and self.finalists:
+            self._write(before.changed(ended=None))
+            self.choose_finalists_anew()
+        uri = redact(absolute_tracking_uri(tracking_uri))
+        self._write(wanted.changed(ended=None, tracking_uri=uri))
+        self._share()
+
+    def mark_ended(self, reason: Ended) -> None:
+        """Write down how the driver leaves the study. Hold it."""
+        self._write(self._document.changed(ended=reason))
+
+    def moved(self, place: str) -> Study:
+        """Move checkpoints and weights to another place. Hold the study.
+
+        Args:
+            place: The folder or address that every node reaches.
+
+        Returns:
+            The study with its new place, to be used from now on.
+
+        Raises:
+            OSError: Some file cannot be written; the study stays as it was.
+        """
+        if self._document.checkpoint_place == place:
+            return self
+        study = Study(self.directory, self._document.changed(checkpoint_place=place), self._trials)
+        files: list[Place] = [*self.checkpoints.glob("*.safetensors")]
+        study.checkpoints.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            (study.checkpoints / file.name).write_whole(file.read_bytes())
+        self._saved().changed(checkpoint_place=place).write(self.directory / FILE)
+        for file in files:
+            file.discard()
+        return study
+
+    def choose_finalists_anew(self) -> None:
+        """Forget who the finalists are, because there will be more trials to choose from. Hold the study.
+
+        What is confirmed stays, and a trial with all its seeds stays a finalist.
+        """
+        self._trials.forget_finalists()
+
+    def queue_failed(self) -> int:
+        """Queue the failed trials to run again; returns how many failed. Hold the study."""
+        return self._trials.queue_failed(self.space)
+
+    def repair(self) -> list[str]:
+        """Remove what a crash left half-written. Hold the study.
+
+        Returns:
+            A sentence for what was cut from the journal.
+        """
+        for path in self.leftovers():
+            path.unlink(missing_ok=True)
+        cut = self._trials.repair()
+        return [f"{self.journal}: cut {cut} bytes of an unfinished line after a crash."] if cut else []
+
+    def delete(self) -> None:
+        """Delete the trials, the files, and the folder last. Hold the study."""
+        self._trials.delete()
+        self.files.remove_tree()
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+
+    def _share(self) -> None:
+        document = self._document.as_json()
+        del document["trials_url"]  # it may hold a password
+        self._trials.share(document)
 
 
-def new_study_id(space: SearchSpace) -> str:
-    """An id that no other study has: ``<space>-<YYYYMMDD-HHMMSS>-<4 hex>``."""
-    return f"{space.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+def clear_unborn(home: Path, study_id: str, url: str | None = None) -> None:
+    """Delete what a driver left that died while it created a study, so that it can be created again.
 
-
-def check_study_id(study_id: str) -> str:
-    """Return an id that the user gave.
+    Args:
+        home: AIQ_HOME.
+        study_id: The study's id.
+        url: The database of its trials, where there is one.
 
     Raises:
-        StudyError: It is malformed.
+        StudyError: The database has trials of it: another machine runs it.
     """
-    if not _ID.fullmatch(study_id):
-        raise StudyError(
-            f"--study {study_id!r}: expected letters, digits, '.', '_' and '-', beginning with a letter or "
-            "digit."
-        )
-    return study_id
+    if url:
+        delete_untried(study_id, url)
+    shutil.rmtree(home / "studies" / study_id)
 
 
 def list_studies(home: Path) -> list[Study]:
     """The studies in AIQ_HOME, the oldest first; a damaged one is left out."""
     studies = []
-    for path in (home / "studies").glob("*/study.json"):
+    for path in (home / "studies").glob(f"*/{FILE}"):
         try:
-            studies.append(Study(path.parent, _read_document(path)))
+            studies.append(Study(path.parent, StudyDocument.read(path)))
         except StudyError:
             continue
-    return sorted(studies, key=lambda study: (study.document["created"], study.id))
+    return sorted(studies, key=lambda study: (study.document.created, study.id))
 
 
-def _read_document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        SearchSpace.model_validate(document["space"])
-        if document["study"] != path.parent.name or not document["created"] or not document["dataset"]:
-            raise ValueError("a field does not fit")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path}: damaged ({error}); restore it from a copy.") from None
-    return dict(document)
+def _not_found(home: Path, study_id: str) -> StudyError:
+    names = {name for study in list_studies(home) for name in (study.id, study.space.name)}
+    hint = did_you_mean(study_id, names) if names else "there is none yet: `aiq search` begins one."
+    return StudyError(
+        f"no study {study_id!r} in {home.absolute()}; {hint} A study is in the folder in which its search "
+        "was started; AIQ_HOME names another."
+    )

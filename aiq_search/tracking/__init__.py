@@ -10,7 +10,6 @@ from aiq_search.tracking.uri import (
     absolute_tracking_uri,
     check_tracking_uri,
     default_tracking_uri,
-    redact,
 )
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "check_tracking_uri",
     "default_tracking_uri",
     "reconcile",
-    "redact",
 ]

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from aiq_search.tracking.outbox import FilesWritten, Outbox
+from aiq_search.tracking.letters import FilesWritten
+from aiq_search.tracking.outbox import Outbox
 
 __all__ = ["BestBundle"]
 
@@ -39,7 +40,7 @@ class BestBundle:
         self._directory = directory
         self._module = module
         self._process: subprocess.Popen[str] | None = None
-        self._trial = int(outbox.fact(KEPT) or -1)
+        self._trial = outbox.number(KEPT)
         self._begun = time.monotonic()
         self._pause = EVERY
 

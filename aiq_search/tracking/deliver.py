@@ -9,7 +9,6 @@ The store comes in the environment (MLFLOW_TRACKING_URI), because a process list
 from __future__ import annotations
 
 import fcntl
-import itertools
 import logging
 import os
 import signal
@@ -23,22 +22,27 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiq_search.errors import AiqError
+from aiq_search.redaction import redact
 from aiq_search.study.events import Phase, StudyEnded, StudyStarted, TrialEnded
 from aiq_search.tracking.best import BestBundle
-from aiq_search.tracking.outbox import Letter, Outbox
-from aiq_search.tracking.uri import default_tracking_uri, is_server, redact
+from aiq_search.tracking.letters import Letter
+from aiq_search.tracking.outbox import Outbox
+from aiq_search.tracking.uri import default_tracking_uri, is_server
 
 if TYPE_CHECKING:
-    from aiq_search.tracking.recorder import Recorder
+    from aiq_search.tracking.writer import RunWriter
 
 __all__ = ["Delivery", "Wish", "main"]
 
 LOCK = "delivery.lock"
 LOG = "delivery.log"
 PAUSE = 0.5  # seconds between passes
+HURRIED_PAUSE = 0.05  # seconds between passes once the driver waits for the end
 LIVE = 3.0  # seconds that the epochs of a running trial may wait, so that many go in one request
 LONGEST_PAUSE = 20.0  # seconds between attempts while MLflow does not answer
-AFTER_DRIVER = 30.0  # seconds to go on after the driver's death: MLflow may be slow, and so is a bundle
+LONGEST_AT_END = 2.0  # likewise, while the driver waits for the end
+AFTER_DRIVER = 30.0  # seconds to continue after the driver's death: MLflow may be slow, and so is a bundle
 CONNECTIONS = 4  # to a server; a SQLite file takes one writer at a time
 
 _log = logging.getLogger("aiq_search.tracking.deliver")
@@ -82,13 +86,13 @@ class Delivery:
 
     Args:
         outbox: Where they wait.
-        recorder: Writes them.
+        writer: Writes them.
         workers: How many trials are written at once.
     """
 
-    def __init__(self, outbox: Outbox, recorder: Recorder, workers: int = 1) -> None:
+    def __init__(self, outbox: Outbox, writer: RunWriter, workers: int = 1) -> None:
         self._outbox = outbox
-        self._recorder = recorder
+        self._writer = writer
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
 
     def run_pass(self, everything: bool) -> int:
@@ -100,27 +104,33 @@ class Delivery:
         Raises:
             Exception: MLflow did not answer; what did not arrive still waits.
         """
-        letters = self._outbox.waiting()
-        if not letters:
+        if not self._outbox.has_more(0):
             return 0
         starts = self._outbox.history(StudyStarted)
         if not starts or not isinstance(started := starts[-1].event, StudyStarted):
             return 0  # reconciling puts it there
-        self._recorder.connect(started)
+        try:
+            self._writer.connect(started)  # may find that runs are gone, so that more waits
+            return self._deliver_all(self._outbox.waiting(), started.study, starts[-1].row, everything)
+        except Exception:
+            self._writer.doubt()
+            raise
+
+    def _deliver_all(self, letters: list[Letter], study: str, start: int, everything: bool) -> int:
         groups: dict[str, list[Letter]] = {}
         for letter in letters:
             groups.setdefault(letter.owner, []).append(letter)
-        of_study = groups.pop(started.study, [])
-        ripe = {k: g for k, g in groups.items() if everything or _is_ripe(g)}
+        of_study = groups.pop(study, [])
+        ripe = {owner: group for owner, group in groups.items() if everything or _is_ripe(group)}
         # An end before the last start is history: the study is being run again.
-        end = [x for x in of_study if _ends_study(x) and x.row > starts[-1].row]
+        end = [x for x in of_study if isinstance(x.event, StudyEnded) and x.row > start]
         beginning = [x for x in of_study if x not in end]
-        arrived = self._deliver(started.study, beginning) + self._deliver_trials(ripe)
-        if any(isinstance(x.event, TrialEnded) for g in ripe.values() for x in g):
-            self._recorder.write_best()
+        arrived = self._deliver(study, beginning) + self._deliver_trials(ripe)
+        if any(isinstance(x.event, TrialEnded) for group in ripe.values() for x in group):
+            self._writer.write_best()
         # The end of the study comes after everything that happened before it.
         if end and len(ripe) == len(groups) and not self._outbox.has_more(letters[-1].row):
-            arrived += self._deliver(started.study, end)
+            arrived += self._deliver(study, end)
         return arrived
 
     def _deliver_trials(self, groups: dict[str, list[Letter]]) -> int:
@@ -142,15 +152,22 @@ class Delivery:
         return arrived
 
     def _deliver(self, owner: str, letters: list[Letter]) -> int:
-        """Write what concerns one run; what MLflow refuses for good must not hold up the others."""
-        from aiq_search.tracking.recorder import RefusedError
+        """Write what concerns one run; what cannot be written must not hold up the others."""
+        from aiq_search.tracking.store import RefusedError
+        from aiq_search.tracking.writer import NotStartedError
 
-        write = self._recorder.write_study if owner == self._recorder.study else self._recorder.write_trial
+        if not letters:
+            return 0
+        write = self._writer.write_study if owner == self._writer.study else self._writer.write_trial
         try:
             write(owner, letters)
+        except NotStartedError as error:
+            _log.warning("%d events of %s are set aside: %s", len(letters), owner, error)
+            self._outbox.set_aside(letters, str(error))
+            return 0
         except RefusedError as error:
             _log.warning("MLflow refused %d events of %s: %s", len(letters), owner, redact(str(error)))
-            self._recorder.mark_refused(owner, str(error), time.time())
+            self._writer.mark_refused(owner, str(error), time.time())
             self._outbox.refused(letters, redact(str(error)))
             return 0
         self._outbox.delivered(letters)
@@ -163,47 +180,89 @@ def _is_ripe(letters: list[Letter]) -> bool:
     return waited > LIVE or waited < 0 or any(isinstance(x.event, TrialEnded) for x in letters)
 
 
-def _ends_study(letter: Letter) -> bool:
-    return isinstance(letter.event, StudyEnded)
+class Rounds:
+    """Passes of the delivery, as the driver wishes them, and the pauses between them.
+
+    Args:
+        outbox: Of the study.
+        delivery: Carries events.
+        writer: Writes them.
+        best: Has the best network so far written as a bundle.
+    """
+
+    def __init__(self, outbox: Outbox, delivery: Delivery, writer: RunWriter, best: BestBundle) -> None:
+        self._outbox = outbox
+        self._delivery = delivery
+        self._writer = writer
+        self._best = best
+        self._failures = 0
+        self._closed = False
+
+    def run(self, wish: Wish) -> bool:
+        """One pass; returns whether all that the driver wishes is done.
+
+        A failure is logged, and remembered for the driver to report.
+        """
+        try:
+            done = self._keep_up() if wish is Wish.RUN else self._finish()
+        except Exception as error:
+            self._failures += 1
+            pause = self.next_pause(wish)
+            _log.warning("MLflow did not take it (trying again in %.0f s): %s", pause, redact(repr(error)))
+            self._outbox.remember("error", redact(str(error))[:500])
+            return False
+        self._failures = 0
+        return done
+
+    def next_pause(self, wish: Wish) -> float:
+        """Seconds until the next pass: longer and longer while MLflow does not answer."""
+        if self._failures == 0:
+            return PAUSE if wish is Wish.RUN else HURRIED_PAUSE
+        longest = LONGEST_AT_END if wish is Wish.FINISH else LONGEST_PAUSE
+        return min(longest, PAUSE * 2.0 ** min(self._failures - 1, 10))
+
+    def _keep_up(self) -> bool:
+        """While the search runs: deliver what is ripe, and now and then write a bundle."""
+        self._deliver(everything=False)
+        self._write_bundle(last_word(self._outbox), hurry=False)
+        return False
+
+    def _finish(self) -> bool:
+        """Once the search is over, or its driver gone: deliver the rest and leave no run RUNNING."""
+        self._deliver(everything=True)
+        word = last_word(self._outbox)
+        busy = self._write_bundle(word, hurry=True)
+        if self._outbox.has_more(0):
+            return False
+        if isinstance(word, StudyStarted) and not self._closed:
+            self._writer.close_study(
+                "the driver ended before it could close the search; aiq resume continues it", time.time()
+            )
+            self._closed = True
+        return not busy
+
+    def _deliver(self, *, everything: bool) -> None:
+        if self._delivery.run_pass(everything):
+            self._outbox.remember("error", None)
+
+    def _write_bundle(self, word: StudyStarted | StudyEnded | None, *, hurry: bool) -> bool:
+        """Whether a bundle of the best network is being written; a finished study brings its champion's."""
+        finished = word is None or (isinstance(word, StudyEnded) and word.reason == "finished")
+        return not finished and self._best.look(self._writer.best_trial(), hurry=hurry)
 
 
 def serve(outbox: Outbox, driver: Driver, uri: str, best: BestBundle) -> None:
     """Deliver until the driver wants no more and nothing waits, or it has been gone for some time."""
-    from aiq_search.tracking.recorder import Recorder
+    from aiq_search.tracking.writer import RunWriter
 
-    recorder = Recorder(outbox, uri)
-    delivery = Delivery(outbox, recorder, CONNECTIONS if is_server(uri) else 1)
-    failures, closed = itertools.count(), False
-    while True:
-        wish = driver.wish
-        try:
-            arrived = delivery.run_pass(everything=wish is not Wish.RUN)
-            word = last_word(outbox)
-            # A study that is finished brings its champion itself, whole.
-            finished = word is None or (isinstance(word, StudyEnded) and word.reason == "finished")
-            busy = not finished and best.look(recorder.best_trial(), hurry=wish is not Wish.RUN)
-            empty = not outbox.has_more(0)
-            if empty and not closed and wish is not Wish.RUN and isinstance(word, StudyStarted):
-                recorder.close_study("the search ended without a word; aiq resume continues it", time.time())
-                closed = True
-        except Exception as error:
-            recorder.doubt()
-            pause = min(LONGEST_PAUSE, PAUSE * 2 ** min(next(failures), 10))
-            _log.warning("MLflow did not take it (trying again in %.0f s): %s", pause, redact(repr(error)))
-            outbox.remember("error", redact(str(error))[:500])
-            if wish is Wish.FINISH:
-                pause = min(pause, 2.0)
-        else:
-            failures = itertools.count()
-            if arrived:
-                outbox.remember("error", None)
-            if empty and not busy and wish is not Wish.RUN:
-                return
-            pause = PAUSE if wish is Wish.RUN else 0.05
+    outbox.retry_set_aside()
+    writer = RunWriter(outbox, uri)
+    rounds = Rounds(outbox, Delivery(outbox, writer, CONNECTIONS if is_server(uri) else 1), writer, best)
+    while not rounds.run(wish := driver.wish):
         if wish is Wish.ORPHANED and time.monotonic() - driver.since > AFTER_DRIVER:
-            _log.warning("the driver is gone, and %s", outbox.undelivered())
+            _log.warning("the driver is gone: %s", outbox.undelivered())
             return
-        driver.wait(pause)
+        driver.wait(rounds.next_pause(wish))
 
 
 def last_word(outbox: Outbox) -> StudyStarted | StudyEnded | None:
@@ -251,7 +310,11 @@ def main(arguments: list[str]) -> int:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         _log.addHandler(handler)
         _log.setLevel(logging.INFO)
-        outbox = Outbox(directory)
+        try:
+            outbox = Outbox(directory)
+        except AiqError as error:  # the next driver makes it again
+            _log.error("%s", error)
+            return 1
         _log.info("process %d delivers to %s", os.getpid(), redact(default_tracking_uri()))
         with BestBundle(outbox, directory, arguments[1] if len(arguments) > 1 else None) as best:
             serve(outbox, driver, default_tracking_uri(), best)

@@ -10,38 +10,45 @@ from __future__ import annotations
 import getpass
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from aiq_search.study.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
-from aiq_search.tracking.uri import redact
+from aiq_search.redaction import redact
+from aiq_search.study.description import command_line, question, widths
+from aiq_search.study.document import StudyDocument
+from aiq_search.study.events import (
+    EpochEnded,
+    Phase,
+    StudyEnded,
+    TrialEnded,
+    TrialKey,
+    TrialStarted,
+    TrialState,
+)
+from aiq_search.study.metrics import HEADLINE, SIZES
 
 __all__ = [
     "ENDS",
     "STATUS",
     "VIEW",
-    "BestSoFar",
     "Point",
+    "best_points",
     "champion_points",
     "child_name",
     "child_tags",
-    "command_line",
     "dataset_profile",
     "ended_points",
     "ended_tags",
     "epoch_points",
     "experiment_description",
     "experiment_tags",
-    "objective",
     "outcome",
     "parent_tags",
-    "question",
     "study_description",
+    "study_ended_tags",
     "text",
-    "widths",
 ]
 
 STATUS = {
@@ -53,8 +60,6 @@ STATUS = {
 ENDS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}  # of the study's run
 VIEW = "aiq"  # name of the view of the experiment's table
 LONGEST_TAG = 4000  # characters; MLflow takes 8000, older servers 5000
-SHOWN = ("aiq", "accuracy", "efficiency")
-ONCE = ("parameters", "parameters_weights", "macs")
 
 
 @dataclass(frozen=True)
@@ -78,39 +83,23 @@ def milliseconds(time: float) -> int:
     return round(time * 1000)
 
 
-def widths(document: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-    """The searched widths of a configuration, in the order of the space.
-
-    Widths are the integer parameters of the model.
-
-    >>> widths({}, {"model.conv1": 4, "model.dropout": 0.1, "model.batch_norm": True, "model.fc": 8})
-    '4-8'
-    """
-    order = list((document.get("space") or {}).get("parameters") or params)
-    names = sorted(params, key=lambda name: order.index(name) if name in order else len(order))
-    values = [params[name] for name in names if name.startswith("model.")]
-    return "-".join(str(x) for x in values if isinstance(x, int) and not isinstance(x, bool))
-
-
-def child_name(document: Mapping[str, Any], started: TrialStarted) -> str:
+def child_name(document: StudyDocument, started: TrialStarted) -> str:
     """Name of a trial's run: its number, then its widths (``trial-0042 4-2-8``)."""
-    return f"{started.name} {widths(document, started.params)}".strip()
+    return f"{started.name} {widths(document.space, started.params)}".strip()
 
 
-def study_tags(document: Mapping[str, Any]) -> dict[str, str]:
+def study_tags(document: StudyDocument) -> dict[str, str]:
     """Tags that parent and children share: where a number comes from."""
-    dataset = document.get("dataset") or {}
-    versions = document.get("versions") or {}
     known = {
-        "aiq.study": document.get("study"),
-        "aiq.beta": document.get("beta"),
-        "aiq.observations": dataset.get("validation"),
-        "aiq.capture": document.get("capture"),
-        "aiq.version": versions.get("aiq-search") or versions.get("aiq_search"),
+        "aiq.study": document.study,
+        "aiq.beta": document.beta,
+        "aiq.observations": document.dataset.validation,
+        "aiq.capture": document.capture,
+        "aiq.version": document.provenance.versions.get("aiq-search"),
         "mlflow.source.name": "aiq search",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
-        "mlflow.source.git.commit": document.get("git_commit"),
+        "mlflow.source.git.commit": document.provenance.git_commit,
     }
     return {name: text(value) for name, value in known.items() if value is not None}
 
@@ -122,30 +111,19 @@ def _user() -> str | None:
     return None
 
 
-def command_line(document: Mapping[str, Any]) -> str:
-    """The command that began a study, as one types it.
-
-    >>> command_line({"command": ["aiq", "search", "my space.yaml"]})
-    "aiq search 'my space.yaml'"
-    """
-    given = document.get("command") or "aiq search SPACE.yaml"
-    return text(given if isinstance(given, str) else shlex.join(str(word) for word in given))
-
-
-def parent_tags(document: Mapping[str, Any], space: str) -> dict[str, str]:
+def parent_tags(document: StudyDocument) -> dict[str, str]:
     """Tags of the run that stands for the whole study."""
-    known = {
-        "aiq.space": space,
-        "aiq.seed": document.get("seed"),
-        "aiq.fingerprint": document.get("fingerprint"),
-        "aiq.command": command_line(document),
-        "aiq.trial_key": document.get("study"),
-        "mlflow.note.content": study_description(document, space),
+    return study_tags(document) | {
+        "aiq.space": document.space.name,
+        "aiq.seed": str(document.seed),
+        "aiq.fingerprint": document.fingerprint,
+        "aiq.command": text(command_line(document)),
+        "aiq.trial_key": document.study,
+        "mlflow.note.content": text(study_description(document)),
     }
-    return study_tags(document) | {name: text(value) for name, value in known.items() if value is not None}
 
 
-def child_tags(document: Mapping[str, Any], started: TrialStarted, parent: str) -> dict[str, str]:
+def child_tags(document: StudyDocument, started: TrialStarted, parent: str) -> dict[str, str]:
     """Tags of a trial's run; ``parent`` is the id of the run that it lies under.
 
     A confirmation's ``aiq.trial`` is the number of the trial that it repeats, so that one filter finds
@@ -190,7 +168,7 @@ def ended_points(event: TrialEnded, epochs: Sequence[EpochEnded]) -> list[Point]
     """
     last = max((milliseconds(e.time) for e in epochs), default=0)
     now = max(milliseconds(event.time), last + 1)
-    once = {k: v for k, v in event.metrics.items() if k in ONCE or k.startswith("test/")}
+    once = {k: v for k, v in event.metrics.items() if k in SIZES or k.startswith("test/")}
     chosen = {k: v for k, v in event.metrics.items() if k not in once}
     newest = max(epochs, key=lambda e: e.epoch, default=None)
     if newest is not None and newest.epoch == event.epoch:
@@ -199,56 +177,10 @@ def ended_points(event: TrialEnded, epochs: Sequence[EpochEnded]) -> list[Point]
     return _points(once, now, 0) + _points(chosen, now, step)
 
 
-def objective(document: Mapping[str, Any]) -> tuple[str, int]:
-    """Number that trials are ranked by, and its sign: 1 if more is better, else -1.
-
-    With several objectives it is aIQ, as for the champion.
-
-    >>> objective({"space": {"objective": {"minimize": "loss"}}}), objective({})
-    (('loss', -1), ('aiq', 1))
-    """
-    rule = (document.get("space") or {}).get("objective") or {}
-    named = [
-        (name, sign) for key, sign in (("maximize", 1), ("minimize", -1)) for name in _list(rule.get(key))
-    ]
-    return named[0] if len(named) == 1 else ("aiq", 1)
-
-
-def _list(value: object) -> list[str]:
-    return (
-        [value] if isinstance(value, str) else [str(x) for x in value] if isinstance(value, Sequence) else []
-    )
-
-
-class BestSoFar:
-    """The best network so far, trial by trial; only complete, feasible, exploring ones count.
-
-    Args:
-        document: study.json.
-
-    Attributes:
-        trial: Number of the best trial; None before there is one.
-    """
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self._name, self._sign = objective(document)
-        self._value = -math.inf
-        self._ended = 0
-        self.trial: int | None = None
-
-    def add(self, event: TrialEnded) -> list[Point]:
-        """Numbers of a trial if it is better than all before; the step is how many trials had ended."""
-        if event.key.phase is not Phase.EXPLORE:
-            return []
-        self._ended += 1
-        value = event.metrics.get(self._name) if event.value is None else event.value
-        if event.state is not TrialState.COMPLETE or event.feasible is False or value is None:
-            return []
-        if event.collapsed or self._sign * value <= self._value:
-            return []
-        self._value, self.trial = self._sign * value, event.key.number
-        told = {k: v for k, v in event.metrics.items() if k in SHOWN or k in ONCE}
-        return _points(told, milliseconds(event.time), self._ended)
+def best_points(event: TrialEnded, ended: int) -> list[Point]:
+    """Numbers of a new best trial, for the study's run; the step is how many trials had ended."""
+    shown = {name: value for name, value in event.metrics.items() if name in (*HEADLINE, *SIZES)}
+    return _points(shown, milliseconds(event.time), ended)
 
 
 def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list[Point]:
@@ -258,16 +190,18 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
         prefix + name: spread["mean"]
         for split, prefix in (("validation", ""), ("test", "test/"))
         for name, spread in (metrics.get(split) or {}).items()
-        if name in SHOWN
+        if name in HEADLINE
     }
-    numbers |= {k: champion[k] for k in ONCE if isinstance(champion.get(k), int | float)}
+    numbers |= {k: champion[k] for k in SIZES if isinstance(champion.get(k), int | float)}
     return _points(numbers, milliseconds(time), step)
 
 
-def dataset_profile(dataset: Mapping[str, Any]) -> str:
-    """Sizes of a data set as the JSON that MLflow shows beside it."""
-    known = ("train", "validation", "test", "input_shape", "classes", "label_noise")
-    return json.dumps({k: dataset[k] for k in known if k in dataset})
+def dataset_profile(document: StudyDocument) -> str:
+    """Sizes of a data set as the JSON that MLflow shows with it."""
+    profile = document.dataset.model_dump(
+        mode="json", include={"train", "validation", "test", "input_shape", "classes", "class_counts"}
+    )
+    return json.dumps(profile | {"label_noise": document.space.dataset.label_noise})
 
 
 def ended_tags(event: TrialEnded) -> dict[str, str]:
@@ -291,32 +225,57 @@ def ended_tags(event: TrialEnded) -> dict[str, str]:
     return tags
 
 
+def study_ended_tags(ended: StudyEnded, document: StudyDocument) -> dict[str, str]:
+    """Tags that a study's end adds to its run."""
+    tags = {
+        "aiq.state": ended.reason,
+        "aiq.counts": _counts(ended.counts),
+        "aiq.finalists": " ".join(map(str, ended.finalists)),
+    }
+    if ended.message:
+        tags["aiq.reason"] = text(ended.message)
+    if ended.champion:
+        note = outcome(document, ended.champion) + study_description(document)
+        tags["mlflow.note.content"] = text(note)
+    return tags
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """Counts by state in one line.
+
+    >>> _counts({"COMPLETE": 21, "PRUNED": 45, "FAIL": 0})
+    '21 COMPLETE, 45 PRUNED'
+    """
+    return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+
+
 def _points(metrics: Mapping[str, float], timestamp: int, step: int) -> list[Point]:
     """Metrics as points. Infinity and NaN are left out: MLflow would draw 1.8e308; the reason says them."""
     return [Point(k, float(v), timestamp, step) for k, v in metrics.items() if math.isfinite(v)]
 
 
-def experiment_tags(space: str, document: Mapping[str, Any]) -> dict[str, str]:
+def experiment_tags(document: StudyDocument) -> dict[str, str]:
     """Tags of the experiment.
 
     It is one of model training, not of GenAI, and has a view of its table in which the columns that
     matter are shown (MLflow hides all metrics at first); ``aiq ui`` opens it.
     """
-    columns = [f"metrics.`{name}`" for name in (*SHOWN, "parameters", "test/aiq", "test/accuracy")]
+    columns = [f"metrics.`{name}`" for name in (*HEADLINE, "parameters", "test/aiq", "test/accuracy")]
     columns += ["tags.`aiq.state`", "tags.`aiq.counts`"]
     return {
         f"mlflow.sharedViewState.{VIEW}": json.dumps({"selectedColumns": columns}),
         "mlflow.experimentKind": "custom_model_development",
-        "mlflow.note.content": experiment_description(space, document),
-        "aiq.space": space,
+        "mlflow.note.content": experiment_description(document),
+        "aiq.space": document.space.name,
     }
 
 
-def experiment_description(space: str, document: Mapping[str, Any]) -> str:
+def experiment_description(document: StudyDocument) -> str:
     """Markdown above the table of runs: what is searched, and how to read it."""
     return "\n".join(
         [
-            f"**Search space `{space}`**: which network uses its neurons best? {question(document)}",
+            f"**Search space `{document.space.name}`**: which network uses its neurons best? "
+            f"{question(document)}",
             "",
             "Each study is one run; open it (+) for its trials, and a trial for its confirmations on fresh "
             "seeds. `aiq`, `accuracy`, `efficiency` and `parameters` are, on a study, those of its best "
@@ -330,61 +289,41 @@ def experiment_description(space: str, document: Mapping[str, Any]) -> str:
     )
 
 
-def outcome(document: Mapping[str, Any], champion: Mapping[str, Any]) -> str:
+def outcome(document: StudyDocument, champion: Mapping[str, Any]) -> str:
     """The result in one line of Markdown; ``champion`` is the document of ``aiq best --format json``."""
     numbers = {p.name: p.value for p in champion_points(champion, 0.0, 0)}
-    said = [f"{name} {numbers[name]:.3f}" for name in SHOWN if name in numbers]
-    said += [f"{numbers['parameters']:,.0f} parameters"] if "parameters" in numbers else []
-    name = widths(document, champion.get("params") or {}) or "the network"
+    shown = [f"{name} {numbers[name]:.3f}" for name in HEADLINE if name in numbers]
+    shown += [f"{numbers['parameters']:,.0f} parameters"] if "parameters" in numbers else []
+    name = widths(document.space, champion.get("params") or {}) or "the network"
     return (
-        f"**{name} won** (trial {champion.get('trial')}, {champion.get('phase')}): {', '.join(said)}. "
-        "Among the artifacts, report.html tells why.\n\n"
+        f"**{name} won** (trial {champion.get('trial')}, {champion.get('phase')}): {', '.join(shown)}. "
+        "report.html among the artifacts shows why.\n\n"
     )
 
 
-def study_description(document: Mapping[str, Any], space: str) -> str:
+def study_description(document: StudyDocument) -> str:
     """Markdown on the parent run."""
-    parameters = (document.get("space") or {}).get("parameters") or {}
+    parameters = document.space.document()["parameters"]
     rows = [f"| `{name}` | {_range(rule)} |" for name, rule in parameters.items()]
+    study = document.study
     return "\n".join(
         [
-            f"**Study `{document.get('study')}`** over `{space}`. {question(document)}",
+            f"**Study `{study}`** over `{document.space.name}`. {question(document)}",
             "",
             "`aiq`, `accuracy`, `efficiency` here are the best so far (their charts show the way there), "
             "at the end the champion's. Children are the trials; a trial's own children repeat it.",
             "",
             *(["| searched | range |", "|---|---|", *rows, ""] if rows else []),
-            f"Look further: `aiq best {document.get('study')}`, `aiq report {document.get('study')}`, "
-            f"`aiq export {document.get('study')} --output champion/`.",
+            f"Look further: `aiq best {study}`, `aiq report {study}`, "
+            f"`aiq export {study} --output champion/`.",
         ]
     )
 
 
-def question(document: Mapping[str, Any]) -> str:
-    """One sentence: network, data, objective, constraints."""
-    space = document.get("space") or {}
-    dataset = document.get("dataset") or {}
-    model = (space.get("model") or {}).get("name", "a network")
-    rule = space.get("objective") or {}
-    goals = [f"{verb} {name}" for verb in ("maximize", "minimize") for name in _list(rule.get(verb))]
-    constraints = " and ".join(rule.get("constraints") or [])
-    sizes = (
-        f" ({dataset['train']:,} examples to train, {dataset['validation']:,} to choose, "
-        f"{dataset['test']:,} to judge)"
-        if {"train", "validation", "test"} <= set(dataset)
-        else ""
-    )
-    return (
-        f"`{model}` on `{dataset.get('name', 'data')}`{sizes}: {', '.join(goals) or 'maximize aiq'} with "
-        f"β = {document.get('beta', 2)}{', where ' + constraints if constraints else ''}."
-    )
-
-
-def _range(rule: object) -> str:
+def _range(rule: Mapping[str, Any]) -> str:
     """A parameter's rule in words."""
-    if not isinstance(rule, Mapping):
-        return text(rule, 200)
     if "choices" in rule:
         return ", ".join(str(x) for x in rule["choices"])
-    scale = " (log)" if rule.get("log") else ""
-    return f"{rule.get('low')} … {rule.get('high')}{scale}"
+    if "low" not in rule:
+        return text(rule.get("value"), 200)
+    return f"{rule['low']} … {rule['high']}{' (log)' if rule.get('log') else ''}"

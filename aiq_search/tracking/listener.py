@@ -11,12 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aiq_search.redaction import redact
 from aiq_search.study.events import Event
-from aiq_search.tracking.outbox import ChampionExported, FilesWritten, Happening, Outbox, Undelivered
-from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri, redact
+from aiq_search.tracking.letters import ChampionExported, FilesWritten, Happening
+from aiq_search.tracking.outbox import Outbox, Undelivered
+from aiq_search.tracking.uri import check_tracking_uri, default_tracking_uri
 
 __all__ = ["MlflowListener"]
 
@@ -46,7 +49,9 @@ class MlflowListener:
         self.tracking_uri = check_tracking_uri(tracking_uri or default_tracking_uri())
         self.directory = directory
         self._bundler = bundler
-        self._outbox = Outbox(directory, busy_timeout=BUSY)
+        self._outbox = Outbox(directory, busy_timeout=BUSY, rebuild=True)
+        if self._outbox.damage:
+            _log.warning("%s; it is made again from the study.", self._outbox.damage)
         self._unwritten: deque[Happening] = deque()
         self._process: subprocess.Popen[str] | None = None
         self._looked = -CHECK_EVERY
@@ -129,10 +134,10 @@ class MlflowListener:
         try:
             left = self._outbox.undelivered()
         except sqlite3.Error as error:
-            return Undelivered(len(self._unwritten), 0, 0, str(error))
+            return Undelivered(waiting=len(self._unwritten), error=str(error))
         if not self._unwritten:
             return left
-        return Undelivered(left.waiting + len(self._unwritten), left.refused, left.trials, left.error)
+        return replace(left, waiting=left.waiting + len(self._unwritten))
 
     def _write(self) -> int:
         if not self._unwritten:

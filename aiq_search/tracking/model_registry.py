@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -21,9 +20,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
-from aiq_search.tracking.layout import champion_points, objective, outcome, question, text
-from aiq_search.tracking.outbox import ChampionExported
-from aiq_search.tracking.uri import redact
+from aiq_search.study.description import question
+from aiq_search.study.document import StudyDocument
+from aiq_search.study.progress import ranking
+from aiq_search.tracking.client import first_line
+from aiq_search.tracking.layout import champion_points, outcome, text
+from aiq_search.tracking.letters import ChampionExported
 
 __all__ = ["ALIAS", "Probabilities", "model_name", "register_champion"]
 
@@ -64,7 +66,7 @@ def model_name(space: str) -> str:
     return f"aiq-{space}"
 
 
-def register_champion(uri: str, run_id: str, document: Mapping[str, Any], event: ChampionExported) -> str:
+def register_champion(uri: str, run_id: str, document: StudyDocument, event: ChampionExported) -> str:
     """Register a champion, and give it the alias if it is the best of its kind.
 
     Registering the same bundle again changes nothing.
@@ -82,7 +84,7 @@ def register_champion(uri: str, run_id: str, document: Mapping[str, Any], event:
         MlflowException: MLflow does not answer; another attempt may succeed.
     """
     client = MlflowClient(tracking_uri=uri)
-    name = model_name(str((document.get("space") or {}).get("name") or event.study))
+    name = model_name(document.space.name)
     bundle = Path(event.folder) / "bundle"
     if not (bundle / "model.pt2").is_file():
         return f"The champion is not registered: {bundle.name}/model.pt2 is missing."
@@ -91,8 +93,7 @@ def register_champion(uri: str, run_id: str, document: Mapping[str, Any], event:
         made = _version_of(client, name, facts["aiq.bundle"]) or _register(client, uri, run_id, name, bundle)
     except Exception as error:  # the network's own code may raise anything
         client.get_run(run_id)  # raises if MLflow is gone: then this was not the last word
-        said = redact(str(error)).strip().splitlines() or [type(error).__name__]
-        return f"The champion is not registered: {said[0][:300]}"
+        return f"The champion is not registered: {first_line(error)}"
     note = outcome(document, event.champion) + question(document)
     client.update_model_version(name, made.version, text(note))
     for key, value in facts.items():
@@ -101,19 +102,18 @@ def register_champion(uri: str, run_id: str, document: Mapping[str, Any], event:
     return _crown(client, name, made, facts)
 
 
-def _facts(document: Mapping[str, Any], event: ChampionExported, bundle: Path) -> dict[str, str]:
+def _facts(document: StudyDocument, event: ChampionExported, bundle: Path) -> dict[str, str]:
     """Tags of a version: what it is, and what it may be compared with."""
-    dataset = document.get("dataset") or {}
-    ranked, _ = objective(document)
+    ranked, _ = ranking(document.space.objective)
     spreads = event.champion["metrics"]["validation"]
     numbers = {p.name: f"{p.value:.6g}" for p in champion_points(event.champion, 0.0, 0)}
     return {
         "aiq.study": event.study,
         "aiq.trial": str(event.champion.get("trial")),
         "aiq.phase": str(event.champion.get("phase")),
-        "aiq.data": str(dataset.get("name")),
-        "aiq.digest": str(dataset.get("digest")),  # over every split
-        "aiq.objective": f"{ranked}, beta {document.get('beta', 2)}",
+        "aiq.data": document.dataset.name,
+        "aiq.digest": document.dataset.digest,  # over every split
+        "aiq.objective": f"{ranked}, beta {document.beta:g}",
         "aiq.score": repr(float(spreads["objective"]["mean"])),  # larger is better
         "aiq.bundle": hashlib.sha256((bundle / SUMS).read_bytes()).hexdigest(),
         **numbers,
@@ -152,7 +152,7 @@ def _register(client: MlflowClient, uri: str, run_id: str, name: str, bundle: Pa
     return client.get_model_version(name, str(logged.registered_model_version))
 
 
-def _about(document: Mapping[str, Any], name: str) -> str:
+def _about(document: StudyDocument, name: str) -> str:
     """Markdown on the registered model."""
     uri = f"models:/{name}@{ALIAS}"
     return "\n".join(

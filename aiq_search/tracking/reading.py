@@ -7,16 +7,15 @@ mlflow, which takes seconds: do so where it is used.
 from __future__ import annotations
 
 import ast
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -24,20 +23,22 @@ from aiq_search.errors import StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.study import Champion, Phase, TrialKey, TrialRecord, TrialState
 from aiq_search.study.champion import choose_champion
-from aiq_search.tracking.layout import objective, text
-from aiq_search.tracking.removal import connect, unreachable
-from aiq_search.tracking.uri import redact
+from aiq_search.study.document import FILE as DOCUMENT
+from aiq_search.study.document import StudyDocument
+from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.progress import ranking
+from aiq_search.tracking.client import connect, first_line, search_runs, unreachable
+from aiq_search.tracking.layout import text
 
 __all__ = ["RemoteStudy", "find_study", "list_remote_studies"]
 
-DOCUMENT = "study.json"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # what may stand in a filter
 _SEED = re.compile(r"confirm-\d+-seed-(\d+)")
-_ONCE = ("parameters", "macs", "test/")
+_ONCE = (*SIZES, "test/")
 
 
 class RemoteStudy:
-    """A study read from MLflow; looks like ``aiq_search.search.Study`` to those who only read.
+    """A study read from MLflow; looks like ``aiq_search.study.Study`` to those who only read.
 
     Args:
         client: Of the store.
@@ -66,7 +67,7 @@ class RemoteStudy:
         return bool(self._run.info.status == "RUNNING")
 
     @cached_property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> StudyDocument:
         """The study's study.json.
 
         Raises:
@@ -74,25 +75,25 @@ class RemoteStudy:
         """
         try:
             content = self.artifact(DOCUMENT).read_text(encoding="utf-8")
-            document: dict[str, Any] = json.loads(content)
-            SearchSpace.model_validate(document["space"])
-        except (OSError, ValueError, KeyError, TypeError, MlflowException) as error:
-            said = redact(str(error)).strip().splitlines() or [type(error).__name__]
+            document = StudyDocument.parse(content, DOCUMENT)
+        except (OSError, ValueError, StudyError, MlflowException) as error:
             raise StudyError(
-                f"study {self.id} in MLflow has no usable {DOCUMENT} ({said[0][:200]}); look at it where its "
-                "folder is."
+                f"study {self.id} in MLflow has no usable {DOCUMENT} ({first_line(error)}); look at it where "
+                "its folder is."
             ) from None
-        return {**document, "ended": None if self.is_running else self._run.data.tags.get("aiq.state")}
+        ended = self._run.data.tags.get("aiq.state")
+        known = ended in ("finished", "interrupted", "failed") and not self.is_running
+        return document.changed(ended=ended if known else None)
 
     @cached_property
     def space(self) -> SearchSpace:
         """What is searched."""
-        return SearchSpace.model_validate(self.document["space"])
+        return self.document.space
 
     @property
     def finalists(self) -> list[int]:
         """The exploring trials that were confirmed; none before the study is over."""
-        if self.document["ended"] != "finished":
+        if self.document.ended != "finished":
             return []
         return [int(number) for number in self._run.data.tags.get("aiq.finalists", "").split()]
 
@@ -120,32 +121,56 @@ class RemoteStudy:
         uri = f"runs:/{self.run_id}/{path}"
         return Path(download_artifacts(uri, dst_path=str(place), tracking_uri=self._uri))
 
-    def again(self) -> RemoteStudy:
+    def refreshed(self) -> RemoteStudy:
         """The same study as it is now."""
         return RemoteStudy(self._client, self._client.get_run(self.run_id), self._uri)
 
     @cached_property
+    def _rules(self) -> dict[str, Any]:
+        rules: dict[str, Any] = self.space.document()["parameters"]
+        return rules
+
+    @cached_property
     def _records(self) -> list[TrialRecord]:
         where = f"tags.`aiq.study` = '{self.id}'"
-        runs = _search(self._client, [self._run.info.experiment_id], where)
-        found = [self._record(run) for run in runs if "aiq.phase" in run.data.tags]
+        runs = search_runs(self._client, [self._run.info.experiment_id], where)
+        records = [record for run in runs if (record := self._record_of(run)) is not None]
         order = list(Phase)
-        return sorted(found, key=lambda r: (order.index(r.key.phase), r.key.number))
+        return sorted(records, key=lambda r: (order.index(r.key.phase), r.key.number))
+
+    def _record_of(self, run: Run) -> TrialRecord | None:
+        """A trial as its run has it; None for the study's own run, and for one whose tags were removed."""
+        try:
+            return self._record(run)
+        except (KeyError, ValueError):
+            return None
+
+    def _state(self, run: Run) -> TrialState:
+        """The state of a trial; RUNNING until the delivery has closed its run, which it does last.
+
+        So is one that was interrupted: it continues when the study is resumed.
+        """
+        state = run.data.tags.get("aiq.state")
+        if run.info.status == "RUNNING" or state not in list(TrialState):
+            return TrialState.RUNNING
+        needed = {*HEADLINE, *SIZES, ranking(self.space.objective)[0]}
+        if state == TrialState.COMPLETE and not needed <= run.data.metrics.keys():
+            return TrialState.RUNNING
+        return TrialState(state)
 
     def _record(self, run: Run) -> TrialRecord:
         tags, metrics = run.data.tags, dict(run.data.metrics)
         phase = Phase(tags["aiq.phase"])
         number = int(tags["aiq.trial_key"].rpartition("/")[2])
-        name, _ = objective(self.document)
-        state = tags.get("aiq.state", "")
+        name, _ = ranking(self.space.objective)
+        state = self._state(run)
         collapsed = tags.get("aiq.collapsed") == "true"
         seed = _SEED.match(run.info.run_name or "")
         epochs = max((m.step for m in run.data._metric_objs if not m.key.startswith(_ONCE)), default=0)
-        over = run.info.end_time is not None
+        over = state is not TrialState.RUNNING and run.info.end_time is not None
         return TrialRecord(
             key=TrialKey(self.id, phase, number),
-            # What was interrupted goes on when the study is resumed.
-            state=TrialState(state) if state in list(TrialState) else TrialState.RUNNING,
+            state=state,
             params=self._params(run.data.params),
             seed=int(tags["aiq.seed"]),
             config_hash=tags.get("aiq.config_hash", ""),
@@ -166,7 +191,7 @@ class RemoteStudy:
 
     def _params(self, params: Mapping[str, str]) -> dict[str, Any]:
         """Parameters with the types that the space gives them: MLflow keeps text."""
-        rules = self.document["space"].get("parameters") or {}
+        rules = self._rules
         ordered = [name for name in rules if name in params] + [name for name in params if name not in rules]
         return {name: _value(params[name], rules.get(name) or {}) for name in ordered}
 
@@ -208,10 +233,10 @@ def find_study(name: str, uri: str) -> RemoteStudy | None:
     client = connect(uri)
     try:
         experiments = [e.experiment_id for e in client.search_experiments()]
-        found = _search(client, experiments, f"tags.`aiq.trial_key` = '{name}'") if experiments else []
+        found = list(search_runs(client, experiments, f"tags.`aiq.trial_key` = '{name}'"))
         space = None if found else client.get_experiment_by_name(name)
         if space is not None:
-            found = _search(client, [space.experiment_id], f"tags.`aiq.space` = '{name}'")
+            found = list(search_runs(client, [space.experiment_id], f"tags.`aiq.space` = '{name}'"))
     except MlflowException as error:
         raise unreachable(uri, error) from None
     newest = max(found, key=lambda run: run.info.start_time, default=None)
@@ -227,22 +252,10 @@ def list_remote_studies(uri: str) -> list[RemoteStudy]:
     client = connect(uri)
     try:
         experiments = [e.experiment_id for e in client.search_experiments() if "aiq.space" in e.tags]
-        runs = _search(client, experiments, "tags.`aiq.space` LIKE '%'") if experiments else []
+        runs = list(search_runs(client, experiments, "tags.`aiq.space` LIKE '%'"))
     except MlflowException as error:
         raise unreachable(uri, error) from None
     return [RemoteStudy(client, run, uri) for run in sorted(runs, key=lambda r: r.info.start_time)]
-
-
-def _search(client: MlflowClient, experiments: list[str], where: str) -> list[Run]:
-    runs: list[Run] = []
-    token: str | None = None
-    search = partial(client.search_runs, experiments, where, ViewType.ACTIVE_ONLY, 1000)
-    while True:
-        page = search(page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
 
 
 def _value(written: str, rule: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what the space says

@@ -1,54 +1,54 @@
 """Reconciling: what a study knows and its outbox lacks is put there.
 
 The study is the truth. A power cut may take the outbox's last events, a user may delete the file, and a
-study may have run with another listener: telling everything again is right each time, because an event
+study may have run with another listener: putting everything again is right each time, because an event
 that the outbox knows changes nothing.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from aiq_search.study.events import EpochEnded, Event, StudyStarted
+from aiq_search.tracking.letters import event_id
 
 if TYPE_CHECKING:
+    from aiq_search.study import StudyView
     from aiq_search.study.record import TrialRecord
     from aiq_search.tracking.listener import MlflowListener
 
-__all__ = ["RecordedStudy", "events_of", "events_of_record", "reconcile"]
+__all__ = ["events_of", "events_of_record", "reconcile"]
+
+_BATCH = 5000  # events in one transaction
 
 
-class RecordedStudy(Protocol):
-    """What is read of a study here; ``aiq_search.search.Study`` has it."""
-
-    @property
-    def id(self) -> str:
-        """The study's id."""
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The content of study.json."""
-
-    def records(self) -> Sequence[TrialRecord]:
-        """All trials of both phases."""
-
-
-def reconcile(study: RecordedStudy, listener: MlflowListener) -> int:
+def reconcile(study: StudyView, listener: MlflowListener) -> int:
     """Give the listener what the study knows and its outbox lacks; returns how many events that were."""
+    known = listener.outbox.event_ids()
     # A second start, put behind the study's end, would look as if a driver had taken it up again.
-    begun = bool(listener.outbox.history(StudyStarted))
-    return listener.put(e for e in events_of(study) if not (begun and isinstance(e, StudyStarted)))
+    started = bool(listener.outbox.history(StudyStarted))
+    new, batch = 0, []
+    for event in events_of(study):
+        if event_id(event) in known or (started and isinstance(event, StudyStarted)):
+            continue
+        batch.append(event)
+        if len(batch) == _BATCH:
+            new, batch = new + listener.put(batch), []
+    return new + listener.put(batch)
 
 
-def events_of(study: RecordedStudy) -> Iterator[Event]:
-    """The events of a study, as far as its storage tells them: all but its ends."""
+def events_of(study: StudyView) -> Iterator[Event]:
+    """The events of a study, as far as its storage has them, trial by trial: all but its ends.
+
+    Trials come in the order in which they ended, as the curve of the best so far was drawn.
+    """
     document = study.document
-    created = float(document.get("created") or 0.0)
-    space = str((document.get("space") or {}).get("name") or study.id)
-    yield StudyStarted(study.id, space, document, False, created)
-    for record in sorted(study.records(), key=lambda r: r.started or created):
+    created = document.created
+    yield StudyStarted(study.id, document.space.name, document.as_json(), False, created)
+    for record in sorted(study.records(), key=lambda r: math.inf if r.ended is None else r.ended):
         yield from events_of_record(record)
 
 

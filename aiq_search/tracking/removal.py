@@ -1,21 +1,17 @@
 """A study's runs as MLflow has them: to compare with the study, and to remove with it.
 
-Like the recorder, this imports mlflow, which takes seconds: import it where it is used.
+Like the client, this imports mlflow, which takes seconds: import it where it is used.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
-from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
-from aiq_search.errors import AiqError
-from aiq_search.tracking.uri import redact
+from aiq_search.tracking.client import connect, search_runs, unreachable
 
-__all__ = ["StudyRun", "connect", "remove_runs", "runs_of", "unreachable"]
+__all__ = ["StudyRun", "remove_runs", "runs_of"]
 
 
 @dataclass(frozen=True)
@@ -45,24 +41,17 @@ def runs_of(study: str, space: str, uri: str) -> list[StudyRun]:
         AiqError: MLflow does not answer.
     """
     client = connect(uri)
-    runs: list[StudyRun] = []
     try:
         experiment = client.get_experiment_by_name(space)
-        token: str | None = None
-        while experiment is not None:
-            page = client.search_runs(
-                [experiment.experiment_id], f"tags.`aiq.study` = '{study}'", ViewType.ACTIVE_ONLY, 1000,
-                page_token=token,
-            )  # fmt: skip
-            for run in page:
-                owner = run.data.tags.get("aiq.trial_key", study)
-                runs.append(StudyRun(run.info.run_id, owner, run.info.status))
-            token = page.token
-            if not token:
-                break
+        if experiment is None:
+            return []
+        where = f"tags.`aiq.study` = '{study}'"
+        return [
+            StudyRun(run.info.run_id, run.data.tags.get("aiq.trial_key", study), run.info.status)
+            for run in search_runs(client, [experiment.experiment_id], where)
+        ]
     except MlflowException as error:
         raise unreachable(uri, error) from None
-    return runs
 
 
 def remove_runs(study: str, space: str, uri: str) -> int:
@@ -79,19 +68,3 @@ def remove_runs(study: str, space: str, uri: str) -> int:
     except MlflowException as error:
         raise unreachable(uri, error) from None
     return len(runs)
-
-
-def connect(uri: str) -> MlflowClient:
-    """A client for a command that a person waits for."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # A person waits: two attempts, not MLflow's minutes of them.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    return MlflowClient(tracking_uri=uri)
-
-
-def unreachable(uri: str, error: Exception) -> AiqError:
-    """What to tell a person whose MLflow does not answer."""
-    lines = redact(str(error)).strip().splitlines()
-    return AiqError(f"MLflow at {redact(uri)} does not answer ({lines[0][:200] if lines else 'no reason'}).")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import json
 import os
 import secrets
 import signal
@@ -12,9 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,14 +18,18 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from aiq_search.errors import AiqError, InputError
+from aiq_search.http import basic_auth, fetch
+from aiq_search.polling import poll
+from aiq_search.redaction import redact
 from aiq_search.tracking.layout import VIEW
-from aiq_search.tracking.uri import artifact_root, check_tracking_uri, is_server, redact
+from aiq_search.tracking.uri import artifact_root, check_tracking_uri, is_server
 
 __all__ = ["UiServer", "page_of", "serving"]
 
 READY = 90.0  # seconds that MLflow may take to start; the first use of a database makes its tables
 TRAINING = "workflowType=machine_learning"  # MLflow opens in its view for GenAI otherwise
 MARK = "x-aiq-server"  # header by which a server is known to be the one that was started
+_API = "api/2.0/mlflow"
 AUTH = ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
 
 
@@ -98,25 +98,23 @@ def page_of(server: UiServer, experiment: str | None, study: str | None = None) 
         return server.url
     with suppress(OSError, KeyError, IndexError, ValueError):
         name = urllib.parse.quote(experiment)
-        found = _get(server.url, f"experiments/get-by-name?experiment_name={name}")
-        experiment_id = found["experiment"]["experiment_id"]
-        _warm_up(server.url, experiment_id)
+        answer = _ask(server, f"{_API}/experiments/get-by-name?experiment_name={name}")
+        experiment_id = answer["experiment"]["experiment_id"]
+        _warm_up(server, experiment_id)
         page = f"{server.url}/#/experiments/{experiment_id}/runs"
         table = f"{page}?{TRAINING}&viewStateShareKey={VIEW}"
         if study is None:
             return table
         with suppress(OSError, KeyError, IndexError, ValueError):
             where = f"tags.`aiq.trial_key` = '{study}'"
-            runs = _post(
-                f"{server.url}/api/2.0/mlflow/runs/search",
-                {"experiment_ids": [experiment_id], "filter": where, "max_results": 1},
-            )
+            wanted = {"experiment_ids": [experiment_id], "filter": where, "max_results": 1}
+            runs = _ask(server, f"{_API}/runs/search", wanted)
             return f"{page}/{runs['runs'][0]['info']['run_id']}?{TRAINING}"
         return table
     return server.url
 
 
-def _warm_up(url: str, experiment_id: str) -> None:
+def _warm_up(server: UiServer, experiment_id: str) -> None:
     """Ask what the page asks first: a fresh server imports and compiles for seconds before it answers that.
 
     Measured on a busy machine: GraphQL took 11 s the first time and 0.6 s the second, the table 12 and 4.
@@ -124,12 +122,12 @@ def _warm_up(url: str, experiment_id: str) -> None:
     query = 'query { mlflowGetExperiment(input: {experimentId: "%s"}) { experiment { name } } }'
     first = (
         ("graphql", {"query": query % experiment_id}),
-        ("api/2.0/mlflow/runs/search", {"experiment_ids": [experiment_id], "max_results": 100}),
+        (f"{_API}/runs/search", {"experiment_ids": [experiment_id], "max_results": 100}),
     )
     with ThreadPoolExecutor(len(first)) as pool:
-        for asked in [pool.submit(_post, f"{url}/{path}", body) for path, body in first]:
+        for answer in [pool.submit(_ask, server, path, document) for path, document in first]:
             with suppress(OSError, ValueError):  # the page is there all the same, only later
-                asked.result()
+                answer.result()
 
 
 def _authentication(host: str, environment: Mapping[str, str]) -> list[str]:
@@ -177,19 +175,19 @@ def _port(host: str, wanted: int | None) -> int:
 
 
 def _wait_for(url: str, name: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-    deadline = time.monotonic() + READY
-    while time.monotonic() < deadline:
+    def answers() -> bool:
         if process.poll() is not None:
             log.seek(0)
-            said = redact(log.read().decode(errors="replace")).strip()
-            raise AiqError(f"MLflow's server ended before it was ready. It said: {said[-1500:]}")
-        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2) as reply:  # noqa: S310
-            if reply.headers.get(MARK) == name:
-                return
-        time.sleep(0.1)
-    raise AiqError(
-        f"MLflow's server did not answer at {url} within {READY:.0f} s. Look at the database's lock."
-    )
+            output = redact(log.read().decode(errors="replace")).strip()
+            raise AiqError(f"MLflow's server ended before it was ready: {output[-1500:]}")
+        with suppress(OSError):
+            return fetch(f"{url}/health", timeout=2, direct=True).headers.get(MARK) == name
+        return False
+
+    if not poll(answers, every=0.1, at_most=READY):
+        raise AiqError(
+            f"MLflow's server did not answer at {url} within {READY:.0f} s. Look at the database's lock."
+        )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -202,27 +200,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _get(url: str, path: str) -> dict[str, Any]:
-    request = urllib.request.Request(f"{url}/api/2.0/mlflow/{path}", headers=_login())  # noqa: S310 - our own
-    with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310
-        answer: dict[str, Any] = json.load(reply)
-    return answer
-
-
-def _login() -> dict[str, str]:
-    """What a server with basic authentication wants to see, as MLflow's own clients find it."""
+def _ask(server: UiServer, path: str, document: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Ask MLflow's server, logging in as MLflow's own clients do: GET, or POST of a document."""
     user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
-    if not user or not password:
-        return {}
-    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
-
-
-def _post(url: str, body: Mapping[str, object]) -> dict[str, Any]:
-    request = urllib.request.Request(  # noqa: S310 - our own
-        url,
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", **_login()},
-    )
-    with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310
-        answer: dict[str, Any] = json.load(reply)
+    login = basic_auth(user, password) if user and password else None
+    method = "GET" if document is None else "POST"
+    # Through no proxy where the server is our own.
+    direct, url = server.process is not None, f"{server.url}/{path}"
+    reply = fetch(url, method=method, json=document, authorization=login, direct=direct)
+    answer: dict[str, Any] = reply.json()
     return answer

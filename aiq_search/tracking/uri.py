@@ -1,15 +1,12 @@
-"""Where MLflow keeps its records: the default store, and URIs that are safe to show."""
+"""Where MLflow keeps its records."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
 
 from aiq_search.errors import InputError
+from aiq_search.redaction import redact
+from aiq_search.study.home import absolute_tracking_uri, default_tracking_uri
 
 __all__ = [
     "absolute_tracking_uri",
@@ -17,38 +14,7 @@ __all__ = [
     "check_tracking_uri",
     "default_tracking_uri",
     "is_server",
-    "redact",
-    "redacted",
 ]
-
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/?#\"']*@")
-# SQLAlchemy takes a password with a slash or a question mark in it as it stands: up to the last @.
-_DATABASE = re.compile(r"(?P<scheme>(?:postgres|mysql|mariadb|mssql|oracle)[a-z0-9+_]*://)[^\s\"']*@")
-_SECRET = re.compile(
-    r"(?P<name>[?&;](?:password|passwd|pwd|token|secret|sslpassword|api[_-]?key|access[_-]?key)=)[^\s&;#\"']+",
-    re.IGNORECASE,
-)
-
-
-def default_tracking_uri() -> str:
-    """Store that is used when the user names none.
-
-    ``MLFLOW_TRACKING_URI`` where it is set; else the file ``mlflow.db`` in the working folder, which is
-    where a plain ``mlflow ui`` looks too.
-    """
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-
-
-def absolute_tracking_uri(uri: str) -> str:
-    """``uri``, or for a SQLite file of this folder its address from anywhere.
-
-    >>> absolute_tracking_uri("https://mlflow.example.org")
-    'https://mlflow.example.org'
-    """
-    path, _, options = uri.removeprefix("sqlite:///").partition("?")
-    if not uri.startswith("sqlite:///") or not path or Path(path).is_absolute():
-        return uri
-    return f"sqlite:///{Path(path).absolute()}" + (f"?{options}" if options else "")
 
 
 def is_server(uri: str) -> bool:
@@ -93,33 +59,3 @@ def artifact_root(uri: str) -> str | None:
     if uri.startswith("sqlite:///"):
         folder = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute().parent
     return (folder / "mlartifacts").as_uri()
-
-
-def redact(text: str) -> str:
-    """Replace credentials of every URI in ``text``.
-
-    >>> redact("cannot reach https://ada:lovelace@mlflow.example.org/api?token=1815&page=2")
-    'cannot reach https://***@mlflow.example.org/api?token=***&page=2'
-    >>> redact("postgresql://ada:love/lace@db/mlflow")
-    'postgresql://***@db/mlflow'
-    """
-    for userinfo in (_DATABASE, _USERINFO):
-        text = userinfo.sub(r"\g<scheme>***@", text)
-    return _SECRET.sub(r"\g<name>***", text)
-
-
-def redacted(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """``redact`` for every text in a JSON document or dataclass; its structure stays whole.
-
-    >>> redacted({"said": ["GET https://ada:lovelace@host"], "number": 3})
-    {'said': ['GET https://***@host'], 'number': 3}
-    """
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, Mapping):
-        return {name: redacted(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(each) for each in value]
-    if is_dataclass(value):
-        return redacted(vars(value))  # a quarter of what ``asdict`` takes, which copies all of it first
-    return value

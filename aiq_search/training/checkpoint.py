@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -16,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from aiq_search.errors import InputError
-from aiq_search.files import Place, write_whole
+from aiq_search.places import Place, place_of
 from aiq_search.training.evaluation import Evaluation
 from aiq_search.training.run import EpochResult, TrainingRun
 
@@ -27,7 +28,7 @@ class CheckpointError(InputError):
     """A checkpoint is damaged or belongs to another network."""
 
 
-def save_checkpoint(run: TrainingRun, path: Place) -> None:
+def save_checkpoint(run: TrainingRun, path: Path | Place) -> None:
     """Write all that ``load_checkpoint`` needs; the file is whole or not there."""
     tensors = {
         **{f"model.{name}": tensor for name, tensor in run.model.state_dict().items()},
@@ -43,7 +44,7 @@ def save_checkpoint(run: TrainingRun, path: Place) -> None:
     _write(path, tensors, document)
 
 
-def load_checkpoint(run: TrainingRun, path: Place) -> None:
+def load_checkpoint(run: TrainingRun, path: Path | Place) -> None:
     """Bring a fresh run of the same network to where the checkpoint was written.
 
     Args:
@@ -73,12 +74,12 @@ def load_checkpoint(run: TrainingRun, path: Place) -> None:
         raise CheckpointError(f"{path}: not a checkpoint of this network ({error}).") from None
 
 
-def save_weights(path: Place, weights: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+def save_weights(path: Path | Place, weights: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Write a network's weights with a JSON document about them; the file is whole or not there."""
     _write(path, weights, document)
 
 
-def load_weights(path: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_weights(path: Path | Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file of ``save_weights``: the weights and the document.
 
     Raises:
@@ -91,12 +92,12 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _write(path: Place, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+def _write(path: Path | Place, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(path, save(plain, metadata={"document": json.dumps(document)}))
+    place_of(path).write_whole(save(plain, metadata={"document": json.dumps(document)}))
 
 
-def _read(path: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path | Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         data = path.read_bytes()
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

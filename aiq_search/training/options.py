@@ -27,16 +27,16 @@ class TrainingOptions(BaseModel):
             is several times faster, on one core; auto takes compiled wherever it knows the network.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=200, ge=1)
+    epochs: int = Field(default=10, ge=1, le=1_000_000)
+    batch_size: int = Field(default=200, ge=1, le=2**31 - 1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.001, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(default=0.0005, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
-    patience: int | None = Field(default=5, ge=1)
+    patience: int | None = Field(default=5, ge=1, le=1_000_000)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "torch", "compiled"] = "auto"

@@ -1,5 +1,9 @@
-"""The worker's side of a search: assignments in, networks trained, reports out."""
+"""The worker's side of a search: assignments in, networks trained, reports out.
 
-from aiq_search.worker.messages import Assignment, Report
+``worker.TrialWorker`` trains; ``trainable`` lets Ray Tune call it. Neither is imported here: the driver knows
+only what passes between them.
+"""
 
-__all__ = ["Assignment", "Report"]
+from aiq_search.worker.messages import Assignment, MakeWorker, Report, Worker
+
+__all__ = ["Assignment", "MakeWorker", "Report", "Worker"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-__all__ = ["Assignment", "Report"]
+if TYPE_CHECKING:
+    from aiq_search.datasets import Dataset
+
+__all__ = ["Assignment", "MakeWorker", "Report", "Worker"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says after an epoch, or at a trial's end.
+    """What a worker reports after an epoch, or at a trial's end.
 
     Attributes:
-        epochs: Number and metrics of the epochs that it tells of: the last one; after a restart, all.
+        epochs: Number and metrics of each epoch reported: the last one; after a restart, all.
         chosen: The epoch of the lowest validation loss so far.
         size: parameters, parameters_weights and macs.
         done: Whether the trial is over.
@@ -78,3 +81,28 @@ class Report:
         document = json.loads(text)
         document["epochs"] = tuple((number, metrics) for number, metrics in document["epochs"])
         return cls(**document)
+
+
+class Worker(Protocol):
+    """Answers one assignment after the other with reports."""
+
+    def begin(self, assignment: Assignment) -> None:
+        """Take the next assignment."""
+
+    def step(self) -> Report:
+        """Train one epoch; the report says whether the trial is over.
+
+        Raises:
+            OSError: The place where the study keeps its files is full or cannot be used.
+        """
+
+    def put_aside(self) -> None:
+        """Keep an unfinished trial, so that another worker can continue it.
+
+        Raises:
+            OSError: It could not be kept.
+        """
+
+
+# Creates a worker, from the data, the torch threads of a trial, and its GPUs.
+MakeWorker: TypeAlias = "Callable[[Dataset, int, float], Worker]"

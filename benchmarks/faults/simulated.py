@@ -12,15 +12,14 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from aiq_search import tracking
-from aiq_search.app import search as app
+from aiq_search.app import publish, run
 from aiq_search.cli.main import main as aiq
 from aiq_search.search.driver import StudyDriver
-from aiq_search.study.events import Phase, TrialKey
+from aiq_search.study.events import TrialKey
 from aiq_search.training import save_weights
 from aiq_search.worker import Assignment, Report
 
@@ -33,8 +32,7 @@ class SimulatedRun:
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        study, phase, number = assignment.key.rsplit("/", 2)
-        self.key = TrialKey(study, Phase(phase), int(number))
+        self.key = TrialKey.parse(assignment.key)
         self._checkpoint = Path(assignment.checkpoint)
         self.epoch = json.loads(self._checkpoint.read_text()) if self._checkpoint.is_file() else 0
         self._told = 0
@@ -82,8 +80,8 @@ class SimulatedRun:
         }
 
 
-def train(run: Any, driver: StudyDriver, tracking_uri: str) -> None:  # noqa: ANN401
-    """In place of ``aiq_search.app.search.train``: two runs at once, in this process."""
+def train(prepared: object, driver: StudyDriver, trainable: object = None) -> None:
+    """In place of ``aiq_search.app.run.train``: two runs at once, in this process."""
     running: list[SimulatedRun] = []
     while True:
         while len(running) < CONCURRENCY:
@@ -112,9 +110,9 @@ class _Listener(tracking.MlflowListener):
 
 def main() -> None:
     """Be ``aiq``; bundles and reports, which need real networks, are left out."""
-    app.train = train
+    run.train = train
     tracking.MlflowListener = _Listener  # type: ignore[misc, assignment]
-    app.publish_end = lambda study, tracker, data_dir: []
+    publish.publish_end = publish.publish_nothing
     aiq()
 
 

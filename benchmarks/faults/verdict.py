@@ -127,7 +127,7 @@ def _draws_again(study: Study) -> bool:
     records = study.records(Phase.EXPLORE)
     step = max(1, len(records) // _REPLAYED)
     chosen = {record.key.number: record for record in records[::step]}
-    if study.document.get("storage"):
+    if study.document.trials_url:
         # The order of events is not kept in a database: such rows take a sampler that has no history.
         return all(_drawn(study, InMemoryStorage(), number) == r.params for number, r in chosen.items())
     lines = study.journal.read_bytes().splitlines(keepends=True)
@@ -155,7 +155,7 @@ def _drawn(study: Study, storage: BaseStorage, number: int) -> dict[str, Any]:
     options = study.space.search
     sampler = create_sampler(options.sampler, options.seed, conditional=False)
     again = optuna.create_study(
-        study_name=study.name_of(Phase.EXPLORE),
+        study_name=study.id,
         storage=storage,
         sampler=sampler,
         pruner=create_pruner(options.pruner),

@@ -25,6 +25,9 @@ _CONCURRENCY = 2
 _DATASET = {
     "name": "mnist",
     "digest": "",
+    "train": 50000,
+    "validation": 10000,
+    "test": 10000,
     "input_shape": [1, 28, 28],
     "input_dtype": "uint8",
     "classes": [str(digit) for digit in range(10)],
@@ -95,7 +98,7 @@ def replay(table: Table, seed: int, edits: Sequence[str] = (), *, concurrency: i
     """
     space = load_space(SPACE, [*edits, f"search.seed={seed}"])
     with tempfile.TemporaryDirectory(prefix="aiq-replay-", dir=_fast_folder()) as home:
-        study = Study.create(Path(home), space, {"dataset": _DATASET}, "replay")
+        study = Study.create(Path(home), space, _DATASET, "replay")
         with study.held():
             champion = run_driver(study, table, concurrency)
             return outcome_of(study, table, champion)
@@ -115,7 +118,7 @@ def run_driver(study: Study, table: Table, concurrency: int) -> Champion:
     live: dict[TrialKey, tuple[Assignment, int]] = {}
     while True:
         while len(live) < concurrency and (assignment := driver.next_assignment()) is not None:
-            live[_key_of(assignment)] = (assignment, 0)
+            live[TrialKey.parse(assignment.key)] = (assignment, 0)
         if not live:
             break
         for key, (assignment, epoch) in list(live.items()):
@@ -125,11 +128,6 @@ def run_driver(study: Study, table: Table, concurrency: int) -> Champion:
                 del live[key]
     driver.end()
     return driver.champion()
-
-
-def _key_of(assignment: Assignment) -> TrialKey:
-    study, phase, number = assignment.key.rsplit("/", 2)
-    return TrialKey(study, Phase(phase), int(number))
 
 
 def outcome_of(study: Study, table: Table, champion: Champion) -> Outcome:

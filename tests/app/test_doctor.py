@@ -73,8 +73,8 @@ class TestSearch:
         assert "raise parameters.model.hidden1.high = 64" in found.remedy
 
     def test_a_parameter_that_the_best_trial_does_not_have_is_judged_by_those_that_have_it(self, tmp_path):
-        study = new_study(tmp_path)
-        parameters = {"model.hidden2": {"type": "int", "low": 2, "high": 64}}
+        parameters = {f"model.hidden{n}": {"type": "int", "low": 2, "high": 64} for n in (1, 2)}
+        study = new_study(tmp_path, parameters=parameters)
         shallow = {"model.hidden1": 8}
         trials = [shallow, {**shallow, "model.hidden2": 64}, {**shallow, "model.hidden2": 64}, *[shallow] * 5]
         records = [
@@ -85,22 +85,21 @@ class TestSearch:
             )
             for number, params in enumerate(trials)
         ]  # fmt: skip
-        study.document["space"]["parameters"] |= parameters
-        found = told(list(check_search(Study(study.directory, study.document), records)), "at the high end")
+        found = told(list(check_search(study, records)), "at the high end")
         assert "model.hidden2 = 64" in found.what
 
     def test_all_trials_pruned_at_once_is_told(self, tmp_path):
         findings = searched(
             tmp_path,
-            reporting(aiq=lambda a, epoch: 0.5 - 0.001 * int(a.key.rsplit("/", 1)[1])),
+            reporting(aiq=lambda a, epoch: 0.5 - 0.001 * TrialKey.parse(a.key).number),
             search={"trials": 30, "pruner": {"name": "asha", "reduction_factor": 2}},
         )
-        found = told(findings, "were pruned after 1 epochs")
+        found = told(findings, "pruned at the first chance, after 1 epoch")
         assert "min_resource" in found.remedy
 
     def test_too_many_collapses_are_told(self, tmp_path):
         def efficiency(assignment, epoch):
-            return 0.0 if int(assignment.key.rsplit("/", 1)[1]) % 3 == 0 else 0.5
+            return 0.0 if TrialKey.parse(assignment.key).number % 3 == 0 else 0.5
 
         found = told(searched(tmp_path, reporting(efficiency=efficiency)), "networks collapsed")
         assert found.what.startswith("4 of 12")
@@ -118,7 +117,7 @@ class TestSearch:
             reporting(**{"efficiency/hidden1": on_the_ceiling}),
             parameters={"model.hidden1": widths, "model.hidden2": {"type": "int", "low": 2, "high": 4}},
         )
-        found = told(findings, "cannot give more than")
+        found = told(findings, "which cannot exceed")
         assert "raise dataset.validation" in found.remedy
 
     def test_a_constraint_that_was_never_met_is_told_with_the_nearest(self, tmp_path):
@@ -127,16 +126,16 @@ class TestSearch:
             reporting(accuracy=lambda a, epoch: 0.9 if a.key.endswith("/7") else 0.8),
             objective={"constraints": ["accuracy >= 0.99"]},
         )
-        found = told(findings, "No trial met accuracy >= 0.99")
-        assert "trial-0007 came nearest with 0.9" in found.what
+        found = told(findings, "No trial meets accuracy >= 0.99")
+        assert "trial-0007 comes nearest with 0.9" in found.what
         assert found.level is Level.PROBLEM
 
     def test_divergence_is_told(self, tmp_path):
         def change(assignment, epoch, report):
-            broken = int(assignment.key.rsplit("/", 1)[1]) % 2 and assignment.key.count("explore")
+            broken = TrialKey.parse(assignment.key).number % 2 and assignment.key.count("explore")
             return Report(done=True, reason="diverged: the training loss is nan") if broken else report
 
-        found = told(searched(tmp_path, change, search={"max_failed": 1.0}), "trainings diverged")
+        found = told(searched(tmp_path, change, search={"max_failed": 1.0}), "trials diverged")
         assert found.what.startswith("6 of 12")
 
     def test_few_trials_are_not_judged(self, tmp_path):
@@ -152,7 +151,7 @@ class TestStudy:
         run(driver, concurrency=2, stop_after=3)
         found = told(check_states(study, study.records()), "were interrupted")
         assert found.what.startswith("2 trials")
-        assert found.remedy.startswith("aiq resume study")
+        assert found.remedy.endswith("aiq resume study")
 
     def test_failures_are_told_with_the_most_frequent_reason(self, tmp_path):
         def change(assignment, epoch, report):
@@ -176,12 +175,12 @@ class TestStudy:
         (study.checkpoints / "explore-0001.safetensors.77.part").write_bytes(b"half")
         findings = list(check_files(study, []))
         assert told(findings, "unfinished line").fixable
-        assert told(findings, "2 files").fixable
+        assert told(findings, "2 files belong to no trial").fixable
 
     def test_a_running_study_is_only_looked_at(self, tmp_path):
         study = new_study(tmp_path)
         with study.held():
-            assert told(check_states(study, []), "A driver runs it now").level is Level.NOTE
+            assert told(check_states(study, []), "A search is running this study").level is Level.NOTE
             assert list(check_files(study, [])) == []
             with pytest.raises(StudyError, match="another driver"):
                 fix_study(study)
@@ -197,18 +196,17 @@ class TestStudy:
             StudyRun("c", keys[0], "FINISHED"),
             StudyRun("d", keys[1], "RUNNING"),
         ]
-        study.document["ended"] = None
         assert mismatches(study, records, runs, alive=False) == {
-            "have no run in MLflow": [keys[2]],
-            "have more than one run in MLflow": [keys[0]],
-            "have a run in MLflow that says something else": [keys[1]],
-            "are RUNNING in MLflow, but no driver runs them": [study.id],
+            "Missing from MLflow": [keys[2]],
+            "In MLflow more than once": [keys[0]],
+            "In another state in MLflow": [keys[1]],
+            "RUNNING in MLflow, but in no search": [study.id],
         }
-        study.document["ended"] = "finished"
+        study.mark_ended("finished")
         found = mismatches(study, records, runs[1:], alive=False)
-        assert found["have no run in MLflow"] == [study.id, keys[2]]
+        assert found["Missing from MLflow"] == [study.id, keys[2]]
         found = mismatches(study, records, runs, alive=False)
-        assert found["have a run in MLflow that says something else"] == [keys[1], study.id]
+        assert found["In another state in MLflow"] == [keys[1], study.id]
 
     @pytest.mark.slow
     def test_fix_tells_mlflow_what_it_lacks_and_leaves_no_run_running(self, tmp_path):
@@ -227,10 +225,10 @@ class TestStudy:
 
         client = MlflowClient(uri)
         client.set_tag(_run_of(client, "study/explore/0"), "aiq.trial_key", "lost")
-        assert told(check_runs(again(study), study.records(), uri), "have no run").fixable
+        assert told(check_runs(again(study), study.records(), uri), "Missing from MLflow").fixable
         fix_study(again(study), uri)
         [found] = check_runs(again(study), again(study).records(), uri)
-        assert "no trial of the study has: lost" in found.what
+        assert "belong to no trial of the study: lost" in found.what
 
 
 def _run_of(client, key):
@@ -252,11 +250,13 @@ class TestEnvironment:
     def test_a_damaged_study_is_found_in_aiq_home(self, tmp_path):
         study = new_study(tmp_path)
         (study.directory / "study.json").write_text("{")
-        assert told(check_home(tmp_path), "no readable study").level is Level.PROBLEM
+        assert told(check_home(tmp_path), "not a readable study").level is Level.PROBLEM
 
     def test_unfinished_studies_are_listed(self, tmp_path):
         new_study(tmp_path)
-        assert told(check_home(tmp_path), "is not finished").remedy.startswith("aiq resume study")
+        assert told(check_home(tmp_path), "is not finished").remedy.startswith(
+            "Continue it: aiq resume study"
+        )
 
     def test_json_is_one_document_of_findings(self, tmp_path, monkeypatch):
         monkeypatch.setenv("AIQ_HOME", str(tmp_path))
@@ -268,4 +268,4 @@ class TestEnvironment:
 
     def test_fix_needs_a_study(self):
         result = CliRunner().invoke(app, ["doctor", "--fix"])
-        assert "name it" in str(result.exception)
+        assert "name one" in str(result.exception)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ import pytest
 from aiq_search.app import job
 from aiq_search.errors import StudyError
 from aiq_search.space import load_space
+from aiq_search.study import Study
+from aiq_search.study.provenance import Provenance
+from tests.search.simulation import DATASET
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 
@@ -60,7 +64,7 @@ def test_a_killed_driver_is_started_again_and_may_succeed(supervise):
 
 def test_a_driver_that_is_always_killed_is_given_up(supervise, capsys):
     assert supervise("os.kill(os.getpid(), signal.SIGKILL)") == (137, 1 + job.RESTARTS)
-    assert "the driver died by signal 9" in capsys.readouterr().err
+    assert "the driver was killed by signal 9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_DFL", "lambda *_: sys.exit(143)"])
@@ -115,12 +119,10 @@ def test_a_job_file_without_a_submission_goes_on_with_its_own_study(tmp_path, mo
 
 
 def write_study(home, begun_by):
-    path = home / "studies" / "a" / "study.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    space = load_space(SPACE).document()
-    document = {"study": "a", "space": space, "created": 1.0, "dataset": {"name": "digits"}, "job": begun_by}
-    path.write_text(json.dumps(document))
-    return path
+    shutil.rmtree(home / "studies" / "a", ignore_errors=True)
+    provenance = Provenance(command=("aiq",), versions={}, platform="", job=begun_by)
+    study = Study.create(home, load_space(SPACE), DATASET, "a", provenance=provenance)
+    return study.directory / "study.json"
 
 
 def test_what_a_driver_leaves_that_died_while_it_made_the_study_is_cleared(tmp_path, monkeypatch):
@@ -161,6 +163,6 @@ def test_a_study_that_should_go_on_and_is_not_here_is_a_sentence(tmp_path, monke
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
             signal.signal(number, handler)
     said = capsys.readouterr().err
-    assert "submit its file anew" in said
+    assert "submit its file as a new study" in said
     assert "2.7.18 where the study was submitted" in said
     assert "AIQ_JOB" not in os.environ

@@ -10,11 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from aiq_search.app import jobs
+from aiq_search.app.options import RunOptions
 from aiq_search.cli.main import app
 from aiq_search.cluster.jobs import Job, _drain_seconds
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.space import load_space
 from aiq_search.study import Study
+from aiq_search.study.provenance import Provenance
+from tests.search.simulation import DATASET
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 ENDED = Job("a", "digits", "stopped", "", None, 1.0, 2.0, drain_seconds=600)
@@ -29,10 +32,10 @@ class Client:
         self.job = job
         self.asked = []
 
-    def known(self, study):
+    def get(self, study):
         return self.job
 
-    find = known
+    find = get
 
     def forget(self, study):
         self.asked.append("forget")
@@ -56,29 +59,35 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def study(home):
     """A study that a job began."""
-    return Study.create(home, load_space(SPACE), {"dataset": {"name": "digits"}, "job": "5b"}, "a")
+    return Study.create(
+        home,
+        load_space(SPACE),
+        DATASET,
+        "a",
+        provenance=Provenance(command=(), versions={}, platform="", job="5b"),
+    )
 
 
 def test_every_submission_has_an_id_of_its_own(home):
     ours, theirs = Client(), Client()
     for client in (ours, theirs):
-        jobs.submit_study(SPACE, client, study_id="a")
+        jobs.submit_study(SPACE, client, RunOptions(study_id="a"))
     assert len(ours.document["submission"]) == 32
     assert ours.document["submission"] != theirs.document["submission"]
 
 
 def test_a_storage_goes_to_the_search_on_the_cluster(home, tmp_path):
     client = Client()
-    jobs.submit_study(SPACE, client, storage="s3://bucket/studies")
+    jobs.submit_study(SPACE, client, RunOptions(storage="s3://bucket/studies"))
     assert client.document["search"] == ["--storage", "s3://bucket/studies"]
     for wrong in ("somewhere", "s3://key:word@bucket"):
         with pytest.raises(InputError, match="--storage"):
-            jobs.submit_study(SPACE, client, storage=wrong)
+            jobs.submit_study(SPACE, client, RunOptions(storage=wrong))
 
 
 def test_a_study_that_is_handed_in_again_may_take_as_long_to_end_as_before(study):
     client = Client(ENDED)
-    jobs.resubmit_study(study, client, trials=9)
+    jobs.resubmit_study(study, client, RunOptions(trials=9))
     assert client.asked == ["forget", "submit"]
     assert client.drain_seconds == 600
     assert client.document["search"] is None
@@ -116,7 +125,7 @@ def test_a_jobs_status_is_told_without_mlflow_too(home, monkeypatch):
     monkeypatch.setattr(jobs, "find_any", away)
     row, trouble = jobs.job_status(Client(ENDED), "a")
     assert (row["study"], row["status"]) == ("a", "stopped")
-    assert trouble == "nothing is known of its trials: MLflow does not answer."
+    assert trouble == "its trials cannot be counted: MLflow does not answer."
 
 
 def test_a_study_that_only_mlflows_server_has_is_the_clusters(home, study, monkeypatch):
@@ -148,10 +157,11 @@ def test_resume_refuses_what_would_not_reach_the_cluster(study, option):
 
 
 def test_resume_takes_no_offence_at_the_environment(study, monkeypatch):
-    said = []
-    monkeypatch.setattr(jobs, "resubmit_study", lambda *_, **options: said.append(options))
+    resubmitted = []
+    monkeypatch.setattr(jobs, "resubmit_study", lambda *arguments: resubmitted.append(arguments))
     monkeypatch.setenv("AIQ_STORAGE", "/shared")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     done = CliRunner().invoke(app, ["resume", "a", "--trials", "9"])
     assert done.exception is None
-    assert said == [{"trials": 9, "data_dir": None}]
+    [(resumed, _, options)] = resubmitted
+    assert (resumed.id, options.trials, options.data_dir) == ("a", 9, None)

@@ -12,8 +12,20 @@ from aiq_search.models import Architecture, build_model
 from aiq_search.statespace import measure
 
 
-def network(classes, width=7):
+def network(input_shape, classes, width=7):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ELU(), nn.Linear(width, classes))
+
+
+def for_tables(input_shape, classes):
+    return nn.Linear(3, classes)
+
+
+def without_layers(input_shape, classes):
+    return nn.Flatten()
+
+
+def broken(input_shape, classes):
+    raise ValueError("no such width")
 
 
 HERE = f"{__name__}:network"
@@ -61,15 +73,13 @@ def test_random_weights_are_the_same_each_time():
         (HERE, {}, "--data"),
         (HERE, {"data": "digits", "split": "all"}, "--split"),
         (HERE, {"data": "digits", "arguments": ["width"]}, "name=value"),
-        (HERE, {"data": "digits", "arguments": ["depth=2"]}, "cannot be called"),
-        (HERE, {"data": "digits", "arguments": ['classes="x"']}, "cannot be called"),
-        ("torch.nn:Flatten", {"data": "digits"}, "no modules"),
-        ("json:dumps", {"data": "digits", "arguments": ["obj=1"]}, r"must return a torch\.nn\.Module"),
-        (
-            "torch.nn:Linear",
-            {"data": "digits", "arguments": ["in_features=3", "out_features=2"]},
-            "does not take",
-        ),
+        (HERE, {"data": "digits", "arguments": ["depth=2"]}, "takes no argument 'depth'"),
+        (HERE, {"data": "digits", "arguments": ['classes="x"']}, "takes no argument 'classes'"),
+        (f"{__name__}:without_layers", {"data": "digits"}, "no modules"),
+        (f"{__name__}:for_tables", {"data": "digits"}, "does not take"),
+        (f"{__name__}:broken", {"data": "digits"}, r"raised ValueError: no such width \(tests/app/test_mea"),
+        ("os:system", {"data": "digits", "arguments": ["command=touch pwned"]}, "not in the working folder"),
+        ("mlp", {"data": "os:abort"}, "not in the working folder"),
     ],
 )
 def test_what_cannot_be_measured_is_said(model, options, said):
@@ -79,13 +89,13 @@ def test_what_cannot_be_measured_is_said(model, options, said):
 
 def test_weights_that_could_run_code_or_do_not_fit_are_refused(tmp_path):
     pickled = tmp_path / "weights.pt"
-    torch.save(network(10).state_dict(), pickled)
+    torch.save(network((1, 8, 8), 10).state_dict(), pickled)
     with pytest.raises(InputError, match=r"\.safetensors"):
         measure_network(HERE, data="digits", weights=pickled)
     renamed = pickled.rename(tmp_path / "renamed.safetensors")
     with pytest.raises(InputError, match="not a readable safetensors"):
         measure_network(HERE, data="digits", weights=renamed)
-    save_file(network(10, width=3).state_dict(), tmp_path / "other.safetensors")
+    save_file(network((1, 8, 8), 10, width=3).state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="does not hold the weights"):
         measure_network(HERE, data="digits", weights=tmp_path / "other.safetensors")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiq_search.app.search import failure_of, resume_search
+from aiq_search.app.run import failure_of, resume_search
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.tracking.removal import runs_of
 from tests.search.simulation import finish, new_study
@@ -11,15 +11,14 @@ from tests.search.simulation import finish, new_study
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """A busy machine may take longer to set up a database than a user would wait."""
-    monkeypatch.setattr("aiq_search.app.search._DELIVERY_SECONDS", 120)
+    monkeypatch.setattr("aiq_search.app.ending._DELIVERY_SECONDS", 120)
 
 
 def finished(tmp_path, **edits):
     """A study that ended as if its process had been killed before a word of it reached MLflow."""
     study = new_study(tmp_path, search={"trials": 3}, confirm={"finalists": 0}, **edits)
     finish(study)
-    study.document["ended"] = "finished"
-    study.save()
+    study.mark_ended("finished")
     return study
 
 
@@ -28,7 +27,7 @@ def test_what_mlflow_lacks_of_a_finished_study_is_delivered(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     study = finished(tmp_path)
     result = resume_search(study.id, tracking_uri=uri, home=tmp_path)
-    assert (result.reason, result.notes[0]) == ("finished", "finished already: nothing is left to train.")
+    assert (result.reason, result.notes[0]) == ("finished", "already finished; nothing left to train.")
     assert not result.undelivered
     runs = {run.owner: run.status for run in runs_of(study.id, "simulated", uri)}
     assert len(runs) == 4
@@ -36,7 +35,7 @@ def test_what_mlflow_lacks_of_a_finished_study_is_delivered(tmp_path):
 
 
 @pytest.mark.slow
-def test_so_is_what_it_lacks_of_one_in_which_nothing_was_feasible(tmp_path):
+def test_what_mlflow_lacks_of_a_study_with_nothing_feasible_is_delivered(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     study = finished(tmp_path, objective={"constraints": ["parameters <= 1"]})
     result = resume_search(study.id, tracking_uri=uri, home=tmp_path)

@@ -160,8 +160,8 @@ def test_a_search_through_ray_is_the_search_without_it(table, tmp_path, monkeypa
     result = run_search(
         SPACE, overrides=edits, study_id="ray", home=tmp_path / "home", trainable=replaying(table)
     )
-    facts = {"dataset": result.study.document["dataset"]}
-    alone = Study.create(tmp_path / "alone", load_space(SPACE, edits), facts, "alone")
+    dataset = result.study.document.dataset
+    alone = Study.create(tmp_path / "alone", load_space(SPACE, edits), dataset, "alone")
     champion = run_driver(alone, table, concurrency=1)
     assert trials_of(alone) == trials_of(result.study)
     assert any(record.state == "PRUNED" for record in alone.records(Phase.EXPLORE))

@@ -24,7 +24,7 @@ def token(tmp_path, monkeypatch):
     (tmp_path / "cluster" / "state.json").touch()
     Credentials.make(tmp_path / "cluster")
     ports = {"postgres": 1, "mlflow": 2, "ray": 3, "dashboard": 8265}
-    monkeypatch.setattr(ClusterState, "whole", True)
+    monkeypatch.setattr(ClusterState, "dead", [])
     monkeypatch.setattr(LocalCluster, "state", ClusterState(0, ports, tmp_path, tmp_path))
     return str(local_cluster.local_cluster().folder / "ray.token")
 

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-pytest.importorskip("psutil")
+from aiq_search.cluster import connected
+from aiq_search.errors import AiqError
 
 LISTENING = """
 import json, sys
@@ -38,3 +39,40 @@ def test_every_port_of_a_local_search_is_on_the_loopback_address(tmp_path):
     addresses = json.loads(done.stdout.splitlines()[-1])
     assert addresses
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            Exception("The current node timed out during startup. This could happen"),
+            "cannot be started in time",
+        ),
+        (ConnectionError("no head\nmore"), "cannot be started: no head"),
+        (RuntimeError(), "cannot be started: RuntimeError"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_a_sentence(tmp_path, monkeypatch, error, expected):
+    import ray
+
+    def fail(**_):
+        raise error
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(AiqError) as refused, connected(tmp_path):
+        pass
+    assert f"Ray at this machine {expected}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
+    import ray
+
+    def fail(**_):
+        raise TypeError("unexpected keyword argument")
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(TypeError), connected(tmp_path):
+        pass

@@ -15,7 +15,7 @@ def test_each_is_random_and_readable_by_its_owner_alone(tmp_path):
         (tmp_path / name).mkdir()
     ours, theirs = Credentials.make(tmp_path / "a"), Credentials.make(tmp_path / "b")
     secrets = {*vars(ours).values(), *vars(theirs).values()}
-    assert len(secrets) == 12
+    assert len(secrets) == 14
     assert min(map(len, secrets)) >= 32
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").iterdir()}
     assert modes == {0o600}

@@ -127,7 +127,7 @@ def shown_job(cluster, study):
 
 
 def test_without_workers_every_port_is_on_this_machine_alone(cluster, finished):
-    family = [each for service in cluster.state["services"].values() for each in Process(**service)._family()]
+    family = [each for service in cluster.state["processes"].values() for each in Process(**service).family()]
     listening = set()
     for process in family:
         with suppress(psutil.NoSuchProcess):
@@ -182,7 +182,7 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     wait_for(lambda: "[2/500]" in cluster.aiq("logs", study))
     cluster.aiq("stop", study)
     assert "It is stopped" in cluster.said
-    assert "Stopped. Go on with: aiq resume" in cluster.aiq("logs", study)  # the driver's own last words
+    assert "Stopped. Continue with: aiq resume" in cluster.aiq("logs", study)  # the driver's own last words
     document = (cluster.folder / ".aiq" / "studies" / study / "study.json").read_text()
     assert json.loads(document)["ended"] == "interrupted"
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
@@ -197,7 +197,7 @@ def test_a_stopped_study_keeps_its_trials_and_goes_on_when_it_is_resumed(cluster
     driver = next(pid for pid in pids() if "resume" in (line := command_of(pid)) and study in line)
     os.kill(driver, 9)
     wait_for(lambda: begun(cluster, study) == 3)
-    assert "the driver died by signal 9; starting it again." in cluster.aiq("logs", study)
+    assert "the driver was killed by signal 9; restarting it." in cluster.aiq("logs", study)
     cluster.aiq("stop", study)
     rows = json.loads(cluster.aiq("trials", study, "--format", "json"))
     assert done <= {row["name"] for row in rows if row["state"] in ("COMPLETE", "PRUNED")}
@@ -209,9 +209,9 @@ def test_a_study_outlives_its_head_and_goes_on_with_a_worker(cluster):
     budget = ["--trials", "30", "--set", "confirm.finalists=0", "--set", "training.epochs=20"]
     study = cluster.aiq("submit", SPACES / "digits.yaml", *budget).strip()
     wait_for(lambda: "[2/30]" in cluster.aiq("logs", study))
-    os.kill(cluster.state["services"]["ray-head"]["pid"], 9)
+    os.kill(cluster.state["processes"]["ray-head"]["pid"], 9)
     cluster.aiq("cluster", "up", "--workers", "1")
-    assert set(cluster.state["services"]) == {"postgres", "mlflow", "ray-head", "ray-worker-1"}
+    assert set(cluster.state["processes"]) == {"postgres", "mlflow", "ray-head", "ray-worker-1"}
     # The new head knows nothing of the job; its study is not to be taken for another one's.
     cluster.aiq("submit", SPACES / "digits.yaml", "--study", study, "--follow", code=2)
     assert f"study {study} is on this cluster already" in cluster.said
@@ -225,14 +225,14 @@ def test_a_study_outlives_its_head_and_goes_on_with_a_worker(cluster):
 
 
 def test_up_starts_what_has_died_and_nothing_else(cluster):
-    before = cluster.state["services"]
+    before = cluster.state["processes"]
     cluster.aiq("cluster", "up")
-    assert cluster.state["services"] == before
+    assert cluster.state["processes"] == before
     os.kill(before["mlflow"]["pid"], 9)
     cluster.aiq("cluster", "status", code=1)
     cluster.aiq("cluster", "up")
-    assert "mlflow: has ended by itself" in cluster.said
-    after = cluster.state["services"]
+    assert "mlflow: has stopped by itself" in cluster.said
+    after = cluster.state["processes"]
     assert {name for name in after if after[name] != before[name]} == {"mlflow"}
     assert answer(f"{cluster.url('mlflow')}/health") == 200
 

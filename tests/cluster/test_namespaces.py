@@ -255,7 +255,7 @@ def test_a_search_from_a_third_host_outlives_the_loss_of_one(cluster):
     explored = [record for record in records if record.origin is None]
     assert sorted(record.key.number for record in explored) == list(range(8))
     assert {record.state for record in records} == {TrialState.COMPLETE}
-    assert study.document["ended"] == "finished"
+    assert study.document.ended == "finished"
     begun = [trial.user_attrs.get(ATTEMPTS, 1) for trial in study.load(Phase.EXPLORE).trials]
     assert max(begun) > 1, "nothing ran on the host that was cut off"
     runs = runs_of("cut", "hosts", f"sqlite:///{cluster.folder}/mlflow.db")

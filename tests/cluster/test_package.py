@@ -80,6 +80,6 @@ def test_what_is_too_large_is_named(here, tmp_path):
     (here / "data.npz").write_bytes(bytes(3_000_000))
     (target := tmp_path / "package").mkdir()
     files = {"data.npz": here / "data.npz", "mynet.py": here / "mynet.py"}
-    with pytest.raises(InputError, match=r"is 3 MB, and at most 1 MB .* largest is data\.npz"):
+    with pytest.raises(InputError, match=r"have 3 MB, and at most 1 MB .* largest is data\.npz"):
         write_package(target, {}, files, largest=1_000_000)
     assert not list(target.iterdir())

@@ -75,7 +75,7 @@ def test_a_stranger_who_took_the_port_hears_no_secret(server, monkeypatch):
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_said(server):
-    with pytest.raises(InputError, match=f"port {server.server_port} must be free"):
+    with pytest.raises(InputError, match=f"port {server.server_port} is already in use"):
         free_port(server.server_port, strict=True)
     assert free_port(server.server_port) != server.server_port
 

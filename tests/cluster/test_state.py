@@ -38,20 +38,20 @@ def cluster(tmp_path):
 
 def test_a_state_is_read_as_it_was_written(cluster):
     assert cluster.state.boot == this_boot()
-    assert list(cluster.state.services) == ["mlflow"]
+    assert list(cluster.state.processes) == ["mlflow"]
 
 
 def test_after_a_reboot_no_process_of_it_is_ours(cluster):
-    process = cluster.state.services["mlflow"]
+    process = cluster.state.processes["mlflow"]
     cluster._save(replace(cluster.state, boot="another 1"))
-    assert cluster.state.services == {}
+    assert cluster.state.processes == {}
     assert cluster.down() == []
-    assert len(process._family()) == 1  # what has the number now is left alone
+    assert len(process.family()) == 1  # what has the number now is left alone
 
 
 def test_up_ends_what_dead_services_left_behind_before_it_begins_anew(cluster, monkeypatch):
-    process = cluster.state.services["mlflow"]
-    assert len(process._family()) == 1
+    process = cluster.state.processes["mlflow"]
+    assert len(process.family()) == 1
 
     def stop_here(*_):
         raise AiqError("far enough")
@@ -61,6 +61,6 @@ def test_up_ends_what_dead_services_left_behind_before_it_begins_anew(cluster, m
     monkeypatch.setattr(LocalCluster, "_start", stop_here)
     said = []
     with pytest.raises(AiqError, match="far enough"):
-        cluster.up(tell=said.append)
-    assert said == ["mlflow: has ended by itself", "postgres: starting"]
-    assert not [each for each in process._family() if each.alive]
+        cluster.up(report=said.append)
+    assert said == ["mlflow: has stopped by itself", "postgres: starting"]
+    assert not [each for each in process.family() if each.alive]

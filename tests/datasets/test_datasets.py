@@ -8,6 +8,7 @@ import pytest
 from aiq_search.datasets import DATASETS, DatasetOptions, load_dataset
 from aiq_search.datasets.dataset import Split, randomise_labels, split_off
 from aiq_search.errors import InputError
+from aiq_search.user_code import CodePolicy
 
 MNIST = Path(os.environ.get("AIQ_DATA_DIR", "/nowhere"))
 needs_mnist = pytest.mark.skipif(
@@ -21,6 +22,10 @@ def own_arrays():
 
 def no_arrays():
     return [1, 2, 3]
+
+
+def failing_arrays():
+    raise KeyError("no such column\nmore")
 
 
 @pytest.fixture
@@ -95,7 +100,7 @@ def test_splitting_off_takes_exactly_the_amount(amount):
 @pytest.mark.parametrize("amount", [100, 1000, 0.001])
 def test_a_split_that_leaves_nothing_is_refused(amount):
     split = Split(np.zeros((100, 1), np.float32), np.zeros(100, np.int64))
-    with pytest.raises(ValueError, match="must leave samples to train on"):
+    with pytest.raises(ValueError, match="leave one to train on"):
         split_off(split, amount, np.random.default_rng(0), what="test")
 
 
@@ -112,32 +117,148 @@ def test_an_npz_with_all_splits_is_taken_as_it_is(npz):
 
 
 def test_a_function_may_bring_the_arrays():
-    data = load_dataset(DatasetOptions(name="tests.datasets.test_datasets:own_arrays", test=8, validation=8))
+    options = DatasetOptions(name="tests.datasets.test_datasets:own_arrays", test=8, validation=8)
+    data = load_dataset(options, code=CodePolicy.for_running())
     assert [len(data.train), len(data.validation), len(data.test)] == [24, 8, 8]
     assert data.classes == ("0", "1")
 
 
+TABLE = np.random.default_rng(0).random((30, 2), np.float32)
+TWO = np.arange(30) % 2
+
+
 @pytest.mark.parametrize(
-    ("arrays", "said"),
+    ("arrays", "message"),
     [
-        ({"x": np.zeros((3, 2))}, "expected arrays x_train and y_train, but got"),
-        ({"x_train": np.zeros((3, 2, 2)), "y_train": np.zeros(3, int)}, "expected shape"),
-        ({"x_train": np.full((3, 2), np.nan), "y_train": np.zeros(3, int)}, "NaN or infinity"),
-        ({"x_train": np.array([["a"]]), "y_train": np.zeros(1, int)}, "expected numbers"),
-        ({"x_train": np.zeros((3, 2)), "y_train": np.zeros(3)}, "one class number"),
-        ({"x_train": np.zeros((3, 2)), "y_train": np.zeros(4, int)}, "one class number"),
-        ({"x_train": np.zeros((30, 2)), "y_train": np.full(30, 5), "classes": np.array(["a"])}, "1 classes"),
+        ({"x": TABLE}, "expected arrays x_train and y_train, but got 'x'"),
+        ({"x_train": TABLE}, "expected arrays x_train and y_train, but got 'x_train'"),
+        ({"x_train": TABLE, "y_train": TWO, "x_test": TABLE}, "expected arrays x_test and y_test"),
+        ({"x_train": TWO, "y_train": TWO}, "expected shape"),
+        ({"x_train": np.zeros((0, 2)), "y_train": np.zeros(0, int)}, "at least one sample"),
+        ({"x_train": TABLE * np.nan, "y_train": TWO}, "NaN, infinity"),
+        ({"x_train": np.full((30, 2), 1e300), "y_train": TWO}, "beyond float32"),
+        ({"x_train": np.full((30, 2), "a"), "y_train": TWO}, "expected numbers"),
+        ({"x_train": TABLE, "y_train": TABLE[:, 0]}, r"expected whole numbers or text.*\.astype"),
+        ({"x_train": TABLE, "y_train": TWO[:4]}, "one label for each of the 30 samples"),
+        ({"x_train": TABLE, "y_train": TWO[:, None]}, "one label for each of the 30 samples"),
+        (
+            {"x_train": TABLE, "y_train": TWO, "classes": np.array(["a"])},
+            "labels must be numbers from 0 to 0",
+        ),
+        ({"x_train": TABLE, "y_train": TWO - 1, "classes": np.array(["a", "b"])}, "but one is -1"),
+        (
+            {"x_train": TABLE, "y_train": TWO, "classes": np.array("ab")},
+            r"classes must be a list .*shape \(\)",
+        ),
+        ({"x_train": TABLE, "y_train": TWO, "classes": np.array(["a", "a"])}, "2 classes are named 'a'"),
+        ({"x_train": TABLE, "y_train": TWO, "classes": np.array(["a", "\x1b[2J"])}, "printable"),
+        ({"x_train": TABLE, "y_train": np.where(TWO, "a", "")}, "an empty label"),
+        ({"x_train": TABLE, "y_train": np.where(TWO, "a", "b"), "classes": ["a", "c"]}, "'b' is not one of"),
+        ({"x_train": TABLE, "y_train": np.full(30, 7)}, "every sample has the label '7'"),
+        (
+            {"x_train": TABLE, "y_train": TWO, "x_test": TABLE, "y_test": np.where(TWO, "a", "b")},
+            "numbers in one split and text in another",
+        ),
+        (
+            {"x_train": TABLE, "y_train": TWO, "x_test": TABLE[:, :1], "y_test": TWO},
+            r"train has float32 \(2,\), validation has float32 \(2,\), test has float32 \(1,\)",
+        ),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(npz, arrays, said):
-    with pytest.raises(InputError, match=said):
+def test_arrays_that_do_not_fit_are_refused(npz, arrays, message):
+    with pytest.raises(InputError, match=message):
         load_dataset(DatasetOptions(name=npz(**arrays)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([5, 15, 25]), ("5", "15", "25")),
+        (np.array([1, 2, 3]), ("1", "2", "3")),
+        (np.array([-1, 0, 1]), ("-1", "0", "1")),
+        (np.array([0, 7, 10**9]), ("0", "7", "1000000000")),
+        (np.array(["barolo", "grignolino", "barbera"]), ("barbera", "barolo", "grignolino")),
+        (np.array([b"b", b"c", b"a"]), ("a", "b", "c")),
+        (np.array([True, False, True]), ("False", "True")),
+    ],
+)
+def test_classes_are_named_by_their_labels(npz, labels, classes):
+    y = labels[np.arange(30) % 3]
+    data = load_dataset(DatasetOptions(name=npz(x_train=TABLE, y_train=y, x_test=TABLE, y_test=y)))
+    assert data.classes == classes
+    expected = [label.decode() if isinstance(label, bytes) else str(label) for label in y.tolist()]
+    assert [classes[number] for number in data.test.labels] == expected
+
+
+def test_labels_may_be_names_in_the_order_of_the_classes(npz):
+    y = np.array(["low", "high"])[TWO]
+    data = load_dataset(
+        DatasetOptions(name=npz(x_train=TABLE, y_train=y, x_test=TABLE, y_test=y, classes=["low", "high"]))
+    )
+    assert data.classes == ("low", "high")
+    assert data.test.labels.tolist() == TWO.tolist()
+
+
+@pytest.mark.parametrize("shape", [(30, 7), (30, 2, 64), (30, 1, 8, 8), (30, 3, 4, 5, 6)])
+def test_samples_may_have_any_shape(npz, shape):
+    x = np.random.default_rng(0).random(shape)
+    data = load_dataset(DatasetOptions(name=npz(x_train=x, y_train=TWO)))
+    assert data.input_shape == shape[1:]
+    assert len(data.normalization.scale) == shape[1]
+    assert data.warnings == ()
+
+
+@pytest.mark.parametrize("shape", [(30, 28, 28, 1), (30, 8, 9, 3)])
+def test_images_with_their_channels_last_are_refused_with_what_to_do(npz, shape):
+    with pytest.raises(InputError, match=r"channels last.*x\.transpose\(0, 3, 1, 2\)"):
+        load_dataset(DatasetOptions(name=npz(x_train=np.zeros(shape, np.uint8), y_train=TWO)))
+
+
+@pytest.mark.parametrize("shape", [(30, 3, 8, 3), (30, 1, 20, 1), (30, 2, 64, 1)])
+def test_narrow_images_with_their_channels_first_are_taken(npz, shape):
+    x = np.random.default_rng(0).random(shape)
+    assert load_dataset(DatasetOptions(name=npz(x_train=x, y_train=TWO))).input_shape == shape[1:]
+
+
+def test_grey_images_without_a_channel_are_read_as_signals_with_a_warning(npz):
+    x = np.random.default_rng(0).integers(0, 9, (30, 8, 8), np.uint8)
+    (warning,) = load_dataset(DatasetOptions(name=npz(x_train=x, y_train=TWO))).warnings
+    assert "save grey images as (N, 1, 8, 8)" in warning
+
+
+def test_rare_and_absent_classes_are_warned_of_with_their_counts(npz):
+    x = np.random.default_rng(0).random((110, 3))
+    data = load_dataset(DatasetOptions(name=npz(x_train=x, y_train=(np.arange(110) == 3).astype(int))))
+    uneven, *absent = data.warnings
+    assert "110 samples: 1 of class '1', 109 of class '0'" in uneven
+    assert "always answers '0' has an accuracy of 99.1%" in uneven
+    assert len(absent) == 2
+    assert all("split has no sample of class '1'" in warning for warning in absent)
+    description = data.description()
+    assert description["warnings"] == list(data.warnings)
+    assert np.sum(list(description["class_counts"].values()), axis=0).tolist() == [109, 1]
+
+
+def test_even_classes_need_no_warning():
+    assert load_dataset(DatasetOptions(name="digits")).warnings == ()
+
+
+def test_more_labels_than_any_network_has_outputs_are_refused(npz):
+    x = np.zeros((100_001, 1), np.uint8)
+    with pytest.raises(InputError, match="100,001 classes, but at most 100,000"):
+        load_dataset(DatasetOptions(name=npz(x_train=x, y_train=np.arange(100_001))))
+
+
+def test_values_that_float32_cannot_normalise_are_refused(npz):
+    x = TABLE * np.float32(1e-39)
+    with pytest.raises(InputError, match=r"channel 0 .* cannot be normalised"):
+        load_dataset(DatasetOptions(name=npz(x_train=x, y_train=TWO)))
 
 
 def test_an_npz_with_pickled_objects_is_refused(tmp_path):
     path = tmp_path / "data.npz"
     np.savez(path, x_train=np.array([{"a": 1}], dtype=object), y_train=np.zeros(1, int))
-    with pytest.raises(InputError, match=r"not a readable \.npz"):
+    with pytest.raises(InputError, match=r"data\.npz: x_train: not readable: it holds object"):
         load_dataset(DatasetOptions(name=str(path)))
 
 
@@ -145,7 +266,7 @@ def test_an_npz_with_pickled_objects_is_refused(tmp_path):
 def test_a_damaged_npz_is_named(tmp_path, content):
     path = tmp_path / "data.npz"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"data\.npz: not a readable"):
+    with pytest.raises(InputError, match=r"data\.npz: not readable"):
         load_dataset(DatasetOptions(name=str(path)))
 
 
@@ -156,11 +277,18 @@ def test_a_damaged_npz_is_named(tmp_path, content):
         ("missing.npz", "does not exist"),
         ("no.such:thing", "no module named"),
         ("tests.datasets.test_datasets:no_arrays", "must return a mapping"),
+        ("tests.datasets.test_datasets:split_off", "cannot be called without arguments"),
+        ("tests.datasets.test_datasets:failing_arrays", r"raised KeyError: .*test_datasets\.py, line \d+"),
     ],
 )
 def test_a_wrong_name_is_one_sentence(name, said):
     with pytest.raises(InputError, match=said):
-        load_dataset(DatasetOptions(name=name))
+        load_dataset(DatasetOptions(name=name), code=CodePolicy.for_running())
+
+
+def test_no_function_is_imported_unless_that_is_allowed():
+    with pytest.raises(InputError, match="is not imported here"):
+        load_dataset(DatasetOptions(name="tests.datasets.test_datasets:own_arrays"))
 
 
 def test_every_named_data_set_has_a_known_shape():

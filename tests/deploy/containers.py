@@ -22,6 +22,7 @@ TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount")
 # What the Dockerfile sets, and patience: this machine may be busy.
 IMAGE = {
     "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "AIQ_HOME": "/var/lib/aiq",

@@ -15,6 +15,7 @@ SECRETS = (
     "OPTUNA_DB_PASSWORD",
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
     "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_DRIVER_PASSWORD",
     "RAY_AUTH_TOKEN",
 )
 SERVICES = ["postgres", "mlflow", "ray-head", "ray-worker"]
@@ -115,8 +116,13 @@ def test_every_container_gets_only_the_secrets_that_it_needs(compose):
     }
     assert held == {
         "postgres": {"POSTGRES_PASSWORD", "MLFLOW_DB_PASSWORD", "OPTUNA_DB_PASSWORD"},
-        "mlflow": {"MLFLOW_DB_PASSWORD", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"},
-        "ray-head": {"OPTUNA_DB_PASSWORD", "MLFLOW_TRACKING_PASSWORD", "RAY_AUTH_TOKEN"},
+        "mlflow": {
+            "MLFLOW_DB_PASSWORD",
+            "MLFLOW_TRACKING_PASSWORD",
+            "MLFLOW_DRIVER_PASSWORD",
+            "MLFLOW_FLASK_SERVER_SECRET_KEY",
+        },
+        "ray-head": {"OPTUNA_DB_PASSWORD", "MLFLOW_DRIVER_PASSWORD", "RAY_AUTH_TOKEN"},
         "ray-worker": {"RAY_AUTH_TOKEN"},
     }
 

@@ -35,6 +35,11 @@ def pods(manifests):
     return {t["metadata"]["labels"]["app.kubernetes.io/component"]: t for t in templates}
 
 
+def containers(template):
+    """What runs in a pod, and what runs before it."""
+    return template["spec"].get("initContainers", []) + template["spec"]["containers"]
+
+
 def test_every_object_is_valid_and_every_pod_in_it(manifests):
     version = kubernetes_validate.latest_version()
     for manifest in manifests:
@@ -71,7 +76,9 @@ def test_the_ray_job_has_what_kuberay_requires(manifests):
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token", "secretName": "aiq-secrets"}
     assert tuple(int(part) for part in cluster["rayVersion"].split(".")) >= (2, 52, 0)
-    assert f"ray=={cluster['rayVersion']}" in (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
+    assert (
+        f"ray=={cluster['rayVersion']} \\" in (ROOT / "deploy" / "requirements.txt").read_text().splitlines()
+    )
     assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
     assert spec["submitterPodTemplate"]["spec"]["restartPolicy"] == "Never"
     head = cluster["headGroupSpec"]
@@ -127,7 +134,7 @@ def test_every_pod_meets_the_restricted_standard_and_is_limited_and_watched(mani
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
-        for container in spec["containers"]:
+        for container in containers(template):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -137,8 +144,8 @@ def test_every_pod_meets_the_restricted_standard_and_is_limited_and_watched(mani
             assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory"}
             assert ":" in container["image"]
             assert not container["image"].endswith(":latest")
-            probes = {"startupProbe", "readinessProbe", "livenessProbe"}
-            assert name == "submitter" or probes <= container.keys()
+        probes = {"startupProbe", "readinessProbe", "livenessProbe"}
+        assert name == "submitter" or all(probes <= each.keys() for each in spec["containers"])
 
 
 def test_secrets_come_from_the_generated_secret_alone_and_each_is_in_the_template(manifests):
@@ -147,7 +154,7 @@ def test_secrets_come_from_the_generated_secret_alone_and_each_is_in_the_templat
     }
     held = {}
     for name, template in pods(manifests).items():
-        for container in template["spec"]["containers"]:
+        for container in containers(template):
             for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
                 if reference is None:
@@ -157,8 +164,13 @@ def test_secrets_come_from_the_generated_secret_alone_and_each_is_in_the_templat
                 held.setdefault(name, set()).add(reference["key"])
     assert held == {
         "postgres": {"POSTGRES_PASSWORD", "MLFLOW_DB_PASSWORD", "OPTUNA_DB_PASSWORD"},
-        "mlflow": {"MLFLOW_DB_PASSWORD", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"},
-        "ray-head": {"OPTUNA_DB_PASSWORD", "MLFLOW_TRACKING_PASSWORD"},
+        "mlflow": {
+            "MLFLOW_DB_PASSWORD",
+            "MLFLOW_TRACKING_PASSWORD",
+            "MLFLOW_DRIVER_PASSWORD",
+            "MLFLOW_FLASK_SERVER_SECRET_KEY",
+        },
+        "ray-head": {"OPTUNA_DB_PASSWORD", "MLFLOW_DRIVER_PASSWORD"},
     }
     assert set().union(*held.values()) | {"auth_token"} <= offered
     assert not [m for m in manifests if m["kind"] == "Secret"]

@@ -1,6 +1,5 @@
 """The commands of docker-compose.yml run, become healthy, and let nobody in without a secret."""
 
-import base64
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from aiq_search.http import basic_auth
 from tests.deploy.conftest import ROOT, values
 from tests.deploy.containers import TOOLS, Container, Networks, container
 from tests.deploy.test_compose import config, resolved  # noqa: F401 - fixtures
@@ -70,16 +70,16 @@ def services(resolved, tmp_path_factory):  # noqa: F811
         yield running
 
 
-def ask(inside, url, **headers):
-    """Status and body of a GET from inside a container."""
+def ask(inside, url, document=None, **headers):
+    """Status and body of a request from inside a container: a GET, or a POST of a document."""
     code = (
-        "import sys, json, urllib.request as u, urllib.error as e\n"
-        "r = u.Request(sys.argv[1], headers=json.loads(sys.argv[2]))\n"
-        "try: a = u.urlopen(r, timeout=60)\n"
-        "except e.HTTPError as x: a = x\n"
-        "print(json.dumps([a.status, a.read().decode()]))\n"
+        "import sys, json, requests\n"
+        "url, document, headers = sys.argv[1], *map(json.loads, sys.argv[2:])\n"
+        "method = 'GET' if document is None else 'POST'\n"
+        "answer = requests.request(method, url, json=document, headers=headers, timeout=60)\n"
+        "print(json.dumps([answer.status_code, answer.text]))\n"
     )
-    done = inside.execute(sys.executable, "-c", code, url, json.dumps(headers))
+    done = inside.execute(sys.executable, "-c", code, url, json.dumps(document), json.dumps(headers))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -100,11 +100,25 @@ def test_each_database_opens_to_its_own_user_with_its_password_alone(services, e
 
 def test_mlflow_wants_the_password_and_a_name_that_it_knows(services, environment_file):
     url = "http://mlflow:5000/api/2.0/mlflow/experiments/search?max_results=1"
-    word = base64.b64encode(f"admin:{values(environment_file)['MLFLOW_TRACKING_PASSWORD']}".encode()).decode()
-    known = {"Authorization": f"Basic {word}"}
+    known = {"Authorization": basic_auth("admin", values(environment_file)["MLFLOW_TRACKING_PASSWORD"])}
     assert ask(services["ray-head"], url, **known)[0] == 200
     assert ask(services["ray-head"], url)[0] == 401
     assert ask(services["ray-head"], url, **known, Host="evil.example")[0] == 403
+
+
+def test_the_head_logs_in_to_mlflow_as_a_driver(services, resolved, environment_file):  # noqa: F811
+    head = resolved["services"]["ray-head"]["environment"]
+    user, password = head["MLFLOW_TRACKING_USERNAME"], head["MLFLOW_TRACKING_PASSWORD"]
+    assert password == values(environment_file)["MLFLOW_DRIVER_PASSWORD"]
+    known = {"Authorization": basic_auth(user, password)}
+    url = f"{head['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments"
+    assert ask(services["ray-head"], f"{url}/create", {"name": "digits"}, **known)[0] == 200
+    placed = {"name": "placed", "artifact_location": "file:///var/lib/mlflow"}
+    assert ask(services["ray-head"], f"{url}/create", placed, **known)[0] == 403
+    assert ask(services["ray-head"], f"{url}/delete", {"experiment_id": "0"}, **known)[0] == 403
+    environment = services["mlflow"].execute("cat", "/proc/1/environ")
+    assert environment.returncode == 0
+    assert password not in environment.stdout
 
 
 def test_the_worker_joins_at_the_heads_inner_address_and_strangers_are_refused(services, environment_file):

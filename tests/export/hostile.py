@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,12 @@ def archive_of(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED)
         for name, content in members.items():
             archive.writestr(name, content)
     return buffer.getvalue()
+
+
+def npy_of(descr: str, shape: str, data: bytes) -> bytes:
+    """An array in the npy format, whose header has these texts."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
 
 
 def edit_pt2(bundle: Path, edit: Callable[[dict[str, bytes], str], object]) -> None:

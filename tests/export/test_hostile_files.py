@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import struct
 import zipfile
 
@@ -13,7 +14,14 @@ import pytest
 from aiq_search.cli.export import predict as predict_command
 from aiq_search.errors import InputError
 from aiq_search.export import BundleError, load_bundle, verify_bundle
-from tests.export.hostile import archive_of, edit_json, members_of, replace_file, write_checksums
+from tests.export.hostile import (
+    archive_of,
+    edit_json,
+    members_of,
+    npy_of,
+    replace_file,
+    write_checksums,
+)
 
 
 class Shell:
@@ -108,7 +116,7 @@ def test_a_missing_file_is_named(bundle, no_network):
 def test_a_pickle_named_safetensors_is_refused(bundle, no_network):
     proof = bundle.parent / "proof"
     replace_file(bundle, "model.safetensors", pickle.dumps(Shell(proof)))
-    with pytest.raises(BundleError, match=r"model\.safetensors: refused: not a safetensors file"):
+    with pytest.raises(BundleError, match=r"model\.safetensors: refused: not a (sound )?safetensors"):
         load_bundle(bundle)
     assert not proof.exists()
 
@@ -120,32 +128,55 @@ def test_a_torch_pickle_named_safetensors_is_refused(bundle, no_network):
     buffer = io.BytesIO()
     torch.save({"hidden1.weight": Shell(proof)}, buffer)
     replace_file(bundle, "model.safetensors", buffer.getvalue())
-    with pytest.raises(BundleError, match="not a safetensors file"):
+    with pytest.raises(BundleError, match=r"model\.safetensors: refused: not a (sound )?safetensors"):
         load_bundle(bundle)
     assert not proof.exists()
 
 
-def _safetensors(header):
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text
+def _safetensors(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def _entry(shape, end=4, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}
 
 
 @pytest.mark.parametrize(
-    ("header", "reason"),
+    ("header", "size", "reason"),
     [
-        ({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}, "declares 4,398"),
-        ({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 0]}}, "declares F32"),
-        ({"w": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}, "damaged"),
-        ({"w": {"dtype": "F32", "shape": {"a": 1}, "data_offsets": [0, 4]}}, "damaged"),
-        ({"w": {"dtype": "F32", "shape": [0.5], "data_offsets": [0, 2]}}, "damaged"),
-        ({"w": {"dtype": "OBJ", "shape": [1], "data_offsets": [0, 4]}}, "damaged"),
-        ({"w": []}, "damaged"),
+        ({"w": _entry([2**40], 2**42)}, 0, "not fully covered"),
+        ({"w": _entry([2**40], 0)}, 0, "invalid shape"),
+        ({"w": _entry([1])}, 8, "not fully covered"),
+        ({"a": _entry([1]), "b": _entry([1])}, 4, "invalid offset"),
+        ({"w": _entry([-1], -4)}, 0, "expected usize"),
+        ({"w": _entry({"a": 1})}, 4, "expected a sequence"),
+        ({"w": _entry([0.5], 2)}, 2, "expected usize"),
+        ({"w": _entry([int("9" * 4000)])}, 4, "number out of range"),
+        ({"w": _entry([2**40] * 8)}, 4, "overflow"),
+        ({"w": _entry([0, 2**63], 0)}, 0, "Overflow"),
+        ({"w": _entry([1], dtype="OBJ")}, 4, "unknown variant"),
+        ({"w": _entry([1], 1, dtype="F8_E8M0")}, 1, "F8_E8M0"),
+        ({"w": []}, 0, "invalid length"),
+        (b'{"w":' + b"[" * 100_000, 0, "recursion limit"),
+        (b"", 0, "EOF"),
     ],
 )
-def test_weights_that_declare_what_is_not_there_are_refused(bundle, header, reason, no_network):
-    replace_file(bundle, "model.safetensors", _safetensors(header))
-    with pytest.raises(BundleError, match=rf"model\.safetensors: refused: .*{reason}"):
+def test_weights_that_declare_what_is_not_there_are_refused(bundle, header, size, reason, no_network):
+    replace_file(bundle, "model.safetensors", _safetensors(header, b"\0" * size))
+    with pytest.raises(BundleError, match=rf"model\.safetensors: refused: not a sound .*{reason}"):
         load_bundle(bundle)
+
+
+@pytest.mark.parametrize("entry", [_entry([1] * 100_000), _entry([8], 64, "C64")])
+def test_weights_of_another_shape_or_type_are_refused_in_a_short_sentence(bundle, entry):
+    data = b"\0" * entry["data_offsets"][1]
+    replace_file(bundle, "model.safetensors", _safetensors({"hidden1.bias": entry}, data))
+    with pytest.raises(
+        BundleError, match=r"hidden1\.bias: the architecture has float32 \(8\), the"
+    ) as refused:
+        load_bundle(bundle)
+    assert len(str(refused.value)) < 200
 
 
 def test_a_header_longer_than_the_file_is_refused(bundle, no_network):
@@ -166,8 +197,11 @@ def test_an_architecture_that_is_far_larger_than_its_weights_takes_no_memory(bun
         (lambda d: d["arguments"].update(hidden1=10**12), "at most 1,000,000"),
         (lambda d: d.update(input_shape=[1, 10**9, 10**9]), "less than or equal to 1000000"),
         (lambda d: d.update(classes=10**12), "less than or equal to 1000000"),
+        (lambda d: d["arguments"].update(hidden1=int("9" * 4000)), "at most 1,000,000"),
+        (lambda d: d["arguments"].update({f"hidden{i}": 2 for i in range(1, 600)}), "at most 1,000 names"),
+        (lambda d: d.update(input_shape=[1] * 9), "at most 7 items"),
         (lambda d: d["arguments"].update(hidden1="8"), "hidden1 must be a whole number"),
-        (lambda d: d["arguments"].update(dropout="much"), "builds no network"),
+        (lambda d: d["arguments"].update(dropout="much"), "must hold, but got dropout='much'"),
         (lambda d: d["arguments"].update(device="cuda"), "device"),
         (lambda d: d.update(surprise=1), "surprise"),
         (lambda d: d.update(schema_version=2), "schema_version"),
@@ -221,7 +255,7 @@ def test_data_that_name_code_are_not_imported(bundle, evil_module):
     with pytest.raises(InputError, match=r"(?s)refused: the data come from code.*--no-data"):
         verify_bundle(bundle)
     assert not evil_module.exists()
-    assert verify_bundle(bundle, with_data=False).checks
+    assert verify_bundle(bundle, with_data=False, trusted=True).checks
 
 
 @pytest.mark.parametrize(
@@ -235,6 +269,12 @@ def test_data_that_name_code_are_not_imported(bundle, evil_module):
         ("metrics.json", lambda d: d["source"].update({"\x1b]0;title\x07": 1})),
         ("metrics.json", lambda d: d["conventions"].update(beta=-1)),
         ("metrics.json", lambda d: d["splits"]["test"].update(accuracy=1.5)),
+        ("metrics.json", lambda d: d["splits"].pop("test")),
+        ("metrics.json", lambda d: d["splits"]["test"]["layers"].update(another=0.5)),
+        ("metrics.json", lambda d: d["splits"]["validation"]["layers"].clear()),
+        ("preprocessing.json", lambda d: d.update(scale=[1e39])),
+        ("preprocessing.json", lambda d: d.update(classes=["a"] * 10)),
+        ("preprocessing.json", lambda d: d["classes"].__setitem__(0, "")),
     ],
 )
 def test_documents_that_contradict_themselves_are_refused(bundle, name, edit, no_network):
@@ -276,15 +316,52 @@ def test_an_example_that_unpacks_to_more_is_refused(bundle):
         verify_bundle(bundle, with_data=False)
 
 
-def test_an_example_that_declares_a_huge_shape_is_refused(bundle):
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ("(8, 1, 8,9**9)", "not a numpy array"),
+        ("(88888888,8,8)", "declares shape"),
+        ("(-8, 1, 8, -8)", "whole number"),
+        ("(0, 8**20,8,1)", "not a numpy array"),
+        ("(0,1000000000000000000,9)", "whole number"),
+        ("(8, 1, 8, 8)", None),
+    ],
+)
+def test_an_example_with_a_shape_that_cannot_be_true_is_refused(bundle, shape, reason):
     members = members_of((bundle / "example_input.npz").read_bytes())
-    members["inputs.npy"] = members["inputs.npy"].replace(b"(8, 1, 8, 8)", b"(8, 1, 8,9**9)")
-    replace_file(bundle, "example_input.npz", archive_of(members))
-    with pytest.raises(BundleError, match="refused"):
+    inputs = _example(bundle)["inputs"].tobytes()
+    replace_file(
+        bundle, "example_input.npz", archive_of({**members, "inputs.npy": npy_of("|u1", shape, inputs)})
+    )
+    if reason is None:
+        verify_bundle(bundle, with_data=False, trusted=True)
+        return
+    with pytest.raises(BundleError, match=rf"example_input\.npz: inputs\.npy: refused: .*{reason}"):
         verify_bundle(bundle, with_data=False)
-    members["inputs.npy"] = members["inputs.npy"].replace(b"(8, 1, 8,9**9)", b"(88888888,8,8)")
-    replace_file(bundle, "example_input.npz", archive_of(members))
-    with pytest.raises(BundleError, match="declares shape"):
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("inputs", lambda array: array.astype(np.float32)),
+        ("inputs", lambda array: array[:, :, :7]),
+        ("inputs", lambda array: array[:7]),
+        ("labels", lambda array: array[:, None]),
+        ("labels", lambda array: array.astype("U8")),
+        ("labels", lambda array: np.float64(1)),
+        ("logits", lambda array: array[:, :9]),
+        ("logits", lambda array: array.ravel()),
+        ("logits", lambda array: array.astype("U8")),
+        ("probabilities", lambda array: array.astype(bool)),
+        ("probabilities", lambda array: array[..., None]),
+    ],
+)
+def test_an_example_of_another_type_or_shape_is_refused(bundle, name, change):
+    arrays = _example(bundle)
+    replace_file(bundle, "example_input.npz", _npz({**arrays, name: change(arrays[name])}))
+    with pytest.raises(
+        BundleError, match=r"example_input\.npz: refused: its \w+ are .*, but this network has"
+    ):
         verify_bundle(bundle, with_data=False)
 
 
@@ -309,3 +386,15 @@ def test_predict_refuses_what_verify_refuses(bundle, tmp_path):
     replace_file(bundle, "model.safetensors", b"not weights at all")
     with pytest.raises(BundleError, match="refused"):
         predict_command(bundle, [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("SHA256SUMS", 2**31), ("metrics.json", 2**24), ("predict.py", 2**20), ("model.pt2", 2**40)],
+)
+def test_a_file_that_is_mostly_a_hole_is_refused_unread(bundle, name, size, no_network):
+    os.truncate(bundle / name, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BundleError, match=r"refused: (it has|its files have) [\d,]+ bytes"):
+        load_bundle(bundle)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000

@@ -13,7 +13,7 @@ import zipfile
 import pytest
 import torch
 
-from aiq_search.export import BundleError, verify_bundle
+from aiq_search.export import BundleError, formats, verify_bundle
 from aiq_search.export.pt2 import load_pt2
 from tests.export.hostile import archive_of, edit_pt2, edit_pt2_json, members_of, replace_file
 
@@ -43,8 +43,9 @@ def proof(bundle):
 
 @pytest.fixture
 def no_loading(monkeypatch):
-    """torch must not even see a file that is refused."""
+    """torch must not even see a file that is refused, in this process or another."""
     monkeypatch.setattr(torch.export, "load", lambda *args: pytest.fail("torch was given a refused file"))
+    monkeypatch.setattr(formats, "run_bounded", lambda *args: pytest.fail("a refused file was run"))
 
 
 def _set_samples(value):
@@ -176,7 +177,7 @@ def _argument(kind, value):
         (_argument("as_operator", "torch.os.system"), "as_operator"),
         (_argument("as_string", "/etc/passwd"), "'/etc/passwd'"),
         (_argument("as_graph", {"name": "g", "graph": {}}), "as_graph"),
-        (_argument("as_int", 2**62), "too large"),
+        (_argument("as_int", 2**62), "a number is larger than"),
         (_sizes_of_inputs("__import__('os').system('touch proof')"), "expr_str"),
         (_sizes_of_inputs("Symbol('s0', positive=True)**10**10"), "expr_str"),
         (_sizes_of_inputs("Symbol('s0').__class__"), "expr_str"),
@@ -201,6 +202,10 @@ def test_a_graph_with_more_than_a_network_is_refused(bundle, edit, reason, no_lo
     assert not (bundle.parent / "proof").exists()
 
 
+def _nested(depth):
+    return [_nested(depth - 1)] if depth else "import os"
+
+
 def _first_weight(edit):
     return lambda document: edit(next(iter(document["config"].values())))
 
@@ -214,6 +219,15 @@ def _first_weight(edit):
         (lambda w: w.update(path_name="weight_99"), "damaged"),
         (lambda w: w.update(path_name="../sample_inputs/model.pt"), "damaged"),
         (lambda w: w["tensor_meta"].update(dtype=99), "damaged"),
+        (lambda w: w["tensor_meta"].update(sizes=[{"as_int": int("9" * 4000)}] * 3), "no whole number"),
+        (
+            lambda w: w["tensor_meta"].update(sizes=[{"as_int": 0}, {"as_int": 2**40}, {"as_int": 2**40}]),
+            "more than",
+        ),
+        (lambda w: w["tensor_meta"].update(sizes=[{"as_int": 1}] * 10_000), "10,000 dimensions"),
+        (lambda w: w["tensor_meta"].update(sizes=[{"as_int": 2**20}] * 2), "declares shape"),
+        (lambda w: w["tensor_meta"].update(requires_grad=_nested(400)), "the text"),
+        (lambda w: w["tensor_meta"].update(layout=int("9" * 4000)), "a number is larger"),
         (lambda w: w["tensor_meta"]["device"].update(type="__import__('os')"), "the text"),
     ],
 )
@@ -248,6 +262,8 @@ def test_a_graph_that_contradicts_itself_is_refused_not_crashed_on(bundle):
 
     edit_pt2_json(bundle, GRAPH, edit)
     with pytest.raises(BundleError, match="torch cannot load it"):
+        verify_bundle(bundle, with_data=False, trusted=True)
+    with pytest.raises(BundleError, match=r"model\.pt2: cannot be run \(\w+: [^\n]*\)\.$"):
         verify_bundle(bundle, with_data=False)
 
 
@@ -260,6 +276,7 @@ def no_session(monkeypatch):
     monkeypatch.setattr(
         onnxruntime, "InferenceSession", lambda *a, **k: pytest.fail("onnxruntime was given a refused file")
     )
+    monkeypatch.setattr(formats, "run_bounded", lambda *args: pytest.fail("a refused file was run"))
 
 
 def _external(model):
@@ -270,9 +287,16 @@ def _external(model):
     entry.key, entry.value = "location", "../../etc/passwd"
 
 
-def _huge(model):
-    del model.graph.initializer[0].dims[:]
-    model.graph.initializer[0].dims.extend([2**40])
+def _dims(*lengths):
+    def edit(model):
+        del model.graph.initializer[0].dims[:]
+        model.graph.initializer[0].dims.extend(lengths)
+
+    return edit
+
+
+def _type(number):
+    return lambda model: setattr(model.graph.initializer[0], "data_type", number)
 
 
 def _branch(model):
@@ -307,9 +331,16 @@ def _other_outputs(model):
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (_external, "lie in another file"),
-        (_external_attribute, "lie in another file"),
-        (_huge, "declares shape"),
+        (_external, "are in another file"),
+        (_external_attribute, "are in another file"),
+        (_dims(2**40), "declares shape"),
+        (_dims(2**62, 2**62), "whole number from 0"),
+        (_dims(-1, -512), "whole number from 0"),
+        (_dims(0, 2**40, 2**40), "more than"),
+        (_dims(*[1] * 1000), "1,000 dimensions"),
+        (_type(99), "of a type that no network has"),
+        (_type(8), "of a type that no network has"),
+        (_type(0), "of a type that no network has"),
         (_branch, "ai.onnx::If"),
         (_body_in_a_known_operator, "a graph or a sparse tensor inside"),
         (_foreign, "com.evil::"),

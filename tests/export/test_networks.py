@@ -1,6 +1,7 @@
 """Bundles of other networks and data than the one that the other tests take apart."""
 
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from aiq_search.errors import InputError
 from aiq_search.export import BundleContents, load_bundle, predict, verify_bundle, write_bundle
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, TrainingRun
+from aiq_search.user_code import CodePolicy
 
 USER_CODE = """
 import numpy as np
@@ -21,6 +23,13 @@ from torch import nn
 def network(input_shape, classes, hidden=5):
     alpha = float(torch.linspace(0, 1, 3)[2])  # needs real memory: no meta device
     return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ELU(alpha), nn.Linear(hidden, classes))
+
+def odd_names(input_shape, classes):
+    model = nn.Sequential(nn.Flatten())
+    model.add_module("fc:1,a@b", nn.Linear(64, 5))
+    model.add_module("fc_1_a_b", nn.Linear(5, 4))
+    model.add_module("out", nn.Linear(4, classes))
+    return model
 
 def untraceable(input_shape, classes):
     class Counting(nn.Module):
@@ -62,7 +71,7 @@ def test_a_table_is_taken_as_float32_features(table, tmp_path):
     dataset, options = table
     contents = _contents(Architecture("mlp", {"hidden1": 3}, (4,), 3), dataset, options)
     write_bundle(tmp_path / "champion", contents)
-    verify_bundle(tmp_path / "champion")
+    verify_bundle(tmp_path / "champion", trusted=True)
     np.save(tmp_path / "x.npy", np.array([1.0, 20.0, 300.0, 4000.0]))
     (answer,) = predict(load_bundle(tmp_path / "champion"), [tmp_path / "x.npy"]).answers
     assert answer.label in ("low", "middle", "high")
@@ -90,7 +99,7 @@ def test_lenet_5_is_exported_in_every_format(tmp_path, channels):
         Architecture("lenet_5", arguments, (channels, 28, 24), 4), load_dataset(options), options
     )
     write_bundle(tmp_path / "champion", contents)
-    assert verify_bundle(tmp_path / "champion").checks
+    assert verify_bundle(tmp_path / "champion", trusted=True).checks
 
 
 @pytest.fixture
@@ -98,26 +107,46 @@ def user_code(tmp_path, monkeypatch):
     (tmp_path / "their_code_for_export.py").write_text(USER_CODE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_code_for_export", raising=False)
     return "their_code_for_export"
 
 
 def test_a_users_own_network_is_exported_and_opened_where_he_allows_it(digits, user_code, tmp_path):
-    architecture = Architecture(f"{user_code}:network", {"hidden": 6}, digits.input_shape, 10)
+    code = CodePolicy.for_running()
+    architecture = Architecture(f"{user_code}:network", {"hidden": 6}, digits.input_shape, 10, code)
     write_bundle(tmp_path / "champion", _contents(architecture, digits, DatasetOptions(name="digits")))
     with pytest.raises(InputError, match="--allow-code"):
         verify_bundle(tmp_path / "champion", dataset=digits)
-    assert verify_bundle(tmp_path / "champion", dataset=digits, allow_code=True).checks
+    assert verify_bundle(tmp_path / "champion", dataset=digits, code=code, trusted=True).checks
 
 
 def test_a_network_that_cannot_be_traced_is_exported_as_weights(digits, user_code, tmp_path):
-    architecture = Architecture(f"{user_code}:untraceable", {}, digits.input_shape, 10)
+    architecture = Architecture(
+        f"{user_code}:untraceable", {}, digits.input_shape, 10, CodePolicy.for_running()
+    )
     contents = _contents(architecture, digits, DatasetOptions(name="digits"))
-    with pytest.raises(InputError, match=r"cannot trace this network .*--format safetensors"):
-        write_bundle(tmp_path / "champion", contents)
+    with pytest.raises(InputError, match=r"--format pt2: .*cannot trace this network .*Choose other formats"):
+        write_bundle(tmp_path / "champion", contents, formats=["pt2"])
     assert not (tmp_path / "champion").exists()
-    write_bundle(tmp_path / "champion", contents, formats=["safetensors"])
+    checks = {check.name: check for check in write_bundle(tmp_path / "champion", contents).checks}
+    for name in ("pt2", "onnx"):
+        assert checks[name].passed is None
+        assert "left out: torch.export cannot trace this network" in checks[name].detail
     present = {path.name for path in (tmp_path / "champion").iterdir()}
     assert not present & {"model.pt2", "model.onnx", "predict.py"}
+    assert verify_bundle(tmp_path / "champion", dataset=digits, code=contents.architecture.code).checks
+
+
+def test_names_that_no_graph_may_have_are_made_fit(digits, user_code, tmp_path):
+    code = CodePolicy.for_running()
+    architecture = Architecture(f"{user_code}:odd_names", {}, digits.input_shape, 10, code)
+    contents = _contents(architecture, digits, DatasetOptions(name="digits"))
+    checks = write_bundle(tmp_path / "champion", contents, formats=["pt2", "onnx"]).checks
+    assert "test split, pt2 and onnx" in {check.name for check in checks}
+    graph = (tmp_path / "champion" / "model.pt2").read_bytes()
+    assert b"fc:1" not in graph
+    bundle = load_bundle(tmp_path / "champion", code)
+    assert set(bundle.metrics.splits["test"].layers) == {"fc:1,a@b", "fc_1_a_b"}
 
 
 def test_formats_that_are_not_known_are_refused_before_any_work(contents, tmp_path):
@@ -128,7 +157,10 @@ def test_formats_that_are_not_known_are_refused_before_any_work(contents, tmp_pa
 def test_onnx_without_the_extra_is_refused_before_any_work(contents, tmp_path, monkeypatch):
     monkeypatch.setattr("aiq_search.export.onnx_file._PACKAGES", ("a_package_that_nobody_has",))
     with pytest.raises(InputError, match="pip install"):
-        write_bundle(tmp_path / "champion", contents)
+        write_bundle(tmp_path / "champion", contents, formats=["onnx"])
+    assert not (tmp_path / "champion").exists()
+    checks = {check.name: check for check in write_bundle(tmp_path / "champion", contents).checks}
+    assert "left out: ONNX needs three more packages" in checks["onnx"].detail
 
 
 def test_the_card_tells_of_noise_spread_and_seeds(contents, tmp_path):
@@ -146,7 +178,7 @@ def test_the_card_tells_of_noise_spread_and_seeds(contents, tmp_path):
     card = (tmp_path / "champion" / "MODEL_CARD.md").read_text()
     assert "25% of the training labels" in card
     assert "0.7000 ± 0.0100 (n = 3)" in card
-    assert "The best on validation of 3 seeds" in card
+    assert "The best of 3 seeds on validation" in card
     assert "onnxruntime" not in card
 
 
@@ -171,4 +203,4 @@ def test_a_network_trained_on_mnist_verifies_in_every_format(tmp_path):
     )
     checks = write_bundle(tmp_path / "champion", contents).checks
     assert sum("10,000 samples" in check.detail for check in checks) == 3
-    assert verify_bundle(tmp_path / "champion").checks
+    assert verify_bundle(tmp_path / "champion", trusted=True).checks

@@ -1,10 +1,14 @@
+import re
+
 import pytest
 import torch
 
 from aiq_search.errors import InputError
-from aiq_search.models import Architecture, build_model, check_argument_names, model_size
+from aiq_search.models import Architecture, build_model, check_argument_names, layer_outputs, model_size
+from aiq_search.user_code import CodePolicy
 
 MNIST = {"input_shape": (1, 28, 28), "classes": 10}
+OWN = CodePolicy.for_running(["tests"])
 
 
 def own_model(input_shape, classes, width=3):
@@ -13,8 +17,22 @@ def own_model(input_shape, classes, width=3):
     )
 
 
-def not_a_model():
+def not_a_model(input_shape, classes):
     return "a string"
+
+
+def takes_no_shape(classes):
+    raise AssertionError("called")
+
+
+def lazy(input_shape, classes, width=3):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.LazyLinear(width),
+        torch.nn.LazyBatchNorm1d(),
+        torch.nn.ReLU(),
+        torch.nn.LazyLinear(classes),
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,8 +47,35 @@ def not_a_model():
     ],
 )
 def test_every_model_gives_one_logit_a_class(name, arguments):
-    model = build_model(name, arguments, **MNIST)
+    model = build_model(name, arguments, **MNIST, code=OWN)
     assert model(torch.randn(3, 1, 28, 28)).shape == (3, 10)
+
+
+def test_lazy_layers_have_their_sizes_before_anything_is_counted():
+    architecture = Architecture("tests.models.test_networks:lazy", {"width": 5}, **MNIST, code=OWN)
+    torch.manual_seed(3)
+    model = architecture.build()
+    assert model_size(model, (1, 28, 28)).parameters == 784 * 5 + 5 + 2 * 5 + 5 * 10 + 10
+    assert all(module.training for module in model.modules())
+    assert not model[2].running_mean.any()
+    torch.manual_seed(3)
+    assert torch.equal(architecture.build()[1].weight, model[1].weight)
+    with torch.device("meta"):
+        assert layer_outputs(architecture.build(), (1, 28, 28)) == {"1": (5, 1), "4": (10, 1)}
+
+
+def test_a_model_of_torchvision_is_given_the_number_of_classes():
+    name, arguments = "torchvision.models:squeezenet1_1", {"dropout": 0.1}
+    with torch.device("meta"):
+        model = build_model(name, arguments, (3, 64, 64), 7, OWN)
+        assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    with pytest.raises(InputError, match="no model 'resnet19'; did you mean"):
+        build_model("torchvision.models:resnet19", {}, (3, 64, 64), 7, OWN)
+    for function in ("get_model", "list_models"):
+        with pytest.raises(InputError, match="torchvision has no model"):
+            build_model(f"torchvision.models:{function}", {}, (3, 64, 64), 7, OWN)
+    with pytest.raises(InputError, match="is not imported here"):
+        build_model(name, arguments, (3, 64, 64), 7)
 
 
 def test_the_sizes_of_the_papers_networks_are_the_papers():
@@ -96,15 +141,28 @@ def test_an_architecture_survives_its_document():
         ("mlp", {"hidden1": True}, "hidden1 must be a whole number"),
         ("mlp", {"hidden1": 3, "dropout": 1.0}, "0 <= dropout < 1 must hold"),
         ("mlp", {"hidden1": 3, "activation": "rely"}, 'did you mean "relu"'),
-        ("no.such:thing", {}, "no module named 'no'"),
+        ("mlp", {"hidden1": 3, "activation": ["elu"]}, "unknown activation ['elu']"),
+        ("mlp", {"hidden1": 3, "dropout": "half"}, "must hold, but got dropout='half'"),
+        ("mlp", {"hidden1": 3, "batch_norm": "no"}, "batch_norm must be true or false, but got 'no'"),
+        ("mlp", {"hidden1": 3, "depth": "two"}, "depth must be a whole number >= 1, but got 'two'"),
+        ("mlp", {"hidden1": 3, "depth": 1.0}, "depth must be a whole number >= 1, but got 1.0"),
+        ("mlp", {"hidden1": 3, "depth": 10_000_000}, "got depth=10,000,000, missing: hidden2"),
+        ("lenet_5", {"conv1": {"low": 2}}, "conv1 must be a whole number >= 1"),
+        ("lenet_5", {"activation": {"name": "elu"}}, "unknown activation {'name': 'elu'}"),
+        ("no.such:thing", {}, "no module named 'no.such'"),
         ("tests.models.test_networks:nothing", {}, "has no function 'nothing'"),
-        ("tests.models.test_networks:not_a_model", {}, "must return a torch.nn.Module, but gave str"),
+        ("tests.models.test_networks:not_a_model", {}, "must return a torch.nn.Module, but returned str"),
         ("tests.models.test_networks:own_model", {"depth": 3}, "takes no argument 'depth'"),
+        (
+            "tests.models.test_networks:takes_no_shape",
+            {},
+            "cannot be called with input_shape, classes: got an unexpected keyword argument 'input_shape'",
+        ),
     ],
 )
 def test_a_wrong_name_or_value_is_one_sentence(name, arguments, said):
-    with pytest.raises(InputError, match=said.replace("(", r"\(")):
-        build_model(name, arguments, **MNIST)
+    with pytest.raises(InputError, match=re.escape(said)):
+        build_model(name, arguments, **MNIST, code=OWN)
 
 
 def test_lenet_5_refuses_images_that_are_too_small():

@@ -80,8 +80,10 @@ def test_conditional_parameters_are_drawn() -> None:
 
 def test_parameters_outside_the_space_s_rules_are_no_reason_to_fail() -> None:
     study = simulated_study(20)
-    space = study.document["space"] | {"parameters": {"model.conv1": {"type": "int", "low": 2, "high": 9}}}
-    assert "tradeoff" in by_name(drawn(RecordedTrials(study.records(), space=space, dataset={})))
+    space = study.document.space.document() | {
+        "parameters": {"model.conv1": {"type": "int", "low": 2, "high": 9}}
+    }
+    assert "tradeoff" in by_name(drawn(RecordedTrials(study.records(), space=space)))
 
 
 def test_the_champion_is_the_best_finalist_as_search_judges_it() -> None:
@@ -106,7 +108,7 @@ def test_a_collapsed_or_failed_seed_is_drawn_at_nothing() -> None:
 
 def test_seeds_beyond_the_judging_ones_have_no_part_in_the_mean_but_give_the_test_numbers() -> None:
     study = simulated_study(30)  # each finalist has 4 seeds
-    space = study.document["space"] | {"confirm": {"finalists": 3, "seeds": 3}}
+    space = study.document.space.document() | {"confirm": {"finalists": 3, "seeds": 3}}
     facts = StudyFacts(RecordedTrials(study.records(), space=space))
     final = facts.finalists[0]
     assert [r.replicate for r in final.further] == [3]
@@ -121,7 +123,7 @@ def test_seeds_beyond_the_judging_ones_have_no_part_in_the_mean_but_give_the_tes
 def test_less_is_better_where_the_objective_is_minimized() -> None:
     study = simulated_study(30)
     records = [dataclasses.replace(r, value=r.metrics["loss"]) for r in study.records() if r.origin is None]
-    space = study.document["space"] | {"objective": {"minimize": "loss"}}
+    space = study.document.space.document() | {"objective": {"minimize": "loss"}}
     facts = StudyFacts(RecordedTrials(records, space=space))
     feasible = [r for r in facts.complete if r.feasible]
     assert facts.champion is not None

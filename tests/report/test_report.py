@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+import plotly.io
 import pytest
 
 from aiq_search.report import story
 from aiq_search.report.figures import StudyFacts, build_figures
-from aiq_search.report.page import publish, write_pictures, write_report
+from aiq_search.report.page import write_report
 from aiq_search.study.events import TrialState
-from aiq_search.tracking import MlflowListener
-from tests.tracking.conftest import runs_of
+from aiq_search.study.provenance import Provenance
 from tests.tracking.simulated import (
     STUDY,
     RecordedTrials,
     SimulatedStudy,
     SimulatedTrial,
     simulated_study,
-    study_started,
     trials,
 )
-from tests.tracking.test_recorder import deliver
 
 
 def without_plotly(page: str) -> str:
@@ -82,9 +79,12 @@ def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     records = [dataclasses.replace(t.record(), reason=evil) for t in trials(12)]
     for record in records:
         record.params["model.activation"] = evil  # type: ignore[index]
-    space = SimulatedStudy([]).document["space"]
+    space = SimulatedStudy([]).document.space.document()
     rules = space["parameters"] | {"model.activation": {"type": "categorical", "choices": [evil, "elu"]}}
-    study = RecordedTrials(records, space=space | {"parameters": rules}, git_commit=evil)
+    provenance = Provenance(command=(evil,), versions={evil: evil}, platform=evil, git_commit=evil)
+    study = RecordedTrials(
+        records, space=space | {"parameters": rules}, provenance=provenance.model_dump(mode="json")
+    )
     text = write_report(study, tmp_path / "r.html", findings=[evil]).read_text()
     assert "<script>alert" not in text
 
@@ -121,23 +121,28 @@ def test_the_story_counts_every_trial() -> None:
     )
 
 
-def test_the_price_of_the_champion_is_told_in_points_and_times() -> None:
-    small, big = SimulatedTrial(0).record(), SimulatedTrial(1).record()
-    small = dataclasses.replace(
-        small,
-        feasible=True,
-        metrics=dict(small.metrics)
-        | {"aiq": 0.9, "accuracy": 0.95, "parameters": 100, "parameters_weights": 80},
-    )
-    big = dataclasses.replace(
-        big,
-        feasible=True,
-        metrics=dict(big.metrics)
-        | {"aiq": 0.5, "accuracy": 0.99, "parameters": 100_000, "parameters_weights": 90_000},
-    )
-    told = " ".join(story.sentences(StudyFacts(RecordedTrials([small, big]))))
-    assert "4.00 points better" in told
-    assert "1,000 times as many parameters (1,125 times" in told
+@pytest.mark.parametrize(
+    ("size", "weights", "sentence"),
+    [
+        (100_000, 90_000, "the champion has 1,000 times fewer parameters (1,125 times fewer, counting only"),
+        (43, 40, "the champion has 2.3 times as many parameters (2.0 times as many, counting only"),
+        (100, 80, "the champion has as many parameters."),
+    ],
+)
+def test_the_price_of_the_champion_is_told_in_points_and_times(
+    size: float, weights: float, sentence: str
+) -> None:
+    one, other = SimulatedTrial(0).record(), SimulatedTrial(1).record()
+    ours = {"aiq": 0.9, "accuracy": 0.95, "parameters": 100, "parameters_weights": 80}
+    theirs = {"aiq": 0.5, "accuracy": 0.99, "parameters": size, "parameters_weights": weights}
+    one = dataclasses.replace(one, feasible=True, metrics=dict(one.metrics) | ours)
+    other = dataclasses.replace(other, feasible=True, metrics=dict(other.metrics) | theirs)
+    facts = StudyFacts(RecordedTrials([one, other]))
+    text = " ".join(story.sentences(facts))
+    assert "4.00 points better" in text
+    assert sentence in text
+    rows = {name: note for name, _, _, note in story.comparison(facts)}
+    assert rows["parameters"] in sentence
 
 
 @pytest.mark.parametrize(
@@ -152,41 +157,16 @@ def test_what_went_wrong_is_a_finding(change: dict[str, Any], said: str) -> None
     assert said in " ".join(story.findings(StudyFacts(RecordedTrials(records))))
 
 
-def test_each_picture_is_a_page_of_its_own(tmp_path: Path) -> None:
-    pictures = build_figures(StudyFacts(simulated_study(12)))
-    written = write_pictures(pictures, tmp_path / "pictures")
-    assert [p.name for p in written][:2] == ["01-tradeoff.html", "02-size.html"]
-    for path, picture in zip(written, pictures, strict=True):
-        text = without_plotly(path.read_text())
-        assert f'<figure id="{picture.name}">' in text
-        assert "https://" not in text
+def test_the_data_of_each_picture_is_a_file_of_its_own(tmp_path: Path) -> None:
+    study = simulated_study(12)
+    write_report(study, tmp_path / "r.html", pictures=tmp_path / "pictures")
+    drawn = build_figures(StudyFacts(study))
+    files = sorted((tmp_path / "pictures").iterdir())
+    assert [f.name for f in files][:2] == ["01-tradeoff.json", "02-size.json"]
+    assert [plotly.io.read_json(f) for f in files] == [picture.figure for picture in drawn]
 
 
-def test_report_pictures_and_study_are_kept_with_the_study_s_run(
-    study_directory: Path, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    listener = MlflowListener(study_directory, store)
-    monkeypatch.setattr(listener, "_keep_delivering", lambda: None)
-    listener.put([study_started()])
-    publish(simulated_study(12), listener)
-    deliver(listener.outbox, store)
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(store)
-    run = runs_of(store)[STUDY].info.run_id
-    assert {a.path for a in client.list_artifacts(run)} == {"report.html", "pictures", "study.json"}
-    assert len(client.list_artifacts(run, "pictures")) == 9
-    copy = Path(client.download_artifacts(run, "study.json", str(tmp_path))).read_text()
-    assert json.loads(copy)["study"] == STUDY
-    assert "lovelace" not in copy
-
-
-def test_a_folder_that_is_gone_holds_up_nothing(
-    study_directory: Path, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    listener = MlflowListener(study_directory, store)
-    monkeypatch.setattr(listener, "_keep_delivering", lambda: None)
-    listener.put([study_started()])
-    listener.attach(STUDY, tmp_path / "gone")
-    deliver(listener.outbox, store)
-    assert not listener.outbox.undelivered()
+def test_there_is_one_plotly_however_many_pictures(tmp_path: Path) -> None:
+    path = write_report(simulated_study(30), tmp_path / "r.html", pictures=tmp_path / "pictures")
+    assert path.read_text().count('<script type="application/octet-stream"') == 1
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 3e6

@@ -5,7 +5,7 @@ import random
 
 from aiq_search.search.driver import StudyDriver
 from aiq_search.space import load_space
-from aiq_search.study import Phase, Study, TrialKey
+from aiq_search.study import Study, TrialKey
 from aiq_search.worker import Assignment, Report
 
 DATASET = {
@@ -43,7 +43,7 @@ def simulated_space(**edits):
 
 
 def new_study(home, study_id="study", **edits):
-    return Study.create(home, simulated_space(**edits), {"dataset": DATASET}, study_id)
+    return Study.create(home, simulated_space(**edits), DATASET, study_id)
 
 
 class Recorder:
@@ -60,8 +60,7 @@ class Recorder:
 
 
 def key_of(assignment):
-    study, phase, number = assignment.key.rsplit("/", 2)
-    return TrialKey(study, Phase(phase), int(number))
+    return TrialKey.parse(assignment.key)
 
 
 def metrics_of(assignment, epoch):

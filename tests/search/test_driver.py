@@ -456,7 +456,9 @@ def test_a_seed_that_failed_is_as_bad_as_the_worst_where_less_is_better(tmp_path
     def change(assignment, epoch, report):
         return Report(done=True, reason="diverged") if assignment.key.endswith("confirm/0") else report
 
-    study = new_study(tmp_path, objective={"minimize": "loss"}, confirm={"finalists": 2, "seeds": 2})
+    study = new_study(
+        tmp_path, objective={"minimize": "loss"}, confirm={"finalists": 2, "seeds": 2, "ties": "best"}
+    )
     champion = finish(study, change=change)
     _, second = study.finalists
     assert champion.trial == second
@@ -467,8 +469,7 @@ def test_more_trials_choose_the_finalists_anew_and_keep_those_who_were_confirmed
     finish(study)
     before = {(r.origin, r.replicate) for r in study.records(Phase.CONFIRM)}
     confirmed = set(study.finalists)
-    study.document["space"]["search"]["trials"] = 20
-    more = Study(study.directory, study.document)
+    more = study.extended(20)
     more.choose_finalists_anew()
     finish(more)
     assert len(more.records(Phase.EXPLORE)) == 20

@@ -29,9 +29,7 @@ def begun(study, **options):
 
 def extended(study, trials):
     """The study with a larger budget, as `aiq resume --trials` makes it."""
-    document = reopened(study).document
-    document["space"]["search"]["trials"] = trials
-    more = Study(study.directory, document)
+    more = reopened(study).extended(trials)
     more.choose_finalists_anew()
     return more
 
@@ -60,7 +58,7 @@ def test_queued_points_take_no_cell_from_a_grid(tmp_path):
 def test_a_search_that_ended_by_its_target_is_complete_although_points_wait(tmp_path):
     study = grid_study(tmp_path, target=0.0)
     finish(study)
-    study.document["ended"] = "finished"
+    study.mark_ended("finished")
     assert any(not trial.state.is_finished() for trial in study.load(Phase.EXPLORE).trials)
     assert study.complete
 
@@ -68,7 +66,7 @@ def test_a_search_that_ended_by_its_target_is_complete_although_points_wait(tmp_
 def test_a_retry_that_waits_keeps_a_study_from_being_complete(tmp_path):
     study = new_study(tmp_path)
     finish(study)
-    study.document["ended"] = "finished"
+    study.mark_ended("finished")
     assert study.complete
     record = study.records(Phase.EXPLORE)[0]
     again = {"params": dict(record.params), "seed": 1, "config_hash": "x", "retry_of": 0}

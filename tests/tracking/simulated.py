@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiq_search.space import SearchSpace
+from aiq_search.study import Champion
+from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -21,6 +24,7 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.record import TrialRecord
+from aiq_search.study.view import champion_of
 
 STUDY = "lenet-5-digits-20260102-030405-beef"
 START = 1_767_322_245.0
@@ -30,7 +34,7 @@ LAYERS = ("conv1", "conv2", "fc")
 def document(study: str = STUDY) -> dict[str, Any]:
     """What study.json holds."""
     width = {"type": "int", "low": 2, "high": 256, "log": True}
-    return {
+    content: dict[str, Any] = {
         "study": study,
         "space": {
             "schema_version": 1,
@@ -50,9 +54,18 @@ def document(study: str = STUDY) -> dict[str, Any]:
             "confirm": {"finalists": 3, "seeds": 4},
         },
         "fingerprint": "f" * 16,
-        "command": "aiq search lenet_5.yaml --tracking-uri https://ada:lovelace@mlflow.example.org",
-        "versions": {"aiq-search": "0.1.0", "torch": "2.15.0"},
-        "git_commit": "c0ffee",
+        "provenance": {
+            "command": [
+                "aiq",
+                "search",
+                "lenet_5.yaml",
+                "--tracking-uri",
+                "https://ada:lovelace@mlflow.example.org",
+            ],
+            "versions": {"aiq-search": "0.1.0", "torch": "2.15.0"},
+            "platform": "Linux",
+            "git_commit": "c0ffee",
+        },
         "seed": 0,
         "created": START,
         "tracking_uri": "sqlite:///mlflow.db",
@@ -63,12 +76,12 @@ def document(study: str = STUDY) -> dict[str, Any]:
             "validation": 360,
             "test": 360,
             "input_shape": [1, 8, 8],
+            "input_dtype": "uint8",
             "classes": [str(x) for x in range(10)],
         },
         "beta": 2,
-        "capture": "after",
-        "layers": list(LAYERS),
     }
+    return StudyDocument.parse(content, "simulated").as_json()
 
 
 def epoch_metrics(widths: Sequence[int], epoch: int, rng: random.Random) -> dict[str, float]:
@@ -288,12 +301,18 @@ def whole_study(count: int = 6, study: str = STUDY) -> Iterator[Event]:
 
 
 class RecordedTrials:
-    """A study that has these records, and study.json with these changes."""
+    """A ``StudyView`` that has these records, and study.json with these changes."""
+
+    is_running = False
 
     def __init__(self, records: Sequence[TrialRecord], **changes: Any) -> None:
         self.id = STUDY
-        self.document = document() | changes
+        self.document = StudyDocument.parse(document() | changes, "simulated")
         self._records = list(records)
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.document.space
 
     @property
     def finalists(self) -> list[int]:
@@ -301,6 +320,12 @@ class RecordedTrials:
 
     def records(self, phase: Phase | None = None) -> list[TrialRecord]:
         return [r for r in self._records if phase in (None, r.key.phase)]
+
+    def champion(self) -> Champion:
+        return champion_of(self)
+
+    def refreshed(self) -> RecordedTrials:
+        return self
 
 
 class SimulatedStudy(RecordedTrials):

@@ -9,10 +9,10 @@ import pytest
 
 from aiq_search.tracking import MlflowListener, Outbox
 from aiq_search.tracking.best import KEPT, BestBundle
-from aiq_search.tracking.outbox import FilesWritten
+from aiq_search.tracking.letters import FilesWritten
 from tests.tracking.conftest import runs_of, wait_until
+from tests.tracking.delivering import deliver
 from tests.tracking.simulated import STUDY, SimulatedTrial, study_started
-from tests.tracking.test_recorder import deliver
 
 MODULE = "tests.tracking.bundler"
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from aiq_search.app.publish import keep_report
 from aiq_search.report.figures import NetworkView
-from aiq_search.report.page import publish, write_report
+from aiq_search.report.page import write_report
 from aiq_search.tracking import MlflowListener, Outbox
 from aiq_search.tracking.server import page_of, serving
 from tests.tracking.conftest import runs_of
+from tests.tracking.delivering import deliver
 from tests.tracking.simulated import STUDY, SimulatedTrial, simulated_study, study_ended, study_started
-from tests.tracking.test_recorder import deliver
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -171,7 +172,7 @@ def test_mlflow_shows_parent_children_and_artifacts(
     listener = MlflowListener(study_directory, store)
     monkeypatch.setattr(listener, "_keep_delivering", lambda: None)
     listener.put([study_started(), *(e for t in study.trials for e in t.events()), study_ended(study.trials)])
-    publish(study, listener)
+    keep_report(study, listener, None, [])
     deliver(outbox, store)
     best = f"{runs_of(store)[STUDY].data.metrics['aiq']:.6f}"[:6]
     with serving(store) as server:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-import pytest
-
-from aiq_search.study.events import EpochEnded, Phase, TrialEnded, TrialKey, TrialState
+from aiq_search.study.document import StudyDocument
+from aiq_search.study.events import EpochEnded, Phase, TrialKey, TrialState
 from aiq_search.tracking import layout
 from tests.tracking.simulated import STUDY, SimulatedTrial, document, study_ended, trials
+
+DOCUMENT = StudyDocument.parse(document(), "simulated")
 
 
 def last(points: list[layout.Point], name: str) -> float:
@@ -68,28 +68,28 @@ def test_only_the_named_metrics_are_logged() -> None:
 
 def test_runs_are_named_by_number_and_widths_in_the_order_of_the_space() -> None:
     trial = SimulatedTrial(42, widths=(4, 2, 8))
-    assert layout.child_name(document(), trial.started()) == "trial-0042 4-2-8"
+    assert layout.child_name(DOCUMENT, trial.started()) == "trial-0042 4-2-8"
     again = SimulatedTrial(1, phase=Phase.CONFIRM, origin=42, replicate=3, widths=(4, 2, 8))
-    assert layout.child_name(document(), again.started()) == "confirm-0042-seed-3 4-2-8"
+    assert layout.child_name(DOCUMENT, again.started()) == "confirm-0042-seed-3 4-2-8"
 
 
 def test_a_confirmation_lies_under_the_trial_that_it_repeats() -> None:
     again = SimulatedTrial(1, phase=Phase.CONFIRM, origin=42, replicate=3)
     assert layout.parent_key(again.started()) == f"{STUDY}/explore/42"
     assert layout.parent_key(SimulatedTrial(42).started()) == STUDY
-    assert layout.child_tags(document(), again.started(), "run")["aiq.trial"] == "42"
+    assert layout.child_tags(DOCUMENT, again.started(), "run")["aiq.trial"] == "42"
 
 
 def test_a_trial_that_is_run_again_names_the_failed_one() -> None:
     started = SimulatedTrial(7).started()
     again = dataclasses.replace(started, retry_of=0)
-    assert layout.child_tags(document(), again, "run")["aiq.retry_of"] == "0"
-    assert "aiq.retry_of" not in layout.child_tags(document(), started, "run")
+    assert layout.child_tags(DOCUMENT, again, "run")["aiq.retry_of"] == "0"
+    assert "aiq.retry_of" not in layout.child_tags(DOCUMENT, started, "run")
 
 
 def test_a_child_has_every_tag_of_the_contract() -> None:
     trial = SimulatedTrial(9, state=TrialState.PRUNED)
-    tags = layout.child_tags(document(), trial.started(), "run") | layout.ended_tags(trial.ended())
+    tags = layout.child_tags(DOCUMENT, trial.started(), "run") | layout.ended_tags(trial.ended())
     assert {
         *("aiq.study", "aiq.phase", "aiq.trial", "aiq.trial_key", "aiq.state", "aiq.reason", "aiq.seed"),
         *(
@@ -125,29 +125,7 @@ def test_a_traceback_is_shown_in_the_run_without_credentials() -> None:
 
 
 def test_the_command_s_credentials_are_not_in_the_tags() -> None:
-    assert "lovelace" not in str(layout.parent_tags(document(), "lenet-5-digits"))
-
-
-def curve_of(ends: list[TrialEnded], document: dict[str, Any]) -> list[layout.Point]:
-    best = layout.BestSoFar(document)
-    return [p for end in ends for p in best.add(end) if p.name == "aiq"]
-
-
-def test_the_best_so_far_only_rises_and_skips_the_infeasible() -> None:
-    made = trials(30)
-    points = curve_of([t.ended() for t in made], document())
-    assert [p.value for p in points] == sorted(p.value for p in points)
-    feasible = [t.ended() for t in made if t.state is TrialState.COMPLETE and t.ended().feasible]
-    assert points[-1].value == max(e.value or 0 for e in feasible)
-
-
-def test_the_best_so_far_falls_where_less_is_better() -> None:
-    made = [dataclasses.replace(t.ended(), value=t.ended().metrics["loss"]) for t in trials(30)]
-    rule = {"space": {"objective": {"minimize": "loss"}}}
-    steps = [p.step for p in curve_of(made, rule)]
-    losses = [made[step - 1].value or 0 for step in steps]
-    assert losses == sorted(losses, reverse=True)
-    assert len(losses) > 1
+    assert "lovelace" not in str(layout.parent_tags(DOCUMENT))
 
 
 def test_the_champion_s_means_are_the_parent_s_last_numbers() -> None:
@@ -158,14 +136,8 @@ def test_the_champion_s_means_are_the_parent_s_last_numbers() -> None:
     assert {"aiq", "accuracy", "efficiency", "test/aiq", "parameters", "macs"} <= {p.name for p in points}
 
 
-@pytest.mark.parametrize("bare", [{}, {"space": None, "dataset": None}])
-def test_descriptions_do_without_what_is_unknown(bare: dict[str, None]) -> None:
-    assert "Search space" in layout.experiment_description("mine", bare)
-    assert "Study" in layout.study_description(bare, "mine")
-
-
 def test_the_experiment_opens_in_the_view_for_model_training() -> None:
-    tags = layout.experiment_tags("mine", document())
+    tags = layout.experiment_tags(DOCUMENT)
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert "metrics.`aiq`" in tags[f"mlflow.sharedViewState.{layout.VIEW}"]
     assert "1,077 examples to train" in tags["mlflow.note.content"]

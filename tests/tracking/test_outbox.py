@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aiq_search.errors import StudyError
 from aiq_search.study.events import (
     EpochEnded,
     Phase,
@@ -18,7 +20,9 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.tracking.outbox import Outbox, decode, encode, event_id
+from aiq_search.tracking import letters
+from aiq_search.tracking.letters import decode, encode, event_id
+from aiq_search.tracking.outbox import FILE, Outbox, OutboxDamagedError
 from tests.tracking.simulated import STUDY, SimulatedTrial, study_ended, study_started, trials, whole_study
 
 
@@ -31,10 +35,8 @@ def test_a_study_s_start_comes_back_without_credentials() -> None:
     event = study_started()
     back = decode("StudyStarted", encode(event))
     assert isinstance(back, StudyStarted)
-    hidden = dict(event.document) | {
-        "command": "aiq search lenet_5.yaml --tracking-uri https://***@mlflow.example.org"
-    }
-    assert back.document == hidden
+    assert back.document["provenance"]["command"][-1] == "https://***@mlflow.example.org"
+    assert back.document | {"provenance": None} == dict(event.document) | {"provenance": None}
 
 
 def test_a_traceback_with_a_secret_in_its_quotes_stays_an_event_without_the_secret(outbox: Outbox) -> None:
@@ -170,3 +172,89 @@ def test_facts_are_remembered_until_they_are_forgotten(outbox: Outbox, name: str
     assert outbox.fact(name) == "b"
     outbox.remember(name, None)
     assert outbox.fact(name) is None
+
+
+def test_a_damaged_file_is_an_error_unless_it_may_be_made_again(study_directory: Path) -> None:
+    study_directory.mkdir(parents=True)
+    path = study_directory / FILE
+    path.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(OutboxDamagedError, match=r"outbox\.sqlite is damaged \(file is not a database\)"):
+        Outbox(study_directory)
+    box = Outbox(study_directory, rebuild=True)
+    assert "file is not a database" in str(box.damage)
+    assert path.with_suffix(".damaged").read_bytes().startswith(b"no database")
+    assert box.put(whole_study()) > 0
+    box.close()
+    again = Outbox(study_directory, rebuild=True)
+    assert again.damage is None
+    assert again.waiting()
+    again.close()
+
+
+def test_an_event_that_cannot_be_read_is_set_aside_and_the_study_can_put_it_again(outbox: Outbox) -> None:
+    events = SimulatedTrial(0).events()
+    outbox.put(events)
+    outbox._connection.execute("UPDATE events SET payload = substr(payload, 1, 40) WHERE row = 2")
+    outbox._connection.execute("UPDATE events SET kind = 'WeightsMoved' WHERE row = 3")
+    outbox._connection.execute("UPDATE events SET state = 1 WHERE row = 3")
+    assert [x.event for x in outbox.waiting()] == [events[0], *events[3:]]
+    left = outbox.undelivered()
+    assert (left.waiting, left.aside) == (len(events) - 2, 1)
+    assert "1 unreadable and set aside" in str(left)
+    assert outbox.history(EpochEnded)[0].event == events[3]
+    assert outbox.event_ids() == {event_id(e) for e in [events[0], *events[3:]]}
+    assert outbox.put(events) == 2
+    assert [x.event for x in outbox.waiting()] == [*events[:2], *events[3:]]  # the other had been delivered
+    assert not outbox.undelivered().aside
+
+
+def test_what_a_later_version_wrote_waits_for_one_that_reads_it(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox.put([study_started(), study_ended([])])
+    monkeypatch.delitem(letters._KINDS, "StudyEnded")
+    assert len(outbox.waiting()) == 1
+    assert "does not know the kind 'StudyEnded'" in str(outbox.undelivered())
+    assert outbox.discard_damaged() == []
+    monkeypatch.undo()
+    outbox.retry_set_aside()
+    assert len(outbox.waiting()) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("EpochEnded", "{"),
+        ("EpochEnded", "null"),
+        ("EpochEnded", "[" * 10**5),
+        ("EpochEnded", '{"epoch": 1}'),
+        (
+            "EpochEnded",
+            '{"key": {"study": "s", "phase": "x", "number": 1}, "epoch": 1, "metrics": {}, "time": 0}',
+        ),
+        ("EpochEnded", '{"key": {"study": "s", "phase": "explore", "number": 1}, "epoch": 1, "metrics": 5}'),
+        ("TrialPaused", "{}"),
+    ],
+)
+def test_what_no_event_can_be_is_unreadable(kind: str, payload: str) -> None:
+    with pytest.raises(letters.UnreadableError):
+        decode(kind, payload)
+
+
+def test_an_outbox_of_a_later_version_is_refused(study_directory: Path, outbox: Outbox) -> None:
+    outbox._connection.execute("PRAGMA user_version = 2")
+    with pytest.raises(StudyError, match="written by a later version of aiq-search"):
+        Outbox(study_directory, rebuild=True)
+
+
+def test_the_outbox_of_version_1_opens(study_directory: Path) -> None:
+    study_directory.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "frozen" / "outbox-1.sqlite", study_directory / FILE)
+    box = Outbox(study_directory)
+    trial = SimulatedTrial(0)
+    events = [study_started(), *trial.events(), study_ended([trial])]
+    assert len(box.event_ids()) == len(events)
+    assert [x.event for x in box.waiting()] == events[5:]
+    assert box.runs() == {STUDY: "run"}
+    assert box.fact("store") == "sqlite"
+    box.close()

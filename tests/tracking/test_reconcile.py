@@ -9,9 +9,10 @@ import pytest
 
 from aiq_search.study.events import TrialEnded, TrialState
 from aiq_search.tracking import MlflowListener, Outbox, reconcile
-from aiq_search.tracking.outbox import event_id
+from aiq_search.tracking.letters import event_id
 from aiq_search.tracking.reconcile import events_of, events_of_record
 from tests.tracking.conftest import runs_of
+from tests.tracking.delivering import deliver
 from tests.tracking.simulated import (
     STUDY,
     SimulatedStudy,
@@ -20,7 +21,6 @@ from tests.tracking.simulated import (
     study_ended,
     study_started,
 )
-from tests.tracking.test_recorder import deliver
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from aiq_search.tracking import Outbox
-from aiq_search.tracking.outbox import REGISTERED, ChampionExported
+from aiq_search.tracking.letters import ChampionExported
+from aiq_search.tracking.outbox import REGISTERED
 from tests.tracking.conftest import free_port, runs_of, wait_until
-from tests.tracking.simulated import START, STUDY, study_ended, study_started, trials
-from tests.tracking.test_recorder import deliver
+from tests.tracking.delivering import deliver
+from tests.tracking.simulated import START, STUDY, document, study_ended, study_started, trials
 
 NAME = "aiq-lenet-5-digits"
 CHAMPION = f"models:/{NAME}@champion"
@@ -139,7 +140,7 @@ def test_the_alias_moves_only_to_a_better_champion(outbox: Outbox, store: str, t
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"dataset": {"name": "digits", "digest": "another"}}, "other data or another split"),
+        ({"dataset": document()["dataset"] | {"digest": "another"}}, "other data or another split"),
         ({"beta": 4}, "other objective"),
     ],
 )

@@ -21,8 +21,8 @@ from aiq_search.errors import AiqError, InputError
 from aiq_search.tracking import Outbox
 from aiq_search.tracking.server import TRAINING, _wait_for, page_of, serving
 from tests.tracking.conftest import answers, runs_of, wait_until
+from tests.tracking.delivering import deliver
 from tests.tracking.simulated import STUDY, whole_study
-from tests.tracking.test_recorder import deliver
 
 ROOT = Path(__file__).parents[2]
 

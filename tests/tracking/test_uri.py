@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from aiq_search.errors import InputError
-from aiq_search.tracking.uri import artifact_root, check_tracking_uri, default_tracking_uri, redact
+from aiq_search.redaction import redact
+from aiq_search.tracking.uri import artifact_root, check_tracking_uri, default_tracking_uri
 
 
 def test_the_default_store_is_a_file_in_the_working_folder(

@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiq_search.app.doctor.finding import Finding, Level
-from aiq_search.app.preflight import available_memory, mlflow_trouble
+from aiq_search.memory import available_memory
 from aiq_search.study import Study, list_studies
 from aiq_search.tracking import default_tracking_uri
+from aiq_search.tracking.health import mlflow_trouble
 
 __all__ = ["check_environment", "check_home"]
 
@@ -22,7 +23,7 @@ _LOW_MEMORY = 1_000_000_000
 
 
 def check_environment(home: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
-    """Look at versions, torch and torchvision, GPU, disk, memory and MLflow.
+    """Check versions, torch and torchvision, GPU, disk, memory and MLflow.
 
     Args:
         home: AIQ_HOME.
@@ -37,7 +38,7 @@ def check_environment(home: Path, tracking_uri: str | None = None) -> Iterator[F
     yield _finding(
         Level.WARNING if low else Level.OK,
         f"{memory / 1e9:.1f} GB of memory are available.",
-        "End other programs, or lower search.concurrency: a worker takes about 0.5 GB." if low else "",
+        "Close other programs, or lower search.concurrency: a worker takes about 0.5 GB." if low else "",
     )
     trouble = mlflow_trouble(tracking_uri or default_tracking_uri())
     if trouble is None:
@@ -48,38 +49,38 @@ def check_environment(home: Path, tracking_uri: str | None = None) -> Iterator[F
 
 
 def check_home(home: Path) -> Iterator[Finding]:
-    """Look for studies in AIQ_HOME that cannot be read, or wait to be continued."""
+    """Check for studies in AIQ_HOME that cannot be read, or that are not finished."""
     readable: dict[str, Study] = {study.id: study for study in list_studies(home)}
     for path in sorted((home / "studies").glob("*")):
         if path.is_dir() and path.name not in readable:
             yield _finding(
                 Level.PROBLEM,
-                f"{path} is no readable study: study.json is missing or damaged.",
+                f"{path} is not a readable study: study.json is missing or damaged.",
                 "Restore study.json from a copy, or remove the folder.",
             )
-    waiting = [s for s in readable.values() if s.document.get("ended") != "finished" and not s.is_running]
+    waiting = [s for s in readable.values() if s.document.ended != "finished" and not s.is_running]
     for study in waiting:
         yield _finding(
             Level.NOTE,
-            f"Study {study.id} is not finished, and no driver runs it.",
-            f"aiq resume {study.id}, or look closer: aiq doctor {study.id}",
+            f"Study {study.id} is not finished, and no search is running it.",
+            f"Continue it: aiq resume {study.id}; examine it: aiq doctor {study.id}",
         )
 
 
 def _versions() -> Finding:
-    said, missing = [f"Python {platform.python_version()}"], []
+    installed, missing = [f"Python {platform.python_version()}"], []
     for package in _PACKAGES:
         try:
-            said.append(f"{package} {version(package)}")
+            installed.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             missing.append(package)
     if missing:
         return _finding(
             Level.PROBLEM,
-            f"{', '.join(missing)} not installed beside {', '.join(said)}.",
-            "pip install aiq-search brings all that it needs.",
+            f"Not installed: {', '.join(missing)} (but {', '.join(installed)}).",
+            "Install aiq-search with its dependencies: pip install aiq-search",
         )
-    return _finding(Level.OK, f"{', '.join(said)}.")
+    return _finding(Level.OK, f"{', '.join(installed)}.")
 
 
 def _torchvision() -> Finding:
@@ -89,10 +90,10 @@ def _torchvision() -> Finding:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return _finding(
             Level.PROBLEM,
-            f"torchvision does not fit torch: {reason}.",
+            f"torchvision is incompatible with torch: {reason}.",
             "Install both from the same release: pip install --force-reinstall torch torchvision",
         )
-    return _finding(Level.OK, "torch and torchvision fit together.")
+    return _finding(Level.OK, "torch and torchvision are compatible.")
 
 
 def _gpu() -> Finding:
@@ -106,26 +107,28 @@ def _gpu() -> Finding:
     if torch.version.cuda is None:
         return _finding(
             Level.WARNING,
-            "There is a GPU, but this torch is built for the CPU alone.",
+            "There is a GPU, but this torch is built for the CPU only.",
             "Install a CUDA build of torch and torchvision.",
         )
     return _finding(
         Level.WARNING,
         "There is a GPU, but torch does not see it.",
-        "Update the driver (nvidia-smi says which one it is), and look at CUDA_VISIBLE_DEVICES.",
+        "Update the driver (nvidia-smi shows its version), and check CUDA_VISIBLE_DEVICES.",
     )
 
 
 def _disk(home: Path) -> Finding:
-    there = next(folder for folder in (home.absolute(), *home.absolute().parents) if folder.is_dir())
-    if not os.access(there, os.W_OK):
-        return _finding(Level.PROBLEM, f"{there} cannot be written.", "Set AIQ_HOME to a folder that can.")
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in (home.absolute(), *home.absolute().parents) if folder.is_dir())
+    if not os.access(existing, os.W_OK):
+        return _finding(
+            Level.PROBLEM, f"{existing} cannot be written.", "Set AIQ_HOME to a folder that can be written."
+        )
+    free = shutil.disk_usage(existing).free
     low = free < _LOW_DISK
     return _finding(
         Level.WARNING if low else Level.OK,
-        f"{free / 1e9:.1f} GB of disk are free in {there}.",
-        "Free some, or set AIQ_HOME to a larger disk; `aiq delete` removes studies." if low else "",
+        f"{free / 1e9:.1f} GB of disk space are free in {existing}.",
+        "Free some space, or set AIQ_HOME to a larger disk; `aiq delete` removes studies." if low else "",
     )
 
 

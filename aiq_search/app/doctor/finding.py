@@ -1,4 +1,4 @@
-"""What a check brings."""
+"""What a check finds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
         area: environment, study or search.

@@ -1,11 +1,10 @@
-"""Setting right what needs no decision: MLflow is told again, and leftovers go."""
+"""Repairing what can be repaired safely: leftovers are removed, and MLflow receives what it lacks."""
 
 from __future__ import annotations
 
 from aiq_search.app.doctor.study import leftovers, mismatches
-from aiq_search.app.search import repaired
-from aiq_search.app.store import tracking_uri_of
 from aiq_search.errors import AiqError
+from aiq_search.report.words import counted
 from aiq_search.study import Study
 from aiq_search.study.ended import end_of
 
@@ -15,7 +14,7 @@ _SECONDS = 60.0
 
 
 def fix_study(study: Study, tracking_uri: str | None = None) -> list[str]:
-    """Cut a torn tail, remove leftovers, deliver what waits, close runs that nobody runs.
+    """Cut a torn journal, remove leftovers, deliver queued events, close runs that nothing is running.
 
     Args:
         study: The study.
@@ -28,19 +27,18 @@ def fix_study(study: Study, tracking_uri: str | None = None) -> list[str]:
         StudyError: A driver holds the study.
     """
     with study.held():
-        done = repaired(study)
-        records = study.records()
-        left = leftovers(study, records)
-        for path in left:
+        repairs = study.repair()
+        files = leftovers(study, study.records())
+        for path in files:
             path.unlink(missing_ok=True)
-        if left:
-            done.append(f"{len(left)} files that belonged to no trial were removed.")
-        done.append(_tell_again(study, tracking_uri_of(study, tracking_uri)))
-    return done
+        if files:
+            repairs.append(f"Removed {counted(len(files), 'file')} that belonged to no trial.")
+        repairs += _resend(study, study.tracking_uri(tracking_uri))
+    return repairs
 
 
-def _tell_again(study: Study, tracking_uri: str) -> str:
-    """Give MLflow what it lacks, and let no run stay RUNNING."""
+def _resend(study: Study, tracking_uri: str) -> list[str]:
+    """Send MLflow what it lacks, and leave no run RUNNING."""
     from aiq_search.tracking import MlflowListener, reconcile
     from aiq_search.tracking.removal import runs_of
 
@@ -48,11 +46,20 @@ def _tell_again(study: Study, tracking_uri: str) -> str:
     try:
         wrong = mismatches(study, records, runs_of(study.id, study.space.name, tracking_uri), alive=False)
     except AiqError as error:
-        return f"MLflow cannot be told: {error}"
+        return [f"Nothing was sent to MLflow: {error}"]
     listener = MlflowListener(study.directory, tracking_uri)
+    damage = listener.outbox.damage
+    repairs = [f"{damage}; it was made again from the study."] if damage else []
     fresh = reconcile(study, listener)
-    # What the outbox believes of these is wrong: their runs are looked for, and told everything, anew.
+    removed = listener.outbox.discard_damaged()
+    if removed:
+        repairs.append(
+            f"Removed damaged events that the study does not have ({', '.join(removed)}); if they were "
+            f"files, aiq report {study.id} writes the report again."
+        )
+    # What the outbox assumes about these is wrong: their runs are looked up, and everything is sent, again.
     listener.outbox.forget_runs({key for keys in wrong.values() for key in keys} - {study.id})
     listener.on_event(end_of(study))
     left = listener.close(_SECONDS)
-    return f"MLflow was told again ({fresh} events were new to it). {left}"
+    sent = f"Sent the study to MLflow again; {counted(fresh, 'event')} had not been queued. {left}"
+    return [*repairs, sent.rstrip()]

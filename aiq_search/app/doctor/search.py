@@ -1,53 +1,91 @@
-"""Whether a search could do better: what its trials say about its space."""
+"""Whether a search could do better: what its trials show about its space."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from aiq_search.app.ceilings import layer_ceilings
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError
+from aiq_search.report.words import counted
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
 from aiq_search.study import Phase, Study, TrialRecord, TrialState
+from aiq_search.user_code import NO_CODE, CodePolicy
 
-__all__ = ["check_search"]
+__all__ = ["LayerCeiling", "check_search", "layer_ceilings"]
 
-# Fewer trials than this say nothing.
+# Fewer trials than this show nothing.
 _ENOUGH = 8
 
 # How near to the end of its range a parameter's best value is at the edge, as a fraction of the range.
 _EDGE = 0.03
 
-# So many of the best must be of one habit.
+# How many of the best trials must agree.
 _LEADERS = 5
 
-# Above these shares a habit is a finding.
+# Above these shares there is a finding.
 _MANY_COLLAPSES = 0.2
 _MANY_PRUNED = 0.9
 _SATURATED = 0.95
 
 
-def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Finding]:
-    """Look for an optimum at the edge, too early an end, collapses, saturation, and constraints.
+@dataclass(frozen=True)
+class LayerCeiling:
+    """What bounds a layer's efficiency on the validation split.
+
+    Attributes:
+        neurons: C of them.
+        observations: N states are counted: one per sample, for a convolution one per position and sample.
+    """
+
+    neurons: int
+    observations: int
+
+    @property
+    def efficiency(self) -> float:
+        """``min(1, log2(N) / C)``: the entropy of N observations cannot exceed log2 N bits.
+
+        >>> round(LayerCeiling(100, 10_000).efficiency, 3), LayerCeiling(8, 10_000).efficiency
+        (0.133, 1.0)
+        """
+        return min(1.0, math.log2(self.observations) / self.neurons) if self.observations > 1 else 1.0
+
+
+def check_search(
+    study: Study, records: Sequence[TrialRecord], code: CodePolicy = NO_CODE
+) -> Iterator[Finding]:
+    """Check for an optimum at the edge of a range, early stopping, collapses, saturation and constraints.
 
     Args:
         study: The study.
         records: Its trials.
+        code: Which code the study may name; none by default.
     """
     explored = [r for r in records if r.key.phase is Phase.EXPLORE and r.finished and r.copied_from is None]
     if len(explored) < _ENOUGH:
-        yield _finding(Level.NOTE, f"{len(explored)} trials are too few to judge by; {_ENOUGH} would do.")
+        yield _finding(
+            Level.NOTE,
+            f"{counted(len(explored), 'trial')}: too few to judge the search by; {_ENOUGH} are enough.",
+        )
         return
     findings = [
-        found
-        for check in (_at_the_edge, _pruned_at_once, _still_learning, _collapses, _saturation, _never_met)
-        for found in check(study, explored)
+        finding
+        for check in (
+            _at_the_edge,
+            _pruned_at_once,
+            _still_learning,
+            _collapses,
+            partial(_saturation, code=code),
+            _never_met,
+        )
+        for finding in check(study, explored)
     ]
     yield from findings
     if not findings:
-        yield _finding(Level.OK, "The ranges, the pruner and the constraints suit what was found.")
+        yield _finding(Level.OK, "The ranges, the pruner and the constraints suit the results.")
 
 
 def _best(study: Study, explored: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -92,8 +130,9 @@ def _pruned_at_once(study: Study, explored: Sequence[TrialRecord]) -> Iterator[F
     if at_once >= _MANY_PRUNED * len(explored):
         yield _finding(
             Level.WARNING,
-            f"{at_once} of {len(explored)} trials were pruned after {first} epochs, the first chance.",
-            "The pruner sees too little: raise its min_resource (search.pruner: {name: asha, "
+            f"{at_once} of {len(explored)} trials were pruned at the first chance, after "
+            f"{counted(first, 'epoch')}.",
+            "The pruner decides too early: raise its min_resource (search.pruner: {name: asha, "
             "min_resource: 3}), or set search.pruner to median or none.",
         )
 
@@ -104,9 +143,8 @@ def _still_learning(study: Study, explored: Sequence[TrialRecord]) -> Iterator[F
         yield _finding(
             Level.NOTE,
             f"The {_LEADERS} best trials had their lowest validation loss in the last epoch: they were still "
-            "learning.",
-            f"Train longer in a new study (training.epochs: {2 * best[0].epochs}); the order of the best may "
-            "change.",
+            "improving.",
+            f"Train longer in a new study (training.epochs: {2 * best[0].epochs}); the ranking may change.",
         )
 
 
@@ -117,27 +155,49 @@ def _collapses(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findin
     if ran and len(collapsed) > _MANY_COLLAPSES * len(ran):
         yield _finding(
             Level.WARNING,
-            f"{len(collapsed)} of {len(ran)} networks collapsed: a layer always in one state.",
+            f"{len(collapsed)} of {len(ran)} networks collapsed: one of the layers is always in one state.",
             "Lower training.learning_rate's high end, raise the low end of the widths, or search "
             "model.batch_norm.",
         )
     if diverged > _MANY_COLLAPSES * len(explored):
         yield _finding(
             Level.WARNING,
-            f"{diverged} of {len(explored)} trainings diverged.",
+            f"{diverged} of {len(explored)} trials diverged.",
             "Lower training.learning_rate's high end.",
         )
 
 
-def _saturation(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
-    """Efficiency cannot exceed log2(N) / C: a layer on that ceiling is measured by N, not by its states."""
+def layer_ceilings(study: Study, record: TrialRecord, code: CodePolicy = NO_CODE) -> dict[str, LayerCeiling]:
+    """The ceilings of a trial's measured layers, by name.
+
+    Args:
+        study: The study.
+        record: One of its trials.
+        code: Which code the study may name; none by default.
+
+    Raises:
+        AiqError: The network cannot be built here.
+    """
+    from aiq_search.models import layer_outputs  # torch: looking at a study must not wait for it
+
+    dataset = study.document.dataset
+    outputs = layer_outputs(study.architecture(record.params, code).build(), dataset.input_shape)
+    return {
+        name: LayerCeiling(neurons, places * dataset.validation)
+        for name, (neurons, places) in outputs.items()
+        if f"efficiency/{name}" in record.metrics
+    }
+
+
+def _saturation(study: Study, explored: Sequence[TrialRecord], code: CodePolicy) -> Iterator[Finding]:
+    """Efficiency cannot exceed log2(N) / C: at that ceiling it reflects N, not the layer's states."""
     best = _best(study, explored)
     if not best:
         return
     try:
-        ceilings = layer_ceilings(study, best[0])
-    except (AiqError, ImportError) as error:  # the network's code may be elsewhere
-        yield _finding(Level.NOTE, f"Whether layers are saturated was not looked at: {error}")
+        ceilings = layer_ceilings(study, best[0], code)
+    except (AiqError, ImportError) as error:  # the network's code may not be on this machine, or not run here
+        yield _finding(Level.NOTE, f"Layers were not checked for saturation: {error}")
         return
     for layer, ceiling in ceilings.items():
         reached = best[0].metrics[f"efficiency/{layer}"]
@@ -145,10 +205,10 @@ def _saturation(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findi
             yield _finding(
                 Level.WARNING,
                 f"Layer {layer} of {best[0].name} has {ceiling.neurons} neurons and efficiency "
-                f"{reached:.3f}; the {ceiling.observations:,} states that the validation split shows of it "
-                f"cannot give more than {ceiling.efficiency:.3f}.",
-                "Its number says how many samples there were, not how well it works: raise "
-                "dataset.validation, or compare networks of like width only.",
+                f"{reached:.3f}, which cannot exceed {ceiling.efficiency:.3f} with the validation split's "
+                f"{ceiling.observations:,} observations.",
+                "Its efficiency reflects the number of samples, not the layer: raise dataset.validation, or "
+                "compare only networks of similar width.",
             )
 
 
@@ -163,7 +223,7 @@ def _never_met(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findin
         reached = nearest.scored[constraint.name]
         yield _finding(
             Level.PROBLEM,
-            f"No trial met {constraint}; {nearest.name} came nearest with {reached:.4g}.",
+            f"No trial meets {constraint}; {nearest.name} comes nearest with {reached:.4g}.",
             "Relax the constraint, widen the ranges, or train longer (training.epochs).",
         )
 

@@ -2,6 +2,6 @@
 
 from aiq_search.report.figures.build import Picture, build_figures
 from aiq_search.report.figures.champion import NetworkView
-from aiq_search.report.figures.facts import ChosenStudy, StudyFacts
+from aiq_search.report.figures.facts import StudyFacts
 
-__all__ = ["ChosenStudy", "NetworkView", "Picture", "StudyFacts", "build_figures"]
+__all__ = ["NetworkView", "Picture", "StudyFacts", "build_figures"]

@@ -151,9 +151,7 @@ def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | N
     """The champion's confusion matrix on the validation split."""
     if not view.confusion:
         return None
-    names = [
-        str(c) for c in (facts.document.get("dataset") or {}).get("classes") or range(len(view.confusion))
-    ]
+    names = list(facts.document.dataset.classes)
     shares = [[n / max(1, sum(row)) for n in row] for row in view.confusion]
     # The diagonal would take the whole scale: mistakes are what one wants to see.
     wrong = [[0.0 if i == j else s for j, s in enumerate(row)] for i, row in enumerate(shares)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.space import SearchSpace
 from aiq_search.study.champion import (
     Champion,
     choose_champion,
@@ -17,35 +16,28 @@ from aiq_search.study.champion import (
     rank_key,
     score,
 )
+from aiq_search.study.description import widths
 from aiq_search.study.events import Phase, TrialState
-from aiq_search.tracking.layout import objective, widths
-from aiq_search.tracking.reconcile import RecordedStudy
+from aiq_search.study.progress import ranking
 
 if TYPE_CHECKING:
+    from aiq_search.study import StudyView
     from aiq_search.study.record import TrialRecord
 
-__all__ = ["ChosenStudy", "StudyFacts"]
-
-
-class ChosenStudy(RecordedStudy, Protocol):
-    """What is read of a study to draw it; ``aiq_search.search.Study`` has it."""
-
-    @property
-    def finalists(self) -> Sequence[int]:
-        """Numbers of the exploring trials under confirmation."""
+__all__ = ["StudyFacts"]
 
 
 class StudyFacts:
-    """A study as the pictures see it. Who leads and who won is search's business, and asked there.
+    """A study as the pictures see it. Who leads and who won is asked of the study room.
 
     Args:
         study: Whose records are read, once.
     """
 
-    def __init__(self, study: ChosenStudy) -> None:
+    def __init__(self, study: StudyView) -> None:
         self.id = study.id
-        self.document: Mapping[str, Any] = study.document
-        self.options = SearchSpace.model_validate(self.document["space"])
+        self.document = study.document
+        self.options = study.document.space
         records = list(study.records())
         self.explored = [r for r in records if r.key.phase is Phase.EXPLORE]
         self.confirmed = [r for r in records if r.key.phase is Phase.CONFIRM]
@@ -54,7 +46,7 @@ class StudyFacts:
     @cached_property
     def objective(self) -> str:
         """Name of the number that trials are ranked by."""
-        return objective(self.document)[0]
+        return ranking(self.options.objective)[0]
 
     @property
     def goal(self) -> str:
@@ -64,7 +56,7 @@ class StudyFacts:
     @cached_property
     def sign(self) -> int:
         """1 if more of the objective is better, else -1."""
-        return objective(self.document)[1]
+        return ranking(self.options.objective)[1]
 
     @property
     def space(self) -> str:
@@ -74,17 +66,17 @@ class StudyFacts:
     @cached_property
     def beta(self) -> float:
         """Weight of accuracy in aIQ."""
-        return float(self.document.get("beta") or 2.0)
+        return self.document.beta
 
     @cached_property
     def observations(self) -> int:
         """Size of the validation split, on which states are counted."""
-        return int((self.document.get("dataset") or {}).get("validation") or 0)
+        return self.document.dataset.validation
 
     @cached_property
     def rules(self) -> Mapping[str, Mapping[str, Any]]:
         """The searched parameters of the space, in its order."""
-        rules = self.document["space"].get("parameters") or {}
+        rules: Mapping[str, Any] = self.options.document()["parameters"]
         return {name: rule for name, rule in rules.items() if rule.get("type") != "derived"}
 
     @cached_property
@@ -142,7 +134,7 @@ class StudyFacts:
     def label(self, record: TrialRecord) -> str:
         """Widths and number: ``4-2-8 (#42)``."""
         number = record.key.number if record.origin is None else record.origin
-        return f"{widths(self.document, record.params) or 'trial'} (#{number})"
+        return f"{widths(self.options, record.params) or 'trial'} (#{number})"
 
     def hover(self, record: TrialRecord) -> str:
         """What is shown when the pointer is on a trial."""

@@ -12,6 +12,7 @@ from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
 from aiq_search.report.words import counted
 from aiq_search.study.events import TrialState
+from aiq_search.study.progress import Best
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
@@ -25,19 +26,18 @@ def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     if not ended:
         return None
     begin = min(r.started or r.ended or 0 for r in ended)
-    best: list[TrialRecord | None] = []
+    best: Best[TrialRecord] = Best(facts.options.objective)
+    leaders = []
     for record in ended:
-        leader = best[-1] if best else None
-        usable = record.feasible and not record.collapsed
-        better = usable and (leader is None or facts.score(record) > facts.score(leader))
-        best.append(record if better else leader)
+        best.add(record)
+        leaders.append(best.trial)
     minutes = [((r.ended or 0) - begin) / 60 for r in ended]
     drawn = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     for column, x in ((1, list(range(1, len(ended) + 1))), (2, minutes)):
         points = trials(x, [_shown(facts, r) for r in ended], [facts.hover(r) for r in ended], "trial", BLUE)
         line = go.Scatter(
             x=x,
-            y=[None if r is None else _shown(facts, r) for r in best],
+            y=[None if r is None else _shown(facts, r) for r in leaders],
             mode="lines",
             line={"color": BEST, "width": 2.5, "shape": "hv"},
             name="best so far",
@@ -50,22 +50,21 @@ def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     drawn.update_xaxes(title="complete trials", col=1)
     drawn.update_xaxes(title="minutes", col=2)
     drawn.update_yaxes(title=f"validation {facts.goal}", col=1)
-    return drawn, _when(ended, best[-1], minutes)
+    return drawn, _when(best, minutes)
 
 
-def _when(ended: Sequence[TrialRecord], best: TrialRecord | None, minutes: Sequence[float]) -> str:
+def _when(best: Best[TrialRecord], minutes: Sequence[float]) -> str:
     """When the best trial came, and what that says about the length of the search."""
-    if best is None:
+    if best.trial is None:
         return "No trial met every constraint."
-    found = next(i for i, r in enumerate(ended) if r is best)
-    later = len(ended) - found - 1
+    place = best.ended - best.since - 1
     text = (
-        f"The best trial was number {found + 1} of {len(ended)} that were trained to the end, after "
-        f"{minutes[found]:.1f} of {minutes[-1]:.1f} minutes."
+        f"The best trial was number {place + 1} of {best.ended} that were trained to the end, after "
+        f"{minutes[place]:.1f} of {minutes[-1]:.1f} minutes."
     )
-    if later > len(ended) / 2:
+    if best.since > best.ended / 2:
         return text + " The second half of the search brought nothing better: a shorter one would have done."
-    if later < len(ended) / 10:
+    if best.since < best.ended / 10:
         return text + " The curve still rose near its end: more trials may find a better one."
     return text
 

@@ -1,16 +1,15 @@
-"""A study on Ray Tune: a Searcher and a TrialScheduler that ask and tell the driver."""
+"""A study on Ray Tune: a Searcher and a TrialScheduler that call the driver."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import tune
@@ -19,21 +18,32 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from aiq_search.files import Place, StorageError, StoredPath, remove_tree
-from aiq_search.search.driver import StudyDriver
-from aiq_search.search.runners.ray_watch import TrialWatch
-from aiq_search.study.events import Phase, TrialKey
-from aiq_search.worker import Assignment, Report
+from aiq_search.errors import AiqError
+from aiq_search.search.runners import DRAIN_SECONDS
+from aiq_search.search.runners.ray_internals import (
+    actor_id,
+    actor_of,
+    end_trials,
+    error_file,
+    is_saving,
+    release_actors,
+)
+from aiq_search.search.runners.ray_watch import ControlStoreLost, ControlStoreWatch, TrialWatch
+from aiq_search.search.runners.reasons import death_in, storage_trouble_in, took_too_long
+from aiq_search.study.events import TrialKey
+from aiq_search.worker import Assignment, MakeWorker, Report
+from aiq_search.worker.trainable import WorkerTrainable
 
-__all__ = ["DRAIN_SECONDS", "TRIALS_PER_TUNER", "TUNE_ENVIRONMENT", "run_on_ray"]
+if TYPE_CHECKING:
+    from aiq_search.datasets import Dataset
+    from aiq_search.search.driver import StudyDriver
+
+__all__ = ["TRIALS_PER_TUNER", "TUNE_ENVIRONMENT", "RayRunner"]
 
 # Tune keeps every trial that it has seen: a fresh Tuner now and then bounds the driver's memory. Slots wait
 # for the last trials of the old one: a large cluster gets so many rounds of trials from each.
 TRIALS_PER_TUNER = 1000
 _ROUNDS_PER_TUNER = 25
-
-# How long running epochs may take to come to their end once the study is being stopped.
-DRAIN_SECONDS = 20.0
 
 TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -46,6 +56,129 @@ TUNE_ENVIRONMENT = {
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
+
+_Result = TypeVar("_Result")
+
+
+class RayRunner:
+    """Runs a study on the Ray cluster that is connected.
+
+    Args:
+        make: Creates a worker, on the node of its trial.
+        data: The ``Dataset`` in Ray's object store, which the trials of a node share.
+        patience: Seconds for which Ray's control store may be out of reach, below Ray's own 60.
+    """
+
+    def __init__(self, make: MakeWorker, data: ray.ObjectRef[Dataset], patience: float = 5.0) -> None:
+        self._make = make
+        self._data = data
+        self._patience = patience
+
+    def run(self, driver: StudyDriver) -> None:
+        """Run a study to its end, or until it is drained.
+
+        Args:
+            driver: The study's driver, begun.
+
+        Raises:
+            AiqError: Ray's control store is gone.
+        """
+        concurrency = concurrency_of(driver)
+        os.environ.update(TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the driver reports failures
+        lost = (
+            "Ray's control store died or cannot be reached: every finished trial is kept; continue with "
+            f"`aiq resume {driver.study.id}`, once Ray runs."
+        )
+        trainable, part = self._trainable(driver), 0
+        try:
+            with ControlStoreWatch(self._patience, lost) as store:
+                while not (driver.finished or driver.draining):
+                    _run_part(driver, trainable, f"part-{part}", concurrency, store)
+                    part += 1
+        except ControlStoreLost:
+            raise AiqError(lost) from None
+        with suppress(OSError):
+            (driver.study.files / "tune").remove_tree()
+
+    def _trainable(self, driver: StudyDriver) -> type[tune.Trainable]:
+        needs = driver.space.resources
+        trainable = tune.with_parameters(
+            WorkerTrainable, make=self._make, dataset=self._data, threads=needs.cpu, gpu=needs.gpu
+        )
+        limited: type[tune.Trainable] = tune.with_resources(trainable, {"cpu": needs.cpu, "gpu": needs.gpu})
+        return limited
+
+
+def concurrency_of(driver: StudyDriver) -> int:
+    """How many trials the cluster can run at once."""
+    resources = ray.cluster_resources()
+    needs = driver.space.resources
+    slots = int(resources.get("CPU", 0) // needs.cpu)
+    if needs.gpu:
+        slots = min(slots, int(resources.get("GPU", 0) // needs.gpu))
+    limit = driver.space.search.concurrency
+    return max(1, slots if limit is None else min(limit, slots))
+
+
+def _run_part(
+    driver: StudyDriver,
+    trainable: type[tune.Trainable],
+    name: str,
+    concurrency: int,
+    store: ControlStoreWatch,
+) -> None:
+    """Run as many trials as one Tuner may see."""
+    guard = _Guard()
+    scheduler = _StudyScheduler(driver, guard)
+    scratch = driver.study.files / "tune"  # Tune's own files; never read back
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=_StudySearcher(driver, guard, store, concurrency),
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=scratch.path,
+            storage_filesystem=scratch.filesystem,
+            stop=_Stopper(driver, guard, store, scheduler),
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the study has it all
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    except Exception as error:
+        cause = error.__cause__
+        if isinstance(cause, ray.exceptions.OutOfMemoryError):
+            # Of a worker that Ray ended for want of memory Tune may hear by an error that it does not know.
+            guard(lambda: scheduler.give_up(str(cause)), None)
+        elif guard.error is None and not driver.draining:  # else it only follows from the stop
+            raise
+    if guard.error is not None:
+        raise guard.error
+
+
+class _Guard:
+    """Calls the driver, and keeps its first error: Tune would bury it in one of its own."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def __call__(self, call: Callable[[], _Result], otherwise: _Result) -> _Result:
+        """The result of a call; ``otherwise`` from the first error on."""
+        if self.error is None:
+            try:
+                return call()
+            except Exception as error:
+                self.error = error
+        return otherwise
 
 
 class _TunePart:
@@ -64,35 +197,40 @@ class _TunePart:
 class _StudySearcher(_TunePart, Searcher):  # type: ignore[misc]
     """Gives Tune the driver's assignments."""
 
-    def __init__(self, driver: StudyDriver, concurrency: int) -> None:
+    def __init__(
+        self, driver: StudyDriver, guard: _Guard, store: ControlStoreWatch, concurrency: int
+    ) -> None:
         super().__init__(metric="report", mode="max")
         self._driver = driver
+        self._guard = guard
+        self._store = store
         self._concurrency = concurrency
-        self._most = max(TRIALS_PER_TUNER, _ROUNDS_PER_TUNER * concurrency)
-        self.given = 0
+        self._left = max(TRIALS_PER_TUNER, _ROUNDS_PER_TUNER * concurrency)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next assignment; None for not yet; FINISHED for no more from this Tuner."""
-        if self._driver.draining or self._driver.finished or self.given >= self._most:
+        if self._driver.draining or self._driver.finished or self._left <= 0:
             return str(Searcher.FINISHED)
-        if self._driver.running >= self._concurrency:
+        # Tune looks each trial's Trainable up in the control store, and would wait there for ever.
+        if self._driver.running >= self._concurrency or not self._store.is_reachable():
             return None
-        assignment = self._driver.next_assignment()
+        assignment = self._guard(self._driver.next_assignment, None)
         if assignment is None:
-            return str(Searcher.FINISHED) if self._driver.finished else None
-        self.given += 1
+            return str(Searcher.FINISHED) if self._driver.finished or self._guard.error else None
+        self._left -= 1
         return {"assignment": assignment.to_json()}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: ANN401
-        """Nothing: the scheduler, which also hears of stops and errors, tells the driver."""
+        """Nothing: the scheduler, which also hears of stops and errors, calls the driver."""
 
 
 class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
-    """Hands reports to the driver and stops what it stops."""
+    """Passes reports to the driver and stops what it stops."""
 
-    def __init__(self, driver: StudyDriver) -> None:
+    def __init__(self, driver: StudyDriver, guard: _Guard) -> None:
         super().__init__()
         self._driver = driver
+        self._guard = guard
         self._controller: Any = None
         self._watch = TrialWatch(driver.space.search.trial_minutes, driver.space.resources)
 
@@ -101,6 +239,9 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:  # noqa: ANN401
         """Report an epoch; STOP a trial that is pruned, PAUSE it while the study drains."""
+        return self._guard(lambda: self._report(trial, result), str(TrialScheduler.STOP))
+
+    def _report(self, trial: Trial, result: Mapping[str, Any]) -> str:
         key = _key_of(trial)
         if not self._driver.report(key, Report.from_json(result["report"])):
             return str(TrialScheduler.STOP)
@@ -110,26 +251,26 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:  # noqa: ANN401
-        """Take the last report; one that was stopped is told already."""
+        """Take the last report; that of a stopped trial crossed the decision, and is passed over."""
         if "report" in result:
-            self._driver.report(_key_of(trial), Report.from_json(result["report"]))
+            report = Report.from_json(result["report"])
+            self._guard(lambda: self._driver.report(_key_of(trial), report), False)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
         """The worker died. Tune does not try again: the driver does, and counts it in the study."""
-        key = _key_of(trial)
+        self._guard(lambda: self._died(trial), None)
+
+    def _died(self, trial: Trial) -> None:
+        key, driver = _key_of(trial), self._driver
         if self._watch.ended(trial):
-            minutes = self._driver.space.search.trial_minutes
-            self._driver.fail(
-                key, f"took longer than search.trial_minutes = {minutes:g}, in an epoch that hung"
-            )
+            driver.fail(key, took_too_long(driver.space.search.trial_minutes))
             return
-        error = _page_about(trial)
-        if _says_full(error):
-            self._driver.halt(key, "the disk is full where the study is: free some space")
-        elif StorageError.__name__ in error:
-            self._driver.halt(key, f"the storage cannot be used ({_last_line(error)}): bring it back")
+        page = _page_about(trial)
+        trouble = storage_trouble_in(page, driver.study.files)
+        if trouble is not None:
+            driver.halt(key, trouble)
         else:
-            self._driver.died(key, reason_of(error))
+            driver.died(key, death_in(page))
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401
         """Nothing: we never remove one."""
@@ -152,79 +293,41 @@ class _StudyScheduler(_TunePart, TrialScheduler):  # type: ignore[misc]
             self._watch.look(self._controller.get_live_trials())
 
     def give_up(self, error: str) -> None:
-        """Tune gave up over a worker that Ray ended: that worker's trial died, the others go on elsewhere.
+        """Tune gave up over a worker that Ray ended: that worker's trial died, the others continue elsewhere.
 
         Args:
             error: What Ray says; it names the workers that it ended.
         """
         ended = set(re.findall(r"Selected to kill: \(Actor\((\w+)\)", error))
-        workers = {_key_of(t): t.temporary_state.ray_actor for t in self._controller.get_live_trials()}
-        named = {key for key, actor in workers.items() if actor and actor._actor_id.hex() in ended}
-        for key in workers:
+        actors = {_key_of(trial): actor_of(trial) for trial in self._controller.get_live_trials()}
+        named = {key for key, actor in actors.items() if actor and actor_id(actor) in ended}
+        for key in actors:
             if key in named or not named:
-                self._driver.died(key, reason_of(error))
+                self._driver.died(key, death_in(error))
             else:
                 self._driver.pause(key)
         with suppress(RuntimeError):  # the same worker, once more
-            self._controller.cleanup()
-        self._controller._actor_manager.cleanup()  # what it holds of the cluster is the next Tuner's
+            end_trials(self._controller)
+        release_actors(self._controller)
 
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether no trial trains or is being put aside."""
         trials = () if self._controller is None else self._controller.get_live_trials()
-        return all(t.status != Trial.RUNNING and not t.is_saving for t in trials)
+        return all(trial.status != Trial.RUNNING and not is_saving(trial) for trial in trials)
 
 
-# How Ray begins to say what a dead worker died of.
-_EXIT = "Worker exit type"
+class _Stopper(_TunePart, Stopper):  # type: ignore[misc]
+    """Ends the Tuner after an error, and once a draining study is at rest or has taken too long over it.
 
-
-def _says_full(error: str) -> bool:
-    """Whether Ray's page about an error says that the disk or a quota is used up.
-
-    >>> _says_full("OSError: [Errno 28] No space left on device"), _says_full("[Errno 2] No such file")
-    (True, False)
-    """
-    return any(os.strerror(number) in error for number in (errno.ENOSPC, errno.EDQUOT))
-
-
-def _page_about(trial: Trial) -> str:
-    """What Ray says of a trial's error.
-
-    Tune keeps it on this machine at first; its own ``get_error`` looks in the storage, where it comes later.
-    """
-    page = None if trial.error_file is None else Path(trial.error_file)
-    return page.read_text(errors="replace") if page is not None and page.is_file() else ""
-
-
-def reason_of(error: str) -> str:
-    r"""Why a worker died, in one line, from Ray's page about it.
-
-    >>> reason_of("The actor died.\nWorker exit type: SYSTEM_ERROR. Some common causes include: (1) …")
-    'the worker died: Worker exit type: SYSTEM_ERROR.'
-    """
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    if "OutOfMemoryError" in error or "running low on memory" in error:
-        return (
-            "out of memory: Ray ended the worker before the machine ran out; give the trial a smaller batch "
-            "or network, or run fewer at once (search.concurrency)"
-        )
-    exits = [line[line.index(_EXIT) :].partition(" Some common causes")[0] for line in lines if _EXIT in line]
-    return f"the worker died: {(exits or lines or ['no message'])[-1]}"
-
-
-def _last_line(error: str) -> str:
-    return ([line.strip() for line in error.splitlines() if line.strip()] or ["no message"])[-1]
-
-
-class _DrainStopper(_TunePart, Stopper):  # type: ignore[misc]
-    """Ends the Tuner once a draining study has come to rest, or has taken too long over it.
-
-    Tune asks it in each turn of its loop, which is where trials are watched, too.
+    Tune asks it in each turn of its loop, which is where trials and Ray are watched, too.
     """
 
-    def __init__(self, driver: StudyDriver, scheduler: _StudyScheduler) -> None:
+    def __init__(
+        self, driver: StudyDriver, guard: _Guard, store: ControlStoreWatch, scheduler: _StudyScheduler
+    ) -> None:
         self._driver = driver
+        self._guard = guard
+        self._store = store
         self._scheduler = scheduler
         self._deadline: float | None = None
 
@@ -232,73 +335,23 @@ class _DrainStopper(_TunePart, Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
+        self._store.check()
+        if self._guard.error is not None:
+            return True
         self._scheduler.watch()
         if not self._driver.draining:
             return False
         if self._deadline is None:
             self._deadline = time.monotonic() + DRAIN_SECONDS
-        return self._scheduler.settled() or time.monotonic() > self._deadline
+        return self._scheduler.is_settled() or time.monotonic() > self._deadline
+
+
+def _page_about(trial: Trial) -> str:
+    """What Ray writes about a trial's error."""
+    name = error_file(trial)
+    page = None if name is None else Path(name)
+    return page.read_text(errors="replace") if page is not None and page.is_file() else ""
 
 
 def _key_of(trial: Trial) -> TrialKey:
-    study, phase, number = Assignment.from_json(trial.config["assignment"]).key.rsplit("/", 2)
-    return TrialKey(study, Phase(phase), int(number))
-
-
-def concurrency_of(driver: StudyDriver) -> int:
-    """How many trials the cluster can run at once."""
-    resources = ray.cluster_resources()
-    needed = driver.space.resources
-    slots = int(resources.get("CPU", 0) // needed.cpu)
-    if needed.gpu:
-        slots = min(slots, int(resources.get("GPU", 0) // needed.gpu))
-    limit = driver.space.search.concurrency
-    return max(1, slots if limit is None else min(limit, slots))
-
-
-def run_on_ray(driver: StudyDriver, trainable: type[tune.Trainable], scratch: Place) -> None:
-    """Run a study to its end, or until it is drained, on the Ray cluster that is connected.
-
-    Args:
-        driver: The study's driver, begun.
-        trainable: What answers assignments with reports; see ``training_trainable``.
-        scratch: Folder for Tune's own files; never read back.
-    """
-    concurrency = concurrency_of(driver)
-    os.environ.update(TUNE_ENVIRONMENT, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency))
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are ours to tell
-    needed = driver.space.resources
-    trainable = tune.with_resources(trainable, {"cpu": needed.cpu, "gpu": needed.gpu})
-    part = 0
-    while not (driver.finished or driver.draining):
-        scheduler = _StudyScheduler(driver)
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=_StudySearcher(driver, concurrency),
-                scheduler=scheduler,
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.trial_id,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name=f"part-{part}",
-                storage_path=scratch.path if isinstance(scratch, StoredPath) else str(scratch),
-                storage_filesystem=scratch.filesystem if isinstance(scratch, StoredPath) else None,
-                stop=_DrainStopper(driver, scheduler),
-                failure_config=tune.FailureConfig(max_failures=0),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the study has it all
-                verbose=0,
-            ),
-        )
-        try:
-            tuner.fit()
-        except RuntimeError as error:
-            # Of a worker that Ray ended for want of memory Tune may hear by an error that it does not know.
-            if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
-                raise
-            scheduler.give_up(str(error.__cause__))
-        part += 1
-    with suppress(OSError):
-        remove_tree(scratch)
+    return TrialKey.parse(Assignment.from_json(trial.config["assignment"]).key)

@@ -1,0 +1,307 @@
+"""Running a study: prepare it, train its trials, publish what it found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiq_search.app import publish as publishing
+from aiq_search.app.ending import End, delivering, ending, translating_storage_errors
+from aiq_search.app.options import RunOptions
+from aiq_search.app.prepare import PreparedStudy, SpaceSource, prepare_new, prepare_resumed
+from aiq_search.app.publish import Publish
+from aiq_search.cluster import connected
+from aiq_search.errors import AiqError, InputError, NothingFeasibleError
+from aiq_search.study import (
+    Champion,
+    ParetoFront,
+    Phase,
+    Study,
+    StudyListener,
+    TrialRecord,
+    most_accurate,
+)
+from aiq_search.study.document import Ended
+from aiq_search.study.ended import end_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from aiq_search.search.driver import StudyDriver
+    from aiq_search.tracking import MlflowListener, Undelivered
+    from aiq_search.worker import MakeWorker
+
+__all__ = ["SearchResult", "failure_of", "resume_search", "run_prepared", "run_search"]
+
+_log = logging.getLogger("aiq_search.search")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        study: The study, to look further.
+        champion: The chosen configuration; None where nothing is feasible.
+        reason: finished, interrupted or failed.
+        message: A sentence, where there is no champion or the search stopped by itself.
+        undelivered: What MLflow has not received.
+        notes: Sentences about what was repaired or left out.
+        signal: The signal that stopped the search before its end, if one did.
+    """
+
+    study: Study
+    champion: Champion | None
+    reason: Ended
+    message: str | None = None
+    undelivered: Undelivered | None = None
+    notes: tuple[str, ...] = ()
+    signal: int | None = None
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Every trial."""
+        return self.study.records()
+
+    @property
+    def most_accurate(self) -> TrialRecord | None:
+        """The most accurate of the exploring trials."""
+        return most_accurate(self.study.records(Phase.EXPLORE))
+
+    def pareto_front(self) -> ParetoFront:
+        """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
+        from aiq_search.app.look import front_of
+
+        return front_of(self.study)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Every trial as a row: name, state, value, metrics, parameters."""
+        import pandas as pd
+
+        from aiq_search.app.look import trial_rows
+
+        return pd.DataFrame(trial_rows(self.study))
+
+
+def run_search(
+    source: SpaceSource,
+    options: RunOptions | None = None,
+    *,
+    listeners: Iterable[StudyListener] = (),
+    publish: Publish | None = None,
+    worker: MakeWorker | None = None,
+    **changes: Any,  # noqa: ANN401
+) -> SearchResult:
+    """Run a new study to its end.
+
+    Args:
+        source: A search-space file, a document of that form, or a ``SearchSpace``.
+        options: What it is run with.
+        listeners: Receive every event.
+        publish: Gives MLflow what the study found; by default ``publish_end``.
+        worker: Creates what answers assignments with reports; by default it trains.
+        changes: Fields of ``RunOptions``, in place of those of ``options``.
+
+    Returns:
+        The study, its champion and how it ended.
+
+    Raises:
+        InputError: The space, the data or an option is wrong.
+        AiqError: Ray cannot be started.
+    """
+    prepared = prepare_new(source, replace(options or RunOptions(), **changes))
+    return run_prepared(prepared, listeners=listeners, publish=publish, worker=worker)
+
+
+def resume_search(
+    name: str,
+    options: RunOptions | None = None,
+    *,
+    source: Path | None = None,
+    listeners: Iterable[StudyListener] = (),
+    publish: Publish | None = None,
+    **changes: Any,  # noqa: ANN401
+) -> SearchResult:
+    """Continue a study: finished trials are kept, interrupted ones continue from their checkpoints.
+
+    Of a study that has finished, MLflow receives what it lacks.
+
+    Args:
+        name: Its id, or its space's name for the newest.
+        options: What it is run with; ``trials`` is a new number of configurations in all, ``study_storage``
+            the database of a study that was started on another machine, ``storage`` a place that its
+            checkpoints are moved to.
+        source: Its search-space file; refused where that searches something else.
+        listeners: Receive every event.
+        publish: Gives MLflow what the study found; by default ``publish_end``.
+        changes: Fields of ``RunOptions``, in place of those of ``options``.
+
+    Returns:
+        The study, its champion and how it ended.
+
+    Raises:
+        StudyError: There is no such study, another driver holds it, or what it was started with has changed.
+        InputError: An option is wrong.
+    """
+    prepared = prepare_resumed(name, replace(options or RunOptions(), **changes), source)
+    return run_prepared(prepared, listeners=listeners, publish=publish)
+
+
+def run_prepared(
+    prepared: PreparedStudy,
+    *,
+    listeners: Iterable[StudyListener] = (),
+    publish: Publish | None = None,
+    worker: MakeWorker | None = None,
+) -> SearchResult:
+    """Train what is left to train of a study, and publish what it found.
+
+    Args:
+        prepared: The study: new, interrupted or finished.
+        listeners: Receive every event.
+        publish: See ``run_search``.
+        worker: See ``run_search``.
+
+    Returns:
+        The study, its champion and how it ended.
+
+    Raises:
+        StudyError: Another driver holds the study.
+        AiqError: Ray cannot be started, or the study cannot be written.
+    """
+    from aiq_search.app.signals import draining_on_signals
+    from aiq_search.search.driver import StudyDriver
+    from aiq_search.tracking import MlflowListener
+
+    with prepared.study.held(), prepared.data.code.in_child_processes():
+        study = _take_up(prepared)
+        tracker = MlflowListener(study.directory, prepared.tracking_uri, bundler="aiq_search.app.bundles")
+        driver = StudyDriver(study, [*listeners, tracker])
+        with draining_on_signals(driver) as signals, delivering(tracker, study, signals) as delivery:
+            if prepared.complete:
+                end = _conclude(study, tracker)
+            else:
+                end = _search(prepared, driver, tracker, signals, worker)
+            if end.to_publish and not signals:
+                prepared.notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
+    return SearchResult(
+        study=study,
+        champion=end.champion,
+        reason=end.reason,
+        message=end.message,
+        undelivered=delivery.undelivered,
+        notes=(*prepared.notes, *filter(None, [delivery.registered])),
+        signal=signals[0] if signals and end.reason != "finished" else None,
+    )
+
+
+def _take_up(prepared: PreparedStudy) -> Study:
+    """Repair a study, move its checkpoints if asked to, and write that it is not over. Hold it."""
+    study = prepared.study
+    prepared.notes += study.repair()
+    if prepared.place is not None:
+        try:
+            study = prepared.study = study.moved(prepared.place)
+        except OSError as error:
+            raise InputError(
+                f"--storage {prepared.place}: the study's checkpoints cannot be moved there "
+                f"({error.strerror or error}); nothing was changed."
+            ) from None
+    if not prepared.complete:
+        try:
+            with translating_storage_errors(study):
+                study.reopen(prepared.tracking_uri)
+        except OSError as error:
+            raise AiqError(f"{study.directory}: cannot be written ({error.strerror}).") from None
+    return study
+
+
+def _conclude(study: Study, tracker: MlflowListener) -> End:
+    """The end of a study with nothing left to train; MLflow receives what it lacks."""
+    from aiq_search.tracking import reconcile
+    from aiq_search.tracking.letters import ChampionExported
+
+    end = End("finished", to_publish=not tracker.outbox.history(ChampionExported))
+    try:
+        end.champion = study.champion()
+    except NothingFeasibleError as error:
+        end.message = str(error)
+    if end.to_publish:
+        reconcile(study, tracker)
+        tracker.on_event(end_of(study))
+    return end
+
+
+def _search(
+    prepared: PreparedStudy,
+    driver: StudyDriver,
+    tracker: MlflowListener,
+    signals: Sequence[int],
+    worker: MakeWorker | None,
+) -> End:
+    """Train until the study is finished or stopped."""
+    from aiq_search.tracking import reconcile
+
+    with ending(driver, signals) as end:
+        reconcile(driver.study, tracker)
+        driver.begin()
+        train(prepared, driver, worker)
+    return end
+
+
+def train(prepared: PreparedStudy, driver: StudyDriver, worker: MakeWorker | None = None) -> None:
+    """Have the driver's assignments trained, by the runner that the options name."""
+    from aiq_search.tracking.health import mlflow_trouble
+    from aiq_search.worker.worker import TrialWorker
+
+    trouble = mlflow_trouble(prepared.tracking_uri)
+    if trouble is not None:
+        _log.warning(trouble)
+    make: MakeWorker = worker or partial(TrialWorker, packages=prepared.data.code.packages)
+    if prepared.options.runner == "in_process":
+        _train_here(prepared, driver, make)
+    else:
+        _train_on_ray(prepared, driver, make)
+
+
+def _train_here(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) -> None:
+    """Train in this process, one trial after the other."""
+    import torch
+
+    from aiq_search.search.runners.in_process import InProcessRunner
+
+    dataset, needs, threads = prepared.data.load(), driver.space.resources, torch.get_num_threads()
+    try:
+        InProcessRunner(lambda: make(dataset, needs.cpu, needs.gpu)).run(driver)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) -> None:
+    """Connect to Ray, check its nodes, and train there."""
+    from aiq_search.cluster.preflight import check_cluster
+
+    study = driver.study
+    with connected(study.home, prepared.options.address):
+        import ray
+
+        from aiq_search.search.runners.ray_tune import RayRunner
+
+        dataset = prepared.data.load()
+        data = ray.put(dataset)
+        check_cluster(study, dataset, data, prepared.data.code)
+        RayRunner(make, data).run(driver)
+
+
+def failure_of(result: SearchResult) -> AiqError | None:
+    """The error that a search amounts to, if it does."""
+    if result.reason == "failed":
+        return AiqError(result.message or "the search failed.")
+    if result.reason == "finished" and result.champion is None:
+        return NothingFeasibleError(result.message or "nothing feasible.")
+    return None

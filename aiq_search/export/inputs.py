@@ -1,0 +1,176 @@
+"""A user's own files as samples for an exported network: pictures and arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiq_search.arrays import NPY_MAGIC, NPZ_MAGIC, ArrayFile, read_array
+from aiq_search.errors import InputError, first_line
+from aiq_search.export.documents import PreprocessingDocument
+
+__all__ = ["input_files", "read_samples"]
+
+# Names that an npz may give its samples, in order of preference; an array that is alone may have any name.
+ARRAY_NAMES = ("inputs", "x", "x_test")
+# Suffixes that a picture in a folder has.
+PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp"})
+# First bytes of the formats that are read, and Pillow's name for each. Pillow's other formats run code that
+# is seldom used; some of it is C that prints to the terminal, such as TIFF's.
+_FORMATS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WEBP",
+    **{b"P%d" % number: "PPM" for number in range(1, 7)},
+}
+_READ = "a picture (PNG, JPEG, BMP, GIF, WebP, PGM or PPM), .npy or .npz"
+# Modes of Pillow with 8 bits or fewer a channel, which its conversion keeps.
+_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"})
+# Bytes that a picture may have beyond its pixels: profiles, previews, comments.
+_EXTRAS = 2**22
+_BYTES_A_VALUE = 16
+
+
+def input_files(path: Path) -> Iterator[Path]:
+    """The file, or the pictures of a folder in the order of their names.
+
+    Raises:
+        InputError: There is no such file, or no picture in the folder.
+    """
+    if path.is_dir():
+        pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        if not pictures:
+            raise InputError(f"{path}: has no picture ({', '.join(sorted(PICTURES))}).")
+        yield from pictures
+    elif path.is_file():
+        yield path
+    else:
+        raise InputError(f"{path}: no such file or folder.")
+
+
+def read_samples(path: Path, raw: PreprocessingDocument) -> NDArray[Any]:
+    """The samples of one file, in the type and shape that a network takes.
+
+    The first bytes decide how a file is read, not its name.
+
+    Args:
+        path: A picture, an ``.npy`` or an ``.npz``.
+        raw: What the network takes.
+
+    Raises:
+        InputError: The file is damaged, of another format, or does not fit the network.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    if start.startswith(NPY_MAGIC):
+        return _fitting(read_array(path), raw, path)
+    if start.startswith(NPZ_MAGIC):
+        return _fitting(_read_archive(path), raw, path)
+    name = next((name for magic, name in _FORMATS.items() if start.startswith(magic)), None)
+    if name is None or (name == "WEBP" and start[8:] != b"WEBP"):
+        raise InputError(f"{path}: expected {_READ}, but it begins with {start[:8]!r}.")
+    return _read_picture(path, name, raw)
+
+
+def _read_archive(path: Path) -> NDArray[Any]:
+    with ArrayFile(path) as file:
+        name = next((name for name in ARRAY_NAMES if name in file.names), None)
+        if name is None and len(file.names) == 1:
+            name = file.names[0]
+        if name is None:
+            raise InputError(
+                f"{path}: expected an array called inputs, but it has {sorted(file.names)[:10]}."
+            )
+        return file.read([name])[name]
+
+
+def _fitting(array: NDArray[Any], raw: PreprocessingDocument, path: Path) -> NDArray[Any]:
+    """An array as (N, *input_shape), a single sample included, without a silent change of its values."""
+    shape = raw.input_shape
+    if array.shape == shape:
+        array = array[None]
+    if len(shape) == 3 and shape[0] == 1 and array.shape[1:] == shape[1:]:
+        array = array[:, None]  # N x H x W, as most data sets of grey pictures are stored
+    if array.shape[1:] != shape or not len(array):
+        expected = " x ".join(["N", *map(str, shape)])
+        last = len(shape) == 3 and array.shape[1:] == (*shape[1:], shape[0])
+        hint = "; the channels are last: transpose(0, 3, 1, 2)" if last else ""
+        raise InputError(f"{path}: expected an array of {expected}, but got {array.shape}{hint}.")
+    if str(array.dtype) != raw.input_dtype:
+        if raw.input_dtype != "float32" or array.dtype.kind not in "fiub":
+            low, high = raw.training_range
+            raise InputError(
+                f"{path}: expected {raw.input_dtype} as in training (raw values from {low:g} to {high:g}, "
+                f"not normalised), but got {array.dtype}; convert it first."
+            )
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{path}: holds NaN, infinity, or numbers beyond float32; fill or drop those samples."
+        )
+    return array
+
+
+def _read_picture(path: Path, name: str, raw: PreprocessingDocument) -> NDArray[Any]:
+    """One picture as (1, C, H, W).
+
+    Nothing is unpacked unless the picture's header has the size that the network takes, and Pillow's own
+    limits on text and on pixels hold. Pillow gets bytes that were read once, and one format to try.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    modes = {1: "L", 3: "RGB"}
+    if len(raw.input_shape) != 3 or raw.input_shape[0] not in modes:
+        raise InputError(
+            f"{path}: this network takes samples of shape {raw.input_shape}, not pictures; give an .npy or "
+            ".npz."
+        )
+    channels, height, width = raw.input_shape
+    most = _EXTRAS + _BYTES_A_VALUE * channels * height * width
+    if path.stat().st_size > most:
+        raise InputError(
+            f"{path}: has {path.stat().st_size:,} bytes, but a picture of {width}x{height} pixels has at "
+            f"most {most:,}."
+        )
+    try:
+        with _no_warnings(), Image.open(io.BytesIO(path.read_bytes()), formats=[name]) as image:
+            if image.size != (width, height):
+                raise InputError(
+                    f"{path}: expected {width}x{height} pixels as in training, but it has "
+                    f"{image.width}x{image.height}; scale it first."
+                )
+            if image.mode not in _MODES:
+                raise InputError(
+                    f"{path}: expected 8 bits a channel, but it has more (Pillow's mode {image.mode}); "
+                    "convert it first, on the scale of the training data."
+                )
+            pixels = np.asarray(image.convert(modes[channels]))
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a readable {name} picture (its header is damaged).") from None
+    except Exception as error:  # each format of Pillow fails in its own ways
+        raise InputError(f"{path}: not a readable {name} picture ({first_line(error)}).") from None
+    planes = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(planes[None].astype(raw.input_dtype))
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Pillow warns about what it repairs or ignores in a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,207 @@
+"""Before a study exists: its narrowest and its widest network, tried on a handful of samples."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiq_search.datasets import Dataset, Split, load_dataset
+from aiq_search.errors import InputError
+from aiq_search.models import Architecture, model_size
+from aiq_search.search.check import (
+    check_networks,
+    corner,
+    described,
+    measured_layers,
+    network,
+    raised,
+    training_bytes,
+)
+from aiq_search.search.machine import Machine
+from aiq_search.space.schema import SearchSpace
+from aiq_search.statespace import evaluation_mode
+from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
+from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["TriedNetwork", "as_a_trial", "load_data", "part_of", "preflight"]
+
+_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class TriedNetwork:
+    """A network that was trained for one step and measured.
+
+    Attributes:
+        params: Its configuration.
+        parameters: Trainable numbers.
+        macs: Multiply-accumulates of a forward pass of one sample.
+        layers: The layers whose states are measured.
+    """
+
+    params: Mapping[str, Any]
+    parameters: int
+    macs: int
+    layers: tuple[str, ...]
+
+
+def load_data(space: SearchSpace, data_dir: Path | None = None, code: CodePolicy = NO_CODE) -> Dataset:
+    """Load the data of a space.
+
+    Raises:
+        SpaceError: They are missing or damaged, their code may not be imported, or it raises.
+    """
+    try:
+        return load_dataset(space.dataset, data_dir, code)
+    except InputError as error:
+        key, colon, message = str(error).partition(": ")
+        if colon and key.startswith("dataset."):
+            raise space.error(tuple(key.split(".")), message) from error.__cause__
+        raise space.error(("dataset", "name"), str(error)) from error.__cause__
+
+
+def preflight(
+    space: SearchSpace, dataset: Dataset, code: CodePolicy = NO_CODE, machine: Machine | None = None
+) -> list[TriedNetwork]:
+    """Try the narrowest and the widest network of a space, so that no study is created that cannot succeed.
+
+    Each is built, trained for one step, measured, written as a checkpoint, and read back.
+
+    Args:
+        space: The space, whose names are checked.
+        dataset: Its data.
+        code: Which code it may name.
+        machine: Where trials run; None where that is another machine. A network that is too large for this
+            one is then not tried.
+
+    Returns:
+        The networks that were tried.
+
+    Raises:
+        SpaceError: A network cannot be built, trained, measured or kept.
+    """
+    shape, classes = dataset.input_shape, len(dataset.classes)
+    check_networks(space, shape, classes, code, machine)
+    networks = []
+    for widest in (False, True):
+        params = corner(space, widest=widest)
+        if training_bytes(network(space, params, shape, classes, code)) > Machine.here().memory:
+            continue
+        try:
+            networks.append(_try(space, params, dataset, code))
+        except DivergedError:
+            continue  # a search takes that for a failed trial
+        except InputError as error:
+            raise space.error(("model",), f"{error} (with {described(params)})") from error.__cause__
+        except Exception as error:
+            if not (is_reference(space.model.name) or isinstance(error, MemoryError | RuntimeError)):
+                raise
+            raise raised(space, params, error) from error
+    return networks
+
+
+def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: CodePolicy) -> TriedNetwork:
+    """Train a network for one step, measure it, and write and read a checkpoint.
+
+    Raises:
+        InputError: The network cannot be searched.
+        DivergedError: The loss became NaN or infinite.
+    """
+    name, shape, classes = space.model.name, dataset.input_shape, len(dataset.classes)
+    options = space.training_options(params).model_copy(update={"device": "cpu"})
+    architecture = Architecture(name, space.model_arguments(params), shape, classes, code)
+    samples = part_of(dataset, min(_SAMPLES, options.batch_size), _SAMPLES)
+
+    def fresh_run() -> TrainingRun:
+        return TrainingRun(architecture, samples, options, seed=0, beta=space.objective.beta)
+
+    with as_a_trial(space):
+        run = fresh_run()
+        _check_outputs(name, run.model, samples)
+        layers = measured_layers([run.model], shape)
+        if not layers:
+            raise InputError(
+                f"{name} has no hidden linear or convolution layer: its states are what aIQ is computed from"
+            )
+        run.run_epoch()
+        _check_checkpoint(name, run, fresh_run())
+        size = model_size(run.model, shape)
+    return TriedNetwork(params, size.parameters, size.macs, tuple(sorted(layers)))
+
+
+def part_of(dataset: Dataset, train: int, validation: int) -> Dataset:
+    """A data set of the first samples of another, at most so many."""
+
+    def first(split: Split, number: int) -> Split:
+        return Split(split.inputs[:number], split.labels[:number])
+
+    return replace(
+        dataset, train=first(dataset.train, train), validation=first(dataset.validation, validation)
+    )
+
+
+@contextmanager
+def as_a_trial(space: SearchSpace) -> Iterator[None]:
+    """Have the threads of a trial, and leave the random state of this process alone."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(space.resources.cpu)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check_outputs(name: str, model: nn.Module, dataset: Dataset) -> None:
+    """Check that a network gives one finite logit a class for real samples.
+
+    Raises:
+        InputError: It gives something else.
+    """
+    import torch
+
+    split = TensorSplit.of(dataset.validation, dataset.normalization, torch.device("cpu"))
+    with torch.inference_mode(), evaluation_mode(model):
+        outputs = model(split.normalised(split.inputs))
+    classes = len(dataset.classes)
+    expected = f"expected the logits as one float tensor of shape (N, {classes}), one for each class"
+    if not isinstance(outputs, torch.Tensor):
+        raise InputError(f"{name} returns {type(outputs).__name__} from its forward pass: {expected}")
+    if tuple(outputs.shape) != (len(split), classes):
+        raise InputError(f"{name} returns shape {tuple(outputs.shape)} for {len(split)} samples: {expected}")
+    if not outputs.is_floating_point():
+        raise InputError(f"{name} returns {str(outputs.dtype).removeprefix('torch.')}: {expected}")
+    if not torch.isfinite(outputs).all():
+        raise InputError(f"{name} returns NaN or infinity with fresh weights, so it cannot be trained")
+
+
+def _check_checkpoint(name: str, run: TrainingRun, other: TrainingRun) -> None:
+    """Check that a run can be put aside and continued.
+
+    Args:
+        name: The network's.
+        run: A run of one epoch.
+        other: A run of the same network that has not begun.
+
+    Raises:
+        InputError: What is read back is not what was written.
+    """
+    import torch
+
+    with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
+        file = Path(folder) / "checkpoint.safetensors"
+        save_checkpoint(run, file)
+        load_checkpoint(other, file)
+    written, read = run.model.state_dict(), other.model.state_dict()
+    for key, tensor in written.items():
+        if not torch.equal(tensor, read[key]):
+            raise InputError(f"{name}: {key} of a checkpoint is not read back as it was written")

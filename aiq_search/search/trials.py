@@ -1,0 +1,239 @@
+"""A driver's trials in training, from their beginning to their final state."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState as OptunaState
+
+from aiq_search.search.ledger import Ledger
+from aiq_search.search.pruners import decide_again
+from aiq_search.search.running import RunningTrial, objective_values
+from aiq_search.study.asking import AskingStudy
+from aiq_search.study.events import EpochEnded, Event, Phase, TrialKey, TrialState
+from aiq_search.study.record import ATTEMPTS, BEGIN, END, TrialRecord
+from aiq_search.study.retention import Retention
+from aiq_search.study.study import Study
+from aiq_search.worker import Assignment, Report
+
+__all__ = ["LiveTrials"]
+
+
+class LiveTrials:
+    """Starts trials, takes their reports, and brings them to their final states.
+
+    Each change is in the study's storage before anyone hears of it.
+
+    Args:
+        study: The study.
+        optuna_studies: Its Optuna study of each phase, with its pruner.
+        ledger: Gets each finished trial.
+        emit: Passes an event to the listeners.
+        stopped: Called with each trial that has ended or was put aside, before the listeners hear of it.
+        clock: Unix time, in seconds.
+
+    Attributes:
+        running: Trials in training.
+        interrupted: Trials to be continued.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        optuna_studies: Mapping[Phase, AskingStudy],
+        ledger: Ledger,
+        emit: Callable[[Event], None],
+        stopped: Callable[[TrialRecord], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.running: dict[TrialKey, RunningTrial] = {}
+        self.interrupted: deque[TrialRecord] = deque()
+        self._study = study
+        self._space = study.space
+        self._optuna = optuna_studies
+        self._ledger = ledger
+        self._retention = Retention(study)
+        self._emit = emit
+        self._stopped = stopped
+        self._clock = clock
+        self._undecided: set[TrialKey] = set()  # an earlier driver may have died between report and verdict
+
+    def adopt(self, record: TrialRecord) -> None:
+        """Take over a trial of an earlier driver: finished, or interrupted."""
+        if record.finished:
+            self._ledger.add(record)
+            self._retention.add(record)
+        else:
+            self.interrupted.append(record)
+            self._undecided.add(record.key)
+
+    def exploring(self) -> list[TrialRecord]:
+        """The exploring trials in training."""
+        return [each.record for key, each in self.running.items() if key.phase is Phase.EXPLORE]
+
+    def sweep(self) -> None:
+        """Delete every file of weights that neither the study's best nor an unfinished trial needs."""
+        self._retention.sweep([*self.running, *(record.key for record in self.interrupted)])
+
+    # ---- begin -----------------------------------------------------------------------------------
+
+    def start(self, phase: Phase, trial: optuna.Trial) -> Assignment:
+        """Begin a trial."""
+        return self._assign(RunningTrial(trial, self._record(phase, trial)), resumed=False)
+
+    def resume(self, record: TrialRecord) -> Assignment | None:
+        """Continue an interrupted trial; None where that ends it at once."""
+        running = RunningTrial(self._optuna[record.key.phase].running(record.key.number), record)
+        if record.copied_from is not None:
+            self.running[record.key] = running
+            self._copy_result(running, self._ledger.explored[record.copied_from])
+            return None
+        attempts = running.attempts
+        if attempts > self._space.search.max_retries:
+            self.running[record.key] = running
+            self.fail(record.key, self._no_more_retries(attempts, "its worker or driver died each time"))
+            return None
+        running.trial.set_user_attr(ATTEMPTS, attempts + 1)
+        return self._assign(running, resumed=True)
+
+    def copy(self, trial: optuna.Trial, begin: Mapping[str, Any], source: TrialRecord) -> None:
+        """End an exploring trial with the result that its configuration has already had.
+
+        Args:
+            trial: Optuna's.
+            begin: What is to be kept of its beginning.
+            source: The finished trial of the same configuration.
+        """
+        trial.set_user_attr(BEGIN, {**begin, "copied_from": source.key.number})
+        record = self._record(Phase.EXPLORE, trial)
+        running = self.running[record.key] = RunningTrial(trial, record)
+        self._emit(record.begun(self._clock()))
+        self._copy_result(running, source)
+
+    def _copy_result(self, running: RunningTrial, source: TrialRecord) -> None:
+        if source.state is TrialState.PRUNED and source.value is not None:
+            running.trial.report(source.value, source.epochs)
+        end = {
+            name: getattr(source, name)
+            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "feasible")
+        }
+        end["reason"] = f"same configuration as trial {source.key.number}: its result, not trained again"
+        self._end(running.record.key, source.state, end)
+
+    def _assign(self, running: RunningTrial, *, resumed: bool) -> Assignment:
+        record = running.record
+        self.running[record.key] = running
+        self._emit(record.begun(self._clock(), resumed=resumed))
+        return Assignment(
+            key=str(record.key),
+            architecture=self._study.architecture(record.params).document(),
+            training=self._space.training_options(record.params).model_dump(mode="json"),
+            seed=record.seed,
+            beta=self._space.objective.beta,
+            test=record.key.phase is Phase.CONFIRM,
+            checkpoint=str(self._study.checkpoint_path(record.key)),
+            weights=str(self._study.weights_path(record.key)),
+            minutes=self._space.search.trial_minutes,
+        )
+
+    def _record(self, phase: Phase, trial: optuna.Trial) -> TrialRecord:
+        record = TrialRecord.from_optuna(self._study.id, phase, self._optuna[phase].frozen(trial))
+        if record is None:
+            raise RuntimeError(f"trial {trial.number} began without its attributes")
+        return record
+
+    # ---- report and end --------------------------------------------------------------------------
+
+    def report(self, key: TrialKey, report: Report) -> bool:
+        """Take a worker's report; see ``StudyDriver.report``."""
+        running = self.running.get(key)
+        if running is None:
+            return False  # it has ended: the report crossed the decision
+        running.chosen = report.chosen or running.chosen
+        running.size = report.size or running.size
+        for epoch, metrics in report.epochs:
+            if epoch in running.epochs:
+                continue
+            running.epochs[epoch] = metrics
+            self._emit(EpochEnded(key, epoch, metrics, self._clock()))
+            last = epoch == report.epochs[-1][0]
+            if self._prunes(running, epoch, over=last and report.done):
+                self._end(key, TrialState.PRUNED, running.summary(self._space.objective, {}))
+                return False
+        if not report.done:
+            return True
+        if report.reason is not None:
+            self.fail(key, report.reason, report.traceback)
+        else:
+            self._end(key, TrialState.COMPLETE, running.summary(self._space.objective, report.test))
+        return False
+
+    def fail(self, key: TrialKey, reason: str, traceback: str | None = None) -> None:
+        """End a trial without a result."""
+        running = self.running.get(key)
+        if running is None:
+            return
+        end = running.summary(self._space.objective, {}) if running.chosen else {}
+        end.update(value=None, feasible=False, reason=reason, traceback=traceback)
+        self._end(key, TrialState.FAIL, end)
+
+    def died(self, key: TrialKey, reason: str) -> None:
+        """Continue a trial whose worker died, or fail it where that was too often."""
+        running = self.running.get(key)
+        if running is None:
+            return
+        if running.attempts > self._space.search.max_retries:
+            self.fail(key, self._no_more_retries(running.attempts, reason))
+        else:
+            self.interrupted.append(self.running.pop(key).record)
+
+    def pause(self, key: TrialKey) -> None:
+        """Keep a trial that was put aside RUNNING in the study."""
+        running = self.running.pop(key, None)
+        if running is not None:
+            running.trial.set_user_attr(ATTEMPTS, running.attempts - 1)
+            self.interrupted.append(running.record)
+            self._stopped(running.record)
+
+    def _no_more_retries(self, attempts: int, reason: str) -> str:
+        return (
+            f"begun {attempts} times, and search.max_retries = {self._space.search.max_retries}: {reason}; "
+            f"`aiq retry {self._study.id}` runs it again"
+        )
+
+    def _prunes(self, running: RunningTrial, epoch: int, *, over: bool) -> bool:
+        """Report the value that the trial would end with now, and ask the pruner unless the trial is over."""
+        key = running.record.key
+        if key.phase is not Phase.EXPLORE or len(self._space.objective.directions) > 1:
+            return False
+        study = self._optuna[Phase.EXPLORE]
+        frozen = study.frozen(running.trial)
+        if epoch in frozen.intermediate_values:
+            if over or epoch != frozen.last_step or key not in self._undecided:
+                return False  # decided when it was reported
+            self._undecided.remove(key)
+            return decide_again(study, frozen)
+        running.trial.report(objective_values(self._space.objective, running.at(epoch))[0], epoch)
+        return not over and running.trial.should_prune()
+
+    def _end(self, key: TrialKey, state: TrialState, end: Mapping[str, Any]) -> None:
+        """Bring a trial to its final state: in the study first, then for the listeners."""
+        running = self.running.pop(key)
+        scored = TrialRecord(
+            key, state, {}, 0, "", metrics=end.get("metrics", {}), collapsed=end.get("collapsed", False)
+        )
+        # Optuna refuses attributes and constraints of a trial that has ended.
+        running.trial.set_user_attr(END, end)
+        if end.get("metrics"):
+            for constraint in self._space.objective.number_constraints:
+                running.trial.set_constraint(str(constraint), constraint.violation(scored.scored))
+        values = objective_values(self._space.objective, scored) if state is TrialState.COMPLETE else None
+        self._optuna[key.phase].tell(running.trial, values, OptunaState[state])
+        record = self._record(key.phase, running.trial)
+        self._ledger.add(record)
+        self._stopped(record)
+        self._emit(record.told(self._clock()))
+        self._retention.tidy(record)

@@ -1,0 +1,247 @@
+"""The sections of a search-space file, field by field (schema_version 1)."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from aiq_search.space.constraint import Constraint
+from aiq_search.space.errors import SpaceError
+from aiq_search.space.expression import Expression
+
+__all__ = [
+    "ConfirmOptions",
+    "ModelOptions",
+    "ObjectiveOptions",
+    "PrunerOptions",
+    "ResourceOptions",
+    "SamplerOptions",
+    "SearchOptions",
+    "Section",
+]
+
+Number = Literal["accuracy", "aiq", "efficiency", "loss", "macs", "parameters", "parameters_weights"]
+
+
+Numbers = Annotated[tuple[Number, ...], Field(strict=False)]
+
+# More trials, seeds or cores than anybody has: a slip of the finger.
+_MOST = 1_000_000
+
+
+class Section(BaseModel):
+    """A mapping with fixed keys: no other key, no number written as text, no infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class NamedSection(Section):
+    """A name, and options that depend on it.
+
+    Attributes:
+        name: The name.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class ModelOptions(NamedSection):
+    """Which network, and the arguments that are not searched.
+
+    Attributes:
+        name: mlp, lenet_300_100, lenet_5, ``torchvision.models:<model>`` or ``package.module:function``.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+
+
+class ObjectiveOptions(Section):
+    """What is searched for.
+
+    Attributes:
+        maximize: A reported number, or several.
+        minimize: Likewise; together with ``maximize``, several objectives.
+        beta: Weight of accuracy in aIQ.
+        constraints: ``NAME >= NUMBER`` or ``NAME <= NUMBER`` on reported numbers; or, on parameters,
+            an expression such as ``model.hidden2 <= model.hidden1``.
+    """
+
+    maximize: Number | Numbers | None = None
+    minimize: Number | Numbers | None = None
+    beta: float = Field(default=2.0, gt=0)
+    constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @field_validator("constraints")
+    @classmethod
+    def _parse(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for index, text in enumerate(texts):
+            try:
+                _parse_constraint(text)
+            except ValueError as error:
+                raise SpaceError(str(error), (index,)) from None
+        return texts
+
+    @model_validator(mode="after")
+    def _differ(self) -> ObjectiveOptions:
+        names = [name for name, _ in self.directions]
+        if len(set(names)) < len(names):
+            raise ValueError(f"objectives must differ, but got {', '.join(names)}")
+        return self
+
+    @cached_property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """Each objective with its direction, maximize or minimize; by default aIQ is maximised."""
+
+        def names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+            return () if value is None else (value,) if isinstance(value, str) else value
+
+        chosen = [(name, "maximize") for name in names(self.maximize)]
+        chosen += [(name, "minimize") for name in names(self.minimize)]
+        return tuple(chosen) or (("aiq", "maximize"),)
+
+    @cached_property
+    def number_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints on reported numbers."""
+        parsed = (_parse_constraint(text) for text in self.constraints)
+        return tuple(constraint for constraint in parsed if isinstance(constraint, Constraint))
+
+    @cached_property
+    def parameter_constraints(self) -> dict[int, Expression]:
+        """The constraints on parameters, by their index in ``constraints``."""
+        parsed = ((index, _parse_constraint(text)) for index, text in enumerate(self.constraints))
+        return {index: constraint for index, constraint in parsed if isinstance(constraint, Expression)}
+
+
+def _parse_constraint(text: str) -> Constraint | Expression:
+    """A constraint that names a parameter (model.… or training.…) is one on parameters."""
+    if re.search(r"\b(model|training)\.", text):
+        return Expression(text)
+    return Constraint.parse(text)
+
+
+SamplerName = Literal["tpe", "random", "grid", "gp", "nsga2"]
+PrunerName = Literal["asha", "median", "none"]
+
+
+class SamplerOptions(NamedSection):
+    """How configurations are proposed: a name, and options of Optuna's class of that name."""
+
+    name: SamplerName = "tpe"
+
+
+class PrunerOptions(NamedSection):
+    """How hopeless trials are stopped: a name, and options of Optuna's class of that name."""
+
+    name: PrunerName = "asha"
+
+
+class SearchOptions(Section):
+    """How it is searched.
+
+    Attributes:
+        trials: How many configurations are tried.
+        sampler: tpe, random, grid, gp or nsga2, or a mapping with ``name`` and options.
+        pruner: asha, median or none, or a mapping with ``name`` and options.
+        seed: Fixes what is tried and how it is trained.
+        concurrency: How many trials run at once, at most; by default what the resources allow.
+        max_hours: Stop asking for configurations after this time.
+        target: Stop when the objective has reached this value.
+        no_improvement: Stop when this many trials in a row brought nothing better.
+        duplicates: A configuration asked for again is trained with a new seed (new_seed), or
+            answered by what is known (known_result).
+        max_retries: How often a trial whose worker died is tried again.
+        max_failed: Stop with an error when more than this share of the trials fails.
+        trial_minutes: A trial that takes longer fails.
+    """
+
+    trials: int = Field(default=60, ge=1, le=_MOST)
+    sampler: SamplerOptions = SamplerOptions()
+    pruner: PrunerOptions = PrunerOptions()
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    concurrency: int | None = Field(default=None, ge=1, le=_MOST)
+    max_hours: float | None = Field(default=None, gt=0)
+    target: float | None = None
+    no_improvement: int | None = Field(default=None, ge=1, le=_MOST)
+    duplicates: Literal["new_seed", "known_result"] = "known_result"
+    max_retries: int = Field(default=3, ge=0, le=_MOST)
+    max_failed: float = Field(default=0.5, gt=0, le=1)
+    trial_minutes: float | None = Field(default=None, gt=0)
+
+    # The types are for the JSON Schema, which editors read: they see what is written, not what becomes of it.
+    @field_validator("sampler", mode="before", json_schema_input_type=SamplerName | SamplerOptions)
+    @classmethod
+    def _sampler_by_name(cls, given: Any) -> Any:  # noqa: ANN401
+        return _by_name(given)
+
+    @field_validator("pruner", mode="before", json_schema_input_type=PrunerName | PrunerOptions)
+    @classmethod
+    def _pruner_by_name(cls, given: Any) -> Any:  # noqa: ANN401
+        return _by_name(given)
+
+
+def _by_name(given: Any) -> Any:  # noqa: ANN401
+    return {"name": given} if isinstance(given, str) else given
+
+
+class ConfirmOptions(Section):
+    """How the champion is found among the explored configurations: on fresh seeds.
+
+    By default the configurations race: each training on a fresh seed goes to the one that may still be best.
+    With ``finalists``, that many are each trained on ``seeds`` fresh seeds instead.
+
+    Attributes:
+        runs: Length of the race, in trainings; 0 turns confirming off.
+        finalists: How many finalists to train on equally many seeds, in place of a race; 0 turns
+            confirming off.
+        seeds: How many further seeds report the champion's numbers, on the test split too; and how
+            many decide for each finalist, where ``finalists`` is set.
+        ties: Who wins where several cannot be told apart: smallest (the fewest parameters within one
+            standard error of the best mean) or best (the best mean).
+    """
+
+    runs: int = Field(default=15, ge=0, le=_MOST)
+    finalists: int | None = Field(default=None, ge=0, le=_MOST)
+    seeds: int = Field(default=5, ge=1, le=_MOST)
+    ties: Literal["smallest", "best"] = "smallest"
+
+    @property
+    def confirms(self) -> bool:
+        """Whether anything is trained on fresh seeds."""
+        return self.runs > 0 if self.finalists is None else self.finalists > 0
+
+    @property
+    def races(self) -> bool:
+        """Whether the fresh seeds are given out by a race."""
+        return self.finalists is None and self.runs > 0
+
+    @property
+    def judging(self) -> int:
+        """Replicates below this number decide who wins; those from it on report the champion's numbers."""
+        return self.runs if self.races else self.seeds
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings on fresh seeds there will be, about: a race may take a few more."""
+        if not self.confirms:
+            return 0
+        return (self.runs if self.finalists is None else self.finalists * self.seeds) + self.seeds
+
+
+class ResourceOptions(Section):
+    """What one trial takes.
+
+    Attributes:
+        cpu: CPU cores; a trial trains in as many torch threads.
+        gpu: GPUs; a fraction shares one.
+    """
+
+    cpu: int = Field(default=1, ge=1, le=_MOST)
+    gpu: float = Field(default=0, ge=0, le=_MOST)

@@ -1,0 +1,163 @@
+"""Whatever is printed, it cannot steer the terminal, and a message of megabytes stays readable."""
+
+import csv
+import io
+import logging
+import sys
+
+import pytest
+from rich.text import Text
+
+from aiq_search.cli import main, output
+from aiq_search.cli.options import Format
+from aiq_search.cli.view import SearchView
+from aiq_search.study import Phase, TrialEnded, TrialKey, TrialState
+
+SPACE = """
+schema_version: 1
+name: digits
+model: {name: mlp}
+dataset: {name: digits}
+parameters:
+  model.hidden1: {type: int, low: 2, high: 8}
+"""
+# Red text, a title, a bell, a backspace over what stands before, text from right to left, half a character.
+HOSTILE = "\x1b[31mred \x1b]0;title\x07 \x08\x08 \u202eright to left \x9b2J \ud800"
+
+
+def is_harmless(printed: str) -> bool:
+    return all(character.isprintable() or character in "\n\t" for character in printed)
+
+
+@pytest.fixture
+def aiq(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["aiq", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def test_controls_are_shown_and_not_sent():
+    shown = output.plain(HOSTILE)
+    assert is_harmless(shown)
+    assert "\\x1b[31mred" in shown
+    assert "\\u202e" in shown
+    assert shown.encode()
+
+
+def test_lines_and_tabs_are_kept():
+    assert output.plain("a\n  b\tc") == "a\n  b\tc"
+
+
+def test_what_is_long_loses_its_middle_and_keeps_its_end():
+    text = "start " + "x" * 5_000_000 + " what to do"
+    shown = output.plain(text)
+    assert len(shown) < 5000
+    assert shown.startswith("start ")
+    assert shown.endswith(" what to do")
+    assert "characters" in shown
+
+
+@pytest.mark.parametrize("name", ["print_message", "print_line"])
+def test_a_message_is_harmless(name, capsys):
+    getattr(output, name)(HOSTILE)
+    printed = capsys.readouterr()
+    assert is_harmless(printed.out + printed.err)
+    assert "\\x1b[31mred" in printed.out + printed.err
+
+
+def test_an_error_is_harmless_and_short(capsys):
+    output.print_error(ValueError(HOSTILE * 100_000))
+    printed = capsys.readouterr().err
+    assert printed.startswith("aiq: ")
+    assert is_harmless(printed)
+    assert len(printed) < 10_000
+
+
+def test_a_log_is_printed_whole_and_harmless(capsys):
+    output.print_log(HOSTILE * 1000 + "\n")
+    printed = capsys.readouterr().out
+    assert is_harmless(printed)
+    assert printed.count("red") == 1000
+
+
+@pytest.mark.parametrize("form", [Format.TABLE, Format.CSV, Format.JSON])
+def test_rows_are_harmless(form, capsys):
+    output.print_rows(
+        [{HOSTILE: HOSTILE, "n": 1}, {HOSTILE: "[/red] [bold]:smile:", "n": 2}], form, [HOSTILE, "n"]
+    )
+    printed = capsys.readouterr()
+    assert is_harmless((printed.out + printed.err).replace("\r\n", "\n"))
+    assert "[/red] [bold]:smile:" in printed.out  # neither markup nor the name of a picture
+
+
+def test_csv_keeps_numbers_and_long_texts_whole(capsys):
+    output.print_rows([{"name": "x" * 10_000, "n": 0.1 + 0.2, "none": None}], Format.CSV, [])
+    [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row == {"name": "x" * 10_000, "n": repr(0.1 + 0.2), "none": ""}
+
+
+def test_a_console_sends_its_own_sequences_and_no_others(capsys):
+    console = output.stdout()
+    console.print(Text(HOSTILE, style="bold"))
+    console.print(HOSTILE)
+    assert is_harmless(capsys.readouterr().out)
+
+
+def test_a_console_on_a_terminal_still_has_colours():
+    stream = io.StringIO()
+    console = output._SafeConsole()
+    console.file, console._force_terminal, console._color_system = stream, True, 1
+    console.print(Text(HOSTILE, style="red"))
+    assert "\x1b[31m" in stream.getvalue()
+    assert "\\x1b[31mred" in stream.getvalue()
+    assert "\x1b]0;" not in stream.getvalue()
+
+
+def test_the_view_of_a_search_is_harmless(capsys):
+    view = SearchView(output.stderr())
+    view.on_event(TrialEnded(TrialKey("s", Phase.EXPLORE, 1), TrialState.FAIL, 0.0, reason=HOSTILE))
+    printed = capsys.readouterr().err
+    assert "\\x1b[31mred" in printed
+    assert is_harmless(printed)
+
+
+def test_warnings_are_printed_like_messages(capsys):
+    output.use_for_logging()
+    output.use_for_logging()
+    logging.getLogger("aiq_search.anything").warning("MLflow says %s", HOSTILE)
+    printed = capsys.readouterr().err
+    assert printed.count("MLflow says \\x1b[31mred") == 1
+    assert is_harmless(printed)
+
+
+def test_a_key_of_a_file_cannot_steer_the_terminal(aiq, tmp_path):
+    (tmp_path / "space.yaml").write_text(SPACE + '"\\e[31m\\a\\x9b": 3\n')
+    code, out, err = aiq("space", "check", "space.yaml")
+    assert (code, out) == (2, "")
+    assert "\\x1b[31m\\x07\\x9b" in err
+    assert is_harmless(err)
+
+
+def test_a_key_of_a_megabyte_is_a_short_message(aiq, tmp_path):
+    (tmp_path / "space.yaml").write_text(SPACE + f"{'k' * 900_000}: 3\n")
+    code, _, err = aiq("space", "check", "space.yaml")
+    assert code == 2
+    assert len(err) < 10_000
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("command", ["show", "sample"])
+def test_a_choice_of_a_file_cannot_steer_the_terminal(aiq, tmp_path, command, form):
+    space = SPACE + '  model.activation: {type: categorical, choices: ["relu", "elu"], when: "hidden1 > 3"}\n'
+    choices = SPACE + '  training.optimizer: {type: categorical, choices: ["sgd\\e[31m", "adam"]}\n'
+    for text in (space, choices):
+        (tmp_path / "space.yaml").write_text(text)
+        _, out, err = aiq("space", command, "space.yaml", "--format", form)
+        assert is_harmless((out + err).replace("\r\n", "\n"))
