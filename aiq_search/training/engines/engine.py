@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aiq_search.errors import InputError
 from aiq_search.training.engines.torch_engine import TorchEngine
+from aiq_search.training.kernel_cache import wait_for_compiler
 from aiq_search.training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def make_engine(
     # numba takes a quarter of a second to import; who trains on torch need not wait for it.
     from aiq_search.training.engines.compiled import CompiledEngine, UnknownNetworkError
 
+    wait_for_compiler()
     try:
         return CompiledEngine(model, options, split)
     except UnknownNetworkError as error:
