@@ -172,7 +172,8 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
     from aiq_search.search.warm_start import check_same_question, learn_from
     from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 
-    check_address(options.address)
+    if options.runner == "ray":
+        check_address(options.address)
     tracking_uri = check_tracking_uri(options.tracking_uri or default_tracking_uri())
     code, machine = options.code, options.machine
     space = prepare_space(source, options.edits, code, machine)
@@ -233,7 +234,8 @@ def prepare_existing(study: Study, options: RunOptions) -> PreparedStudy:
     """
     from aiq_search.search.check import check_names
 
-    check_address(options.address)
+    if options.runner == "ray":
+        check_address(options.address)
     place = chosen_storage(options.storage)
     study.files.check_reachable()
     tracking_uri = study.tracking_uri(options.tracking_uri)

@@ -23,6 +23,7 @@ from aiq_search.study import (
     Study,
     StudyListener,
     TrialRecord,
+    front_of,
     most_accurate,
 )
 from aiq_search.study.document import Ended
@@ -74,8 +75,6 @@ class SearchResult:
 
     def pareto_front(self) -> ParetoFront:
         """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
-        from aiq_search.app.look import front_of
-
         return front_of(self.study)
 
     @property
@@ -287,7 +286,7 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
     from aiq_search.cluster.preflight import check_cluster
 
     study = driver.study
-    with connected(study.home, prepared.options.address):
+    with connected(study.home, prepared.options.address, study.id):
         import ray
 
         from aiq_search.search.runners.ray_tune import RayRunner

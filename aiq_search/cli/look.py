@@ -26,6 +26,9 @@ def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE)
             return
     columns = ["study", "status", "best_aiq", "trials", "complete", "pruned", "failed", "created"]
     print_rows(rows, form, columns)
+    for row in rows:
+        if row["error"]:
+            print_message(row["error"])
 
 
 def trials(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
@@ -75,12 +78,12 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
 
 def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """Show the trials of STUDY that no other beats in every objective, and their hypervolume."""
-    from aiq_search.app.look import front_document, pareto_of
+    from aiq_search.app.look import pareto_of
     from aiq_search.cli.output import print_json, print_message, print_rows
 
     view, front = pareto_of(study, tracking_uri)
     if form is Format.JSON:
-        print_json(front_document(view, front))
+        print_json({"study": view.id, **front.document()})
         return
     rows = [{"name": r.name, **r.metrics, **r.params} for r in front.records]
     names = list(dict.fromkeys([*(name for name, _ in front.directions), "aiq", "accuracy", "efficiency"]))

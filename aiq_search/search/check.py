@@ -254,7 +254,8 @@ def check_networks(
 
 def training_bytes(model: nn.Module) -> int:
     """How much memory the weights take in training, and what is kept of their size besides."""
-    weights: int = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    tensors = (*model.parameters(), *model.buffers())
+    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return _COPIES * weights
 
 

@@ -207,7 +207,7 @@ class ConfirmOptions(Section):
             standard error of the best mean) or best (the best mean).
     """
 
-    runs: int = Field(default=15, ge=0, le=_MOST)
+    runs: int = Field(default=10, ge=0, le=_MOST)
     finalists: int | None = Field(default=None, ge=0, le=_MOST)
     seeds: int = Field(default=5, ge=1, le=_MOST)
     ties: Literal["smallest", "best"] = "smallest"

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import Constraint, SearchSpace
+from aiq_search.space.constraint import feasible
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.metrics import HEADLINE
 from aiq_search.study.posterior import Posterior
@@ -307,7 +308,7 @@ def _confirmed(
         validation=validation,
         test=test,
         collapse_rate=sum(r.collapsed or r.state is TrialState.FAIL for r in records) / len(records),
-        feasible=all(c.violation(means) <= 0 for c in space.objective.number_constraints),
+        feasible=feasible(space.objective.number_constraints, means),
         judges=judges,
         further=fresh,
     )

@@ -161,7 +161,7 @@ class RemoteStudy:
     def _record(self, run: Run) -> TrialRecord:
         tags, metrics = run.data.tags, dict(run.data.metrics)
         phase = Phase(tags["aiq.phase"])
-        number = int(tags["aiq.trial_key"].rpartition("/")[2])
+        number = TrialKey.parse(tags["aiq.trial_key"]).number
         name, _ = ranking(self.space.objective)
         state = self._state(run)
         collapsed = tags.get("aiq.collapsed") == "true"
