@@ -157,6 +157,7 @@ class TrialEnded:
     reason: str | None = None  # why PRUNED or FAIL, in one line
     traceback: str | None = None  # of a user's exception
     collapsed: bool = False  # a layer with zero entropy: COMPLETE with value 0
+    engine: str | None = None  # what trained and measured: torch or compiled
     metrics: Mapping[str, float] = field(default_factory=dict)
     feasible: bool | None = None
 

@@ -216,6 +216,8 @@ def ended_tags(event: TrialEnded) -> dict[str, str]:
         tags["aiq.epoch"] = str(event.epoch)
     if event.collapsed:
         tags["aiq.collapsed"] = "true"
+    if event.engine is not None:
+        tags["aiq.engine"] = event.engine
     if event.feasible is not None:
         tags["aiq.feasible"] = str(event.feasible).lower()
     if event.traceback:

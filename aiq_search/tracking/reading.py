@@ -185,6 +185,7 @@ class RemoteStudy:
             history=_History(self._client, run.info.run_id, metrics, epochs),
             reason=tags.get("aiq.reason") or None,
             collapsed=collapsed,
+            engine=tags.get("aiq.engine"),
             feasible={"true": True, "false": False}.get(tags.get("aiq.feasible", "")),
             started=run.info.start_time / 1000,
             ended=run.info.end_time / 1000 if over else None,
