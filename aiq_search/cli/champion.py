@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import configuration, number, table
-from aiq_search.report.words import compared
 from aiq_search.study import Champion, Phase, Spread, TrialRecord
+from aiq_search.words import compared
 
 __all__ = ["champion_view"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiq_search.report.figures.facts import StudyFacts
-from aiq_search.report.words import compared, counted
 from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.words import compared, counted
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord

@@ -49,7 +49,7 @@ def runs_in_database(
     if not isinstance(store, SqlAlchemyStore):
         return None
     filtered, other = aliased(SqlTag), aliased(SqlTag)
-    query: Select[tuple[str, str, str | None]] = (
+    query: Select[Any] = (
         select(SqlRun.run_uuid, SqlRun.status, other.value)
         .join(filtered, filtered.run_uuid == SqlRun.run_uuid)
         .outerjoin(other, (other.run_uuid == SqlRun.run_uuid) & (other.key == shown))

@@ -9,11 +9,11 @@ from functools import partial
 
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError
-from aiq_search.report.words import counted
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
 from aiq_search.study import Phase, Study, TrialRecord, TrialState
 from aiq_search.user_code import NO_CODE, CodePolicy
+from aiq_search.words import counted
 
 __all__ = ["LayerCeiling", "check_search", "layer_ceilings"]
 
