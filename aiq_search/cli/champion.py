@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import configuration, number, table
-from aiq_search.report.finalists import finalist_rows
 from aiq_search.space import SearchSpace
 from aiq_search.study import Champion, Phase, Spread, TrialRecord
 from aiq_search.study.document import DatasetDescription, StudyDocument
+from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.study.finalists import Verdict
 from aiq_search.study.progress import ranking
 from aiq_search.words import compared

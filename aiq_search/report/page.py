@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from aiq_search.redaction import redact
 from aiq_search.report import story
 from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
-from aiq_search.report.finalists import finalist_rows
 from aiq_search.study.description import question
+from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.words import typeset
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ __all__ = ["check_choice"]
 
 
 def check_choice(study: Study, records: Sequence[TrialRecord]) -> Iterator[Finding]:
-    """Report a champion no better than chance, and the finalist with the best mean, and the best explored trial, where a constraint refused it.
+    """Report a champion no better than chance, and the best finalist or trial that a constraint refused.
 
     Args:
         study: The study.
