@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
@@ -11,13 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import configuration, number, table
-from aiq_search.space import SearchSpace
 from aiq_search.study import Champion, Phase, Spread, TrialRecord
 from aiq_search.study.document import DatasetDescription, StudyDocument
 from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.study.finalists import Verdict
 from aiq_search.study.progress import ranking
 from aiq_search.words import compared
+
+if TYPE_CHECKING:
+    from aiq_search.space import SearchSpace
 
 __all__ = ["champion_view", "finalists_view"]
 
