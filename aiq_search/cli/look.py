@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
+from aiq_search.errors import NothingFeasibleError
 
 __all__ = ["best", "pareto", "studies", "trials"]
 
@@ -56,24 +57,32 @@ def _for_people(row: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, 
 
 
 def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
-    """Show the champion of STUDY, compared with the most accurate trial."""
+    """Show the champion of STUDY, why each finalist won or lost, and the most accurate trial."""
     from aiq_search.app.look import best_of
-    from aiq_search.cli.champion import champion_view
+    from aiq_search.cli.champion import champion_view, finalists_view
     from aiq_search.cli.output import print_json, print_message, print_rows, stdout
+    from aiq_search.study.chance import chance_problem
 
-    view, champion, rival = best_of(study, tracking_uri)
-    document = champion.document()
+    choice = best_of(study, tracking_uri)
+    view, champion, document = choice.study, choice.champion, choice.document()
+    if champion is None:
+        if form is Format.TABLE and choice.verdicts:
+            stdout().print(finalists_view(view.space, choice.verdicts))
+        raise NothingFeasibleError(choice.reason)
     if form is Format.JSON:
         print_json(document)
     elif form is Format.CSV:
-        flat = {name: value for name, value in document.items() if not isinstance(value, dict)}
+        flat = {name: value for name, value in document.items() if not isinstance(value, dict | list)}
         for split in ("validation", "test"):
             for name, spread in document["metrics"][split].items():
                 flat |= {f"{split}/{name}/{part}": value for part, value in spread.items()}
         print_rows([flat | document["params"]], form, [])
     else:
         print_message(f"study {view.id}")
-        stdout().print(champion_view(champion, rival))
+        stdout().print(champion_view(view.document, champion, choice.rival, choice.verdicts))
+    problem = chance_problem(view.document, champion)
+    if problem is not None:
+        raise NothingFeasibleError(problem)
 
 
 def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:

@@ -142,6 +142,7 @@ class StudyDriver:
                 None if champion is None else champion.document(),
                 self.message,
                 tuple(self._ledger.finalists),
+                tuple(v.document() for v in self._ledger.verdicts(self.space, champion)),
             )
         )
         self._trials.sweep()

@@ -51,7 +51,7 @@ class StateCapture:
             functions of name and module; one or several.
         exclude: Which layers to leave out of ``layers`` or of the default.
         point: ``"after"`` for the output of each layer, ``"before"`` for its first input.
-        axis: The neurons' axis where the kind of module does not tell it; one, or one a layer by name.
+        axis: The neurons' axis where the kind of module does not determine it; one, or one a layer by name.
         output: Which output of a layer that returns several: a position or a key; one, or one a layer.
         order: Order of the entropy in the results; 1 is the paper's.
         backend: As in `StateCounter`.

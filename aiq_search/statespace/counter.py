@@ -161,7 +161,7 @@ class StateCounter:
         self._store.add_run(added)
 
     def compute(self) -> StateCounts:
-        """The states counted so far; counting may go on afterwards.
+        """The states counted so far; counting may continue afterwards.
 
         Raises:
             InputError: Nothing was counted.
@@ -204,11 +204,8 @@ class StateCounter:
         counter = cls(_number(arrays["neurons"]), **options)
         states, counts = arrays["states"], arrays["counts"]
         fits = counts.ndim == 1 and states.shape == (len(counts), counter._words)
-        if (
-            not fits
-            or (states.dtype, counts.dtype) != (np.dtype(np.uint64), np.dtype(np.int64))
-            or (counts < 1).any()
-        ):
+        fits = fits and states.dtype == np.uint64 and counts.dtype == np.int64
+        if not fits or (counts < 1).any():
             raise InputError("The arrays of this counter are damaged: states and counts do not fit together.")
         spare = 64 * counter._words - counter.neurons
         if spare and (states[:, -1] >> np.uint64(64 - spare)).any():
