@@ -47,7 +47,9 @@ def trials(
         str | None, typer.Option(metavar="NAME", help="Sort by a column, the best first.")
     ] = None,
     top: Annotated[int | None, typer.Option(metavar="N", help="Only the first N.", min=1)] = None,
-    state: Annotated[TrialState | None, typer.Option(case_sensitive=False, help="Of this state.")] = None,
+    state: Annotated[
+        TrialState | None, typer.Option(metavar="STATE", case_sensitive=False, help="Of this state.")
+    ] = None,
     tracking_uri: TrackingUri = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
