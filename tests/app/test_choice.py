@@ -18,6 +18,7 @@ from aiq_search.report.page import write_report
 from aiq_search.study import Phase, Study, TrialKey
 from aiq_search.study.ended import end_of
 from aiq_search.tracking.layout import study_ended_tags
+from aiq_search.worker import Report
 from tests.search.simulation import DATASET, Recorder, finish, new_study, report_of, simulated_space
 
 SMALL, LARGE, MIDDLE = (
@@ -179,3 +180,63 @@ class TestChance:
         study = unbalanced("accepted", require_better_than_chance=False)
         assert CliRunner().invoke(app, ["best", "accepted"]).exit_code == 0
         assert failure_of(SearchResult(study, study.champion(), "finished")) is None
+
+
+class TestTrials:
+    """``aiq trials`` shows one trial in full, or some of them in an order."""
+
+    @pytest.fixture
+    def aiq(self, tmp_path, monkeypatch):
+        home = tmp_path / ".aiq"
+        monkeypatch.setenv("AIQ_HOME", str(home))
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+        def failing(assignment, epoch, report):
+            number = TrialKey.parse(assignment.key).number
+            if number % 3 or number > 8:
+                return report
+            return Report(
+                done=True, reason=f"ValueError: bad {number > 0}", traceback="Traceback: line 7 of mine.py"
+            )
+
+        finish(new_study(home, "mixed", confirm={"finalists": 0}), change=failing)
+        return lambda *arguments: CliRunner().invoke(app, ["trials", "mixed", *arguments])
+
+    def test_one_trial_has_its_curve(self, aiq):
+        printed = aiq("--trial", "1").stdout
+        assert "trial-0001 of mixed: COMPLETE" in printed
+        assert "hidden1=" in printed
+        assert len(json.loads(aiq("--trial", "1", "--format", "json").stdout)["curve"]["aiq"]) == 4
+
+    def test_a_failed_trial_has_its_reason_and_traceback(self, aiq):
+        printed = aiq("--trial", "3").stdout
+        assert "Reason: ValueError: bad True" in printed
+        assert "line 7 of mine.py" in printed
+
+    def test_a_trial_that_does_not_exist_is_an_error_with_the_range(self, aiq):
+        assert "its trials are 0 to 11" in str(aiq("--trial", "99").exception)
+
+    def test_trials_are_sorted_selected_and_cut(self, aiq):
+        rows = json.loads(
+            aiq("--sort", "aiq", "--top", "3", "--state", "complete", "--format", "json").stdout
+        )
+        values = [row["aiq"] for row in rows]
+        assert len(values) == 3
+        assert values == sorted(values, reverse=True)
+        failed = json.loads(aiq("--state", "FAIL", "--format", "json").stdout)
+        assert [row["trial"] for row in failed] == [0, 3, 6]
+
+    def test_an_unknown_column_is_an_error(self, aiq):
+        assert "--sort aqi: no trial has that column" in str(aiq("--sort", "aqi").exception)
+
+
+def test_when_all_trials_fail_the_commonest_reason_is_given(tmp_path):
+    study = new_study(tmp_path, "broken", search={"trials": 5}, confirm={"finalists": 0})
+
+    def fail(assignment, epoch, report):
+        number = TrialKey.parse(assignment.key).number
+        return Report(done=True, reason="ValueError: 9 outputs" if number else "MemoryError")
+
+    finish(study, change=fail)
+    with pytest.raises(NothingFeasibleError, match="5 of 5 failed, 4 of them with: ValueError: 9 outputs"):
+        study.champion()

@@ -16,7 +16,9 @@ __all__ = ["check_choice"]
 
 
 def check_choice(study: Study, records: Sequence[TrialRecord]) -> Iterator[Finding]:
-    """Report a champion no better than chance, and the best finalist or trial that a constraint refused.
+    """Report a champion no better than chance, and a leading finalist that a constraint refused.
+
+    Leading: of the best mean, or the best explored trial.
 
     Args:
         study: The study.
