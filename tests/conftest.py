@@ -1,6 +1,7 @@
 """What every test needs."""
 
 import os
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,13 @@ def _is_slow(file: str) -> bool:
 def _lane(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
     return "slow" if file.startswith("tests/") and _is_slow(file) else file
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write lone surrogates, which a test may log, as escapes: pytest-xdist sends reports as UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
