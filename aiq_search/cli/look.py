@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.study.events import TrialState
 
 __all__ = ["best", "pareto", "studies", "trials"]
+
+
+class State(StrEnum):
+    """``study.TrialState``, without the imports that it would cost every command."""
+
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+    RUNNING = "RUNNING"
 
 
 def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
@@ -48,7 +57,8 @@ def trials(
     ] = None,
     top: Annotated[int | None, typer.Option(metavar="N", help="Only the first N.", min=1)] = None,
     state: Annotated[
-        TrialState | None, typer.Option(metavar="STATE", case_sensitive=False, help="Of this state.")
+        State | None,
+        typer.Option(metavar="STATE", case_sensitive=False, help="COMPLETE, PRUNED, FAIL or RUNNING."),
     ] = None,
     tracking_uri: TrackingUri = None,
     form: FormatOption = Format.TABLE,
