@@ -1,4 +1,4 @@
-"""The report: one HTML file that explains a study, without a network."""
+"""The report: one HTML file that explains a study and opens offline."""
 
 from __future__ import annotations
 

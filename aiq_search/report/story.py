@@ -1,4 +1,4 @@
-"""A study in sentences: who won, by how much, why, and what to try next."""
+"""A study in words: which network won, by how much, why, and what to try next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The finished trials of a study, and what its phases need to know of them all."""
+"""The finished trials of a study, and the totals that its phases need."""
 
 from __future__ import annotations
 

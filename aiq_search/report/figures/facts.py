@@ -1,4 +1,4 @@
-"""What the pictures and the report are drawn from: the records of a study, sorted and labelled."""
+"""The data behind the figures and the report: the records of a study, sorted and labelled."""
 
 from __future__ import annotations
 
