@@ -1,4 +1,4 @@
-"""The champion: the finalists with their spread, and the champion's own layers and errors."""
+"""The champion: finalists with their spread, learning curves, confusions and frequent states."""
 
 from __future__ import annotations
 
