@@ -42,6 +42,7 @@ def aiq(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[s
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
+        "AIQ_ALLOW_CODE": "benchmarks",
         **environment,
     }
     given.pop("RAY_ADDRESS", None)
