@@ -202,7 +202,7 @@ def _explained(network: nn.Module, split: Split, classes: Sequence[str]) -> Iter
     if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and outputs.shape[1] != len(classes):
         raise InputError(
             f"The network has {outputs.shape[1]:,} outputs, but the data have {len(classes):,} classes. Each "
-            "different label is a class unless the data name their classes: add all names, in the order of the "
-            "outputs, as the array classes."
+            "different label is a class unless the data name their classes: add all names, in the order of "
+            "the outputs, as the array classes."
         )
     yield

@@ -1,6 +1,7 @@
 """Bundles of other networks and data than the one that the other tests take apart."""
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -75,6 +76,10 @@ def test_a_table_is_taken_as_float32_features(table, tmp_path):
     np.save(tmp_path / "x.npy", np.array([1.0, 20.0, 300.0, 4000.0]))
     (answer,) = predict(load_bundle(tmp_path / "champion"), [tmp_path / "x.npy"]).answers
     assert answer.label in ("low", "middle", "high")
+    np.save(tmp_path / "x.npy", np.array([[1.0, 20.0, 300.0, 4000.0]]))
+    script = [sys.executable, tmp_path / "champion" / "predict.py", tmp_path / "x.npy"]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split("\t")
+    assert printed[1:] == [answer.label, f"{answer.probability:.4f}\n"]
     assert sum(answer.probabilities.values()) == pytest.approx(1)
 
 
