@@ -126,7 +126,14 @@ class Dataset:
         positions = {name: position for position, name in enumerate(classes)}
         numbers = np.array([positions[name] for name in self.classes])
         splits = {name: Split(split.inputs, numbers[split.labels]) for name, split in self._splits.items()}
-        return replace(self, **splits, classes=classes, digest=digest_of(splits))
+        return replace(
+            self,
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
+            classes=classes,
+            digest=digest_of(splits),
+        )
 
     def digest_now(self) -> str:
         """``digest``, computed again from the arrays as they are now."""
