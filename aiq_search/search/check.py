@@ -1,4 +1,4 @@
-"""What can be wrong with a space beyond its own file: names, options, and networks that cannot be built."""
+"""Checks of a space beyond its file: names, options, and networks that cannot be built."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
     "unchecked_code",
 ]
 
-# How many drawn configurations stand for a corner that the constraints refuse, and for all the networks.
+# How many drawn configurations represent a corner that the constraints refuse, and all the networks.
 _FOR_CORNER = 200
 _FOR_LAYERS = 20
 

@@ -1,4 +1,4 @@
-"""Before a study exists: its narrowest and its widest network, tried on a handful of samples."""
+"""Preflight: before a study is created, its narrowest and widest network are tried on a few samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver's trials in training, from their beginning to their final state."""
+"""A driver's trials in training, from start to final state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ __all__ = ["LiveTrials"]
 class LiveTrials:
     """Starts trials, takes their reports, and brings them to their final states.
 
-    Each change is in the study's storage before anyone hears of it.
+    Starts and ends are in the study's storage before any listener sees them. Epochs go to the listeners at
+    once; the study keeps them as a history when the trial ends, and until then only the value of each that
+    the pruner needs.
 
     Args:
         study: The study.

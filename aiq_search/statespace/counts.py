@@ -1,4 +1,4 @@
-"""The states counted in one layer, and what follows from them."""
+"""The counted states of one layer, and the statistics derived from them."""
 
 from __future__ import annotations
 

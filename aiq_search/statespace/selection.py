@@ -1,4 +1,4 @@
-"""Which layers of a model are measured, and where their neurons are."""
+"""Selects the layers of a model to measure, and finds the axis of their neurons."""
 
 from __future__ import annotations
 

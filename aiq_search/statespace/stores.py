@@ -1,4 +1,4 @@
-"""Where counted states are kept: in a histogram where all states fit one, in sorted runs otherwise.
+"""Storage of counted states: a histogram if all states fit into one, otherwise sorted runs.
 
 Both may hold a sample instead of everything (`Sample`), each state with the number of observations that were
 kept of it.

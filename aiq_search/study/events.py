@@ -168,7 +168,7 @@ class StudyEnded:
 
     ``reason`` is finished, interrupted or failed; ``champion`` is the document of
     ``aiq best --format json``, absent where nothing is feasible; ``finalists`` are the exploring trials
-    among which it was chosen on fresh seeds.
+    among which it was chosen on fresh seeds; ``verdicts`` are the documents that say how each came out.
     """
 
     study: str
@@ -178,6 +178,7 @@ class StudyEnded:
     champion: Mapping[str, Any] | None = None
     message: str | None = None
     finalists: Sequence[int] = ()
+    verdicts: Sequence[Mapping[str, Any]] = ()
 
 
 Event: TypeAlias = StudyStarted | PhaseStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded

@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from aiq_search.errors import StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.study import Champion, Phase, TrialKey, TrialRecord, TrialState
-from aiq_search.study.champion import choose_champion
+from aiq_search.study.champion import choose_champion, judge_finalists
 from aiq_search.study.document import FILE as DOCUMENT
 from aiq_search.study.document import StudyDocument
 from aiq_search.study.metrics import HEADLINE, SIZES
@@ -108,9 +108,14 @@ class RemoteStudy:
         Raises:
             NothingFeasibleError: No configuration meets the constraints.
         """
-        return choose_champion(
-            self.space, self.records(Phase.EXPLORE), self.records(Phase.CONFIRM), self.finalists
-        )
+        explored, confirmed = self.records(Phase.EXPLORE), self.records(Phase.CONFIRM)
+        finalists = self.finalists
+        # The choice as it was made: MLflow does not keep all that it was made of.
+        made = self._run.data.tags.get("aiq.champion") if finalists else None
+        for finalist in judge_finalists(self.space, explored, confirmed, finalists):
+            if made == str(finalist.trial):
+                return finalist
+        return choose_champion(self.space, explored, confirmed, finalists)
 
     def artifact(self, path: str, folder: Path | None = None) -> Path:
         """Download something that lies with the study's run.

@@ -1,4 +1,4 @@
-"""The winner: finalists with their spread, and the champion from the inside."""
+"""The champion: finalists with their spread, learning curves, confusions and frequent states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEURONS = 64  # neurons that are shown of a layer
 
 @dataclass(frozen=True)
 class NetworkView:
-    """What only the networks themselves can tell: the champion's, measured on the validation split, and more.
+    """What only the networks themselves show: the champion's, measured on the validation split, and more.
 
     Attributes:
         confusion: Counts, a row a true class, a column a predicted one.

@@ -1,4 +1,4 @@
-"""Where the efficiency of the best networks comes from, layer by layer."""
+"""Efficiency of the best networks, layer by layer."""
 
 from __future__ import annotations
 

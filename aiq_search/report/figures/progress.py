@@ -1,4 +1,4 @@
-"""How the search went: best so far, and who was stopped where."""
+"""Progress of the search: the best so far, and where trials were pruned."""
 
 from __future__ import annotations
 
