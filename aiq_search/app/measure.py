@@ -100,7 +100,7 @@ def measure_network(
         if weights is not None:
             _load_weights(network, weights)
     samples = dataset.split(split)
-    with _explained(network, samples):
+    with _explained(network, samples, dataset.classes):
         report = measure(network, _batches(samples, normalization), beta=beta, **options)
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Measurement(model, source, dataset.name, split, len(samples), parameters, report)
@@ -115,7 +115,8 @@ def _from_bundle(
     options = bundle.dataset if data is None else DatasetOptions(name=data)
     preprocessing = bundle.preprocessing
     normalization = Normalization(preprocessing.scale, preprocessing.shift)
-    return bundle.model, load_dataset(options, data_dir, code), normalization
+    dataset = load_dataset(options, data_dir, code).with_classes(preprocessing.classes)
+    return bundle.model, dataset, normalization
 
 
 def _from_function(
@@ -182,14 +183,14 @@ def _batches(split: Split, normalization: Normalization) -> Iterator[tuple[torch
 
 
 @contextmanager
-def _explained(network: nn.Module, split: Split) -> Iterator[None]:
+def _explained(network: nn.Module, split: Split, classes: Sequence[str]) -> Iterator[None]:
     """Distinguish a network that does not fit the data from a bug, by running it on one sample."""
     sample = torch.zeros(1, *split.inputs.shape[1:])
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.inference_mode():
-            network(sample)
+            outputs = network(sample)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"The network does not take this data, whose samples have shape {tuple(sample.shape[1:])}: "
@@ -198,4 +199,10 @@ def _explained(network: nn.Module, split: Split) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+    if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and outputs.shape[1] != len(classes):
+        raise InputError(
+            f"The network has {outputs.shape[1]:,} outputs, but the data have {len(classes):,} classes. Each "
+            "different label is a class unless the data name their classes: add all names, in the order of "
+            "the outputs, as the array classes."
+        )
     yield

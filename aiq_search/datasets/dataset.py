@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiq_search.datasets.labels import class_warnings
+from aiq_search.errors import InputError
 
 __all__ = ["Dataset", "Normalization", "Split"]
 
@@ -105,6 +106,34 @@ class Dataset:
     def split(self, name: str) -> Split:
         """The split called train, validation or test."""
         return self._splits[name]
+
+    def with_classes(self, classes: tuple[str, ...]) -> Dataset:
+        """The same samples, their classes numbered as a network numbers them.
+
+        Args:
+            classes: Names of the network's outputs.
+
+        Raises:
+            InputError: A class of the data is not among them.
+        """
+        if classes == self.classes:
+            return self
+        unknown = sorted(set(self.classes) - set(classes))
+        if unknown:
+            raise InputError(
+                f"{self.name}: its class {unknown[0]!r} is not one of the network's {len(classes):,} classes."
+            )
+        positions = {name: position for position, name in enumerate(classes)}
+        numbers = np.array([positions[name] for name in self.classes])
+        splits = {name: Split(split.inputs, numbers[split.labels]) for name, split in self._splits.items()}
+        return replace(
+            self,
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
+            classes=classes,
+            digest=digest_of(splits),
+        )
 
     def digest_now(self) -> str:
         """``digest``, computed again from the arrays as they are now."""

@@ -160,9 +160,17 @@ def from_function(reference: str, code: CodePolicy) -> Arrays:
             f"dataset.name: {reference} must return a mapping with x_train and y_train, "
             f"but returned {type(arrays).__name__}."
         )
-    _check_names(list(arrays), reference)
-    named = {name: np.asarray(arrays[name]) for name in _NAMES if arrays.get(name) is not None}
+    present = [name for name, array in arrays.items() if array is not None]
+    _check_names(present, reference)
+    named = {name: _as_array(arrays[name], f"{reference}: {name}") for name in _NAMES if name in present}
     return _named_arrays(named, reference)
+
+
+def _as_array(values: Any, where: str) -> NDArray[Any]:  # noqa: ANN401 - what a user's function returns
+    try:
+        return np.asarray(values)
+    except Exception as error:  # ragged lists, tensors on a GPU
+        raise InputError(f"{where}: cannot be made an array ({first_line(error)}).") from None
 
 
 def _check_names(names: Sequence[object], where: str) -> None:

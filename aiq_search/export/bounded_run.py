@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiq_search.arrays import ArrayFile
-from aiq_search.errors import InputError
+from aiq_search.errors import AiqError, InputError
 from aiq_search.export import bounded_child
 from aiq_search.export.errors import BundleError
 
@@ -64,11 +64,15 @@ def run_bounded(
     """
     rows = sum(map(len, samples))
     output = 2 * 4 * rows * bounds.classes + _OVERHEAD
+    numbered: dict[str, Any] = {str(number): array for number, array in enumerate(samples)}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / part for part in ("graph", "inputs.npz", "outputs.npz")]
-        paths[0].write_bytes(graph)
-        numbered: dict[str, Any] = {str(number): array for number, array in enumerate(samples)}
-        np.savez(paths[1], **numbered)
+        try:
+            paths[0].write_bytes(graph)
+            np.savez(paths[1], **numbered)
+        except OSError as error:
+            reason = error.strerror
+            raise AiqError(f"{folder}: cannot be written ({reason}); set TMPDIR to another folder.") from None
         # -P: the folder of the script is not one to import from.
         command = [sys.executable, "-P", bounded_child.__file__, name, *map(str, paths)]
         limits = (bounds.batch, bounds.memory, bounds.seconds, output)

@@ -7,7 +7,7 @@ from torch import nn
 from aiq_search.app.measure import measure_network
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import InputError
-from aiq_search.export import BundleContents, load_bundle, write_bundle
+from aiq_search.export import BundleContents, load_bundle, predict, write_bundle
 from aiq_search.models import Architecture, build_model
 from aiq_search.statespace import measure
 
@@ -20,8 +20,17 @@ def for_tables(input_shape, classes):
     return nn.Linear(3, classes)
 
 
+class _FirstPixels(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :10]
+
+
 def without_layers(input_shape, classes):
-    return nn.Flatten()
+    return _FirstPixels()
+
+
+def with_too_many_outputs(input_shape, classes):
+    return network(input_shape, classes + 1)
 
 
 def broken(input_shape, classes):
@@ -77,6 +86,7 @@ def test_random_weights_are_the_same_each_time():
         (HERE, {"data": "digits", "arguments": ['classes="x"']}, "takes no argument 'classes'"),
         (f"{__name__}:without_layers", {"data": "digits"}, "no modules"),
         (f"{__name__}:for_tables", {"data": "digits"}, "does not take"),
+        (f"{__name__}:with_too_many_outputs", {"data": "digits"}, "11 outputs, but the data have 10 classes"),
         (f"{__name__}:broken", {"data": "digits"}, r"raised ValueError: no such width \(tests/app/test_mea"),
         ("os:system", {"data": "digits", "arguments": ["command=touch pwned"]}, "not in the working folder"),
         ("mlp", {"data": "os:abort"}, "not in the working folder"),
@@ -103,6 +113,27 @@ def test_weights_that_could_run_code_or_do_not_fit_are_refused(tmp_path):
 def test_a_bundle_takes_no_weights_beside_its_own(tmp_path):
     with pytest.raises(InputError, match="bundle"):
         measure_network(str(tmp_path), weights=tmp_path / "w.safetensors")
+
+
+def test_a_bundle_is_measured_on_other_data_by_the_names_of_its_classes(tmp_path):
+    x = np.random.default_rng(0).random((90, 4))
+    names = np.array(["barbera", "barolo", "grignolino"])[np.arange(90) % 3]
+    np.savez(tmp_path / "all.npz", x_train=x, y_train=names, x_test=x, y_test=names)
+    two = names != "barbera"
+    np.savez(tmp_path / "two.npz", x_train=x[two], y_train=names[two], x_test=x[two], y_test=names[two])
+    options = DatasetOptions(name=str(tmp_path / "all.npz"))
+    architecture = Architecture("mlp", {"hidden1": 6}, (4,), 3)
+    torch.manual_seed(0)
+    weights = architecture.build().state_dict()
+    write_bundle(tmp_path / "champion", BundleContents(architecture, weights, load_dataset(options), options))
+    report = measure_network(str(tmp_path / "champion"), data=str(tmp_path / "two.npz")).report
+    bundle = load_bundle(tmp_path / "champion")
+    answers = predict(bundle, [tmp_path / "two.npz"]).answers
+    right = [answer.label == name for answer, name in zip(answers, names[two], strict=True)]
+    assert report.accuracy == np.mean(right)
+    np.savez(tmp_path / "other.npz", x_train=x, y_train=np.char.upper(names))
+    with pytest.raises(InputError, match="class 'BARBERA' is not one of the network's 3 classes"):
+        measure_network(str(tmp_path / "champion"), data=str(tmp_path / "other.npz"))
 
 
 def test_a_bundle_gives_the_numbers_of_its_card(tmp_path):

@@ -24,6 +24,18 @@ def no_arrays():
     return [1, 2, 3]
 
 
+def arrays_without_test():
+    return {**own_arrays(), "x_test": None, "y_test": None}
+
+
+def no_inputs():
+    return {"x_train": None, "y_train": [0, 1]}
+
+
+def ragged_arrays():
+    return {"x_train": [[1, 2], [3]], "y_train": [0, 1]}
+
+
 def failing_arrays():
     raise KeyError("no such column\nmore")
 
@@ -121,6 +133,8 @@ def test_a_function_may_bring_the_arrays():
     data = load_dataset(options, code=CodePolicy.for_running())
     assert [len(data.train), len(data.validation), len(data.test)] == [24, 8, 8]
     assert data.classes == ("0", "1")
+    options = DatasetOptions(name="tests.datasets.test_datasets:arrays_without_test", test=8, validation=8)
+    assert len(load_dataset(options, code=CodePolicy.for_running()).test) == 8
 
 
 TABLE = np.random.default_rng(0).random((30, 2), np.float32)
@@ -239,6 +253,18 @@ def test_rare_and_absent_classes_are_warned_of_with_their_counts(npz):
     assert np.sum(list(description["class_counts"].values()), axis=0).tolist() == [109, 1]
 
 
+def test_classes_can_be_numbered_as_a_network_numbers_them(npz):
+    data = load_dataset(DatasetOptions(name=npz(x_train=TABLE, y_train=np.array(["low", "high"])[TWO])))
+    assert data.classes == ("high", "low")
+    renumbered = data.with_classes(("low", "middle", "high"))
+    names = [data.classes[number] for number in data.train.labels]
+    assert [renumbered.classes[number] for number in renumbered.train.labels] == names
+    assert renumbered.digest == renumbered.digest_now() != data.digest
+    assert renumbered.with_classes(renumbered.classes) is renumbered
+    with pytest.raises(InputError, match="its class 'high' is not one of the network's 2 classes"):
+        data.with_classes(("low", "middle"))
+
+
 def test_even_classes_need_no_warning():
     assert load_dataset(DatasetOptions(name="digits")).warnings == ()
 
@@ -278,6 +304,8 @@ def test_a_damaged_npz_is_named(tmp_path, content):
         ("no.such:thing", "no module named"),
         ("tests.datasets.test_datasets:no_arrays", "must return a mapping"),
         ("tests.datasets.test_datasets:split_off", "cannot be called without arguments"),
+        ("tests.datasets.test_datasets:no_inputs", "expected arrays x_train and y_train, but got 'y_train'"),
+        ("tests.datasets.test_datasets:ragged_arrays", "x_train: cannot be made an array"),
         ("tests.datasets.test_datasets:failing_arrays", r"raised KeyError: .*test_datasets\.py, line \d+"),
     ],
 )

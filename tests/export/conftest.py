@@ -11,6 +11,9 @@ from aiq_search.export import BundleContents, write_bundle
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, TrainingRun
 
+# The script of a bundle is no module of doctests.
+collect_ignore = ["frozen"]
+
 OPTIONS = DatasetOptions(name="digits", validation=360, test=360)
 
 

@@ -15,6 +15,8 @@ from aiq_search.export.pt2 import checked_pt2, export_program, pt2_bytes
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
+pytestmark = pytest.mark.slow
+
 RAW = PreprocessingDocument(
     input_dtype="uint8", input_shape=(1, 8, 8), scale=(1,), shift=(0,), classes=("a", "b"),
     training_range=(0, 16),

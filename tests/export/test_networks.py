@@ -1,6 +1,7 @@
 """Bundles of other networks and data than the one that the other tests take apart."""
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -23,6 +24,12 @@ from torch import nn
 def network(input_shape, classes, hidden=5):
     alpha = float(torch.linspace(0, 1, 3)[2])  # needs real memory: no meta device
     return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ELU(alpha), nn.Linear(hidden, classes))
+
+def of_signals(input_shape, classes, width=4):
+    return nn.Sequential(
+        nn.Conv1d(input_shape[0], width, 5), nn.ELU(), nn.AdaptiveAvgPool1d(7), nn.Flatten(),
+        nn.Linear(7 * width, classes),
+    )
 
 def odd_names(input_shape, classes):
     model = nn.Sequential(nn.Flatten())
@@ -75,6 +82,10 @@ def test_a_table_is_taken_as_float32_features(table, tmp_path):
     np.save(tmp_path / "x.npy", np.array([1.0, 20.0, 300.0, 4000.0]))
     (answer,) = predict(load_bundle(tmp_path / "champion"), [tmp_path / "x.npy"]).answers
     assert answer.label in ("low", "middle", "high")
+    np.save(tmp_path / "x.npy", np.array([[1.0, 20.0, 300.0, 4000.0]]))
+    script = [sys.executable, tmp_path / "champion" / "predict.py", tmp_path / "x.npy"]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split("\t")
+    assert printed[1:] == [answer.label, f"{answer.probability:.4f}\n"]
     assert sum(answer.probabilities.values()) == pytest.approx(1)
 
 
@@ -135,6 +146,20 @@ def test_a_network_that_cannot_be_traced_is_exported_as_weights(digits, user_cod
     present = {path.name for path in (tmp_path / "champion").iterdir()}
     assert not present & {"model.pt2", "model.onnx", "predict.py"}
     assert verify_bundle(tmp_path / "champion", dataset=digits, code=contents.architecture.code).checks
+
+
+def test_a_network_of_signals_is_exported_in_every_format(user_code, tmp_path):
+    path = tmp_path / "signals.npz"
+    x = np.random.default_rng(0).standard_normal((60, 2, 64)).astype("f4")
+    np.savez(path, x_train=x, y_train=np.array(["up", "down"])[np.arange(60) % 2])
+    options, code = DatasetOptions(name=str(path)), CodePolicy.for_running()
+    dataset = load_dataset(options)
+    contents = _contents(Architecture(f"{user_code}:of_signals", {}, (2, 64), 2, code), dataset, options)
+    checks = {check.name for check in write_bundle(tmp_path / "champion", contents).checks}
+    assert "test split, pt2 and onnx" in checks
+    np.save(tmp_path / "x.npy", x[:3])
+    answers = predict(load_bundle(tmp_path / "champion", code), [tmp_path / "x.npy"]).answers
+    assert {answer.label for answer in answers} <= {"up", "down"}
 
 
 def test_names_that_no_graph_may_have_are_made_fit(digits, user_code, tmp_path):

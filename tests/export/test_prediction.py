@@ -183,7 +183,7 @@ def test_an_npz_with_several_arrays_must_name_the_inputs(opened, tmp_path):
 def test_the_script_in_the_bundle_needs_only_onnxruntime_and_numpy(exported, example, tmp_path):
     pytest.importorskip("onnxruntime")
     script = (exported / "predict.py").read_text()
-    assert len([line for line in script.splitlines() if line.strip()]) < 20
+    assert len([line for line in script.splitlines() if line.strip()]) < 30
     block = (
         "import runpy, sys\n"
         "for name in ('torch', 'aiq_search', 'safetensors', 'PIL'): sys.modules[name] = None\n"
@@ -211,3 +211,14 @@ def test_the_script_prints_its_usage_where_it_is_called_wrongly(exported, argume
     assert (done.returncode, done.stdout) == (2, "")
     assert "python predict.py example_input.npz" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_script_says_in_a_line_what_it_cannot_read(exported, tmp_path):
+    pytest.importorskip("onnxruntime")
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), np.uint8))
+    for name in ("x.npy", "nowhere.npy"):
+        command = [sys.executable, exported / "predict.py", tmp_path / name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"{tmp_path / name}: ")
+        assert "Traceback" not in done.stderr

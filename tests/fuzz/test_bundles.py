@@ -25,9 +25,9 @@ from tests.fuzz.damage import damaged, outcome, seconds_used
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
-FILES, NIGHTLY = 300, 6_000
+FILES, NIGHTLY = 200, 6_000
 # A pt2 that passes every check is run in a process of its own, which needs three seconds and more to start.
-RUNS = 3
+RUNS = 2
 SECONDS_OF_A_RUN = 20.0
 
 DOCUMENTS = ["architecture.json", "preprocessing.json", "metrics.json"]

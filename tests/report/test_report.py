@@ -20,6 +20,7 @@ from tests.tracking.simulated import (
     RecordedTrials,
     SimulatedStudy,
     SimulatedTrial,
+    document,
     simulated_study,
     trials,
 )
@@ -159,6 +160,11 @@ def test_the_price_of_the_champion_is_told_in_points_and_times(
 def test_what_went_wrong_is_a_finding(change: dict[str, Any], said: str) -> None:
     records = [dataclasses.replace(SimulatedTrial(n).record(), **change) for n in range(12)]
     assert said in " ".join(story.findings(StudyFacts(RecordedTrials(records))))
+
+
+def test_what_to_know_of_the_data_is_a_finding() -> None:
+    data = document()["dataset"] | {"warnings": ["The classes are uneven."]}
+    assert story.findings(StudyFacts(RecordedTrials([], dataset=data)))[0] == "The classes are uneven."
 
 
 def test_the_data_of_each_picture_is_a_file_of_its_own(tmp_path: Path) -> None:
