@@ -11,11 +11,11 @@ that a process of the command held. Filling MLflow takes some 50 ms a trial; wit
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,17 @@ COMMANDS: dict[str, tuple[tuple[str, ...], float]] = {
     "doctor": (("doctor", STUDY), 10),
     "report": (("report", STUDY), 20),
 }
+
+
+_MEASURE = """
+import json, os, subprocess, sys, time
+begun = time.monotonic()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+seconds = time.monotonic() - begun
+numbers = (seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+print(json.dumps([os.waitstatus_to_exitcode(status), *numbers]))
+"""
 
 
 @dataclass(frozen=True)
@@ -85,19 +96,21 @@ def _write_weights(study: Study) -> None:
 
 def run(command: Sequence[str], home: Path) -> Cost:
     """Run a command in a process of its own."""
-    environment = os.environ | {
-        "AIQ_HOME": str(home),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
-        "COLUMNS": "200",
-    }
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aiq_search", *command], env=environment, cwd=home, stdout=subprocess.DEVNULL
+    environment = os.environ | {"AIQ_HOME": str(home), "COLUMNS": "200"}
+    environment.pop("MLFLOW_TRACKING_URI", None)  # ./mlflow.db
+    # A process of its own measures: a child is said to have held at least what its parent holds.
+    measured = subprocess.run(
+        [sys.executable, "-c", _MEASURE, sys.executable, "-m", "aiq_search", *command],
+        env=environment,
+        cwd=home,
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) not in (0, 1):  # the doctor ends with 1 where there is a problem
-        raise RuntimeError(f"aiq {' '.join(command)} ended with {status}")
-    return Cost(time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    code, *numbers = json.loads(measured.stdout)
+    if code not in (0, 1):  # the doctor ends with 1 where there is a problem
+        raise RuntimeError(f"aiq {' '.join(command)} ended with {code}: {measured.stderr}")
+    return Cost(*numbers)
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ class DryRun:
 
     Attributes:
         name: The space's.
-        size: Number of configurations; None for infinitely many.
+        size: Number of configurations; None for infinitely many, or more than 63 bits can count.
         size_exact: Whether that is the number, or an upper bound.
         trials: Exploring and confirming.
         concurrency: Trials at a time, on this machine.
@@ -116,18 +116,19 @@ def dry_run(
     check_space(space, code, machine)
     dataset = load_data(space, options.data_dir, code, machine)
     narrowest, widest = (_probe(space, dataset, code, widest=widest) for widest in (False, True))
-    confirmations = (space.confirm.finalists + 1) * space.confirm.seeds if space.confirm.finalists else 0
-    total = space.search.trials + confirmations
+    total = space.search.trials + space.confirm.trainings
     slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)
     concurrency = min(slots, space.search.concurrency or slots)
     epochs = total * space.training.epochs / concurrency
     hours = [probe.epoch_seconds * epochs / 3600 for probe in (narrowest, widest)]
-    kept = 2 * max(5, space.confirm.finalists) + 3 * concurrency  # a checkpoint is three times the weights
+    kept = (
+        2 * max(5, space.confirm.finalists or 0) + 3 * concurrency
+    )  # a checkpoint is three times the weights
     disk = [total * _RECORD_BYTES + kept * probe.bytes for probe in (narrowest, widest)]
     size = space_size(space)
     return DryRun(
         name=space.name,
-        size=None if size.number == math.inf else int(size.number),
+        size=int(size.number) if size.number < 2**63 else None,
         size_exact=size.exact,
         trials=total,
         concurrency=concurrency,

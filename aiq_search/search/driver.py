@@ -1,7 +1,7 @@
-"""The driver of a study: which trial is trained next, what becomes of it, and who hears of it.
+"""The driver of a study: decides which trial is trained next, records its result, and notifies the listeners.
 
-It knows nothing of Ray: assignments go out, reports come in. Everything that it decides is in the
-study's storage before anyone hears of it.
+It is independent of Ray: assignments go out, reports come in. Each of its decisions is in the study's
+storage before any listener sees it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from aiq_search.errors import NothingFeasibleError
 from aiq_search.search.ledger import Ledger
 from aiq_search.search.phases import Confirming, Exploring, SearchPhase
 from aiq_search.search.pruners import create_pruner
+from aiq_search.search.racing import Racing
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.trials import LiveTrials
-from aiq_search.space import SearchSpace
-from aiq_search.space.points import grid
 from aiq_search.study.champion import Champion
 from aiq_search.study.events import (
     Event,
@@ -85,18 +84,12 @@ class StudyDriver:
         )
         self._phases: dict[Phase, SearchPhase] = {
             Phase.EXPLORE: Exploring(self.space, exploring, self._ledger, self._trials, clock),
-            Phase.CONFIRM: Confirming(self.space, confirming, self._ledger),
+            Phase.CONFIRM: (Racing if self.space.confirm.races else Confirming)(
+                self.space, confirming, self._ledger
+            ),
         }
         self._phase: SearchPhase | None = None
         self._taken_up = False
-
-    @staticmethod
-    def check(space: SearchSpace) -> None:
-        """Raise InputError for a sampler, pruner or grid that cannot be, before anything is written."""
-        create_pruner(space.search.pruner)
-        create_sampler(space.search.sampler, space.search.seed, conditional=space.conditional)
-        if space.search.sampler.name == "grid":
-            next(grid(space), None)
 
     # ---- the study's life ------------------------------------------------------------------------
 
@@ -149,6 +142,7 @@ class StudyDriver:
                 None if champion is None else champion.document(),
                 self.message,
                 tuple(self._ledger.finalists),
+                tuple(v.document() for v in self._ledger.verdicts(self.space, champion)),
             )
         )
         self._trials.sweep()

@@ -1,4 +1,4 @@
-"""The phases of a search: each knows which trial comes next, and when there is nothing more to begin.
+"""The phases of a search: each knows which trial comes next, and when none is left to start.
 
 The driver asks its phases in order before each assignment. To add one, write a class like these and list it
 in ``StudyDriver``; what it has to know of the finished trials is in the ``Ledger``.
@@ -14,7 +14,7 @@ import optuna
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.search.ledger import Ledger
-from aiq_search.search.proposals import Proposals, enqueue_confirmations
+from aiq_search.search.proposals import Proposals, enqueue_confirmations, retries_of
 from aiq_search.search.trials import LiveTrials
 from aiq_search.space import SearchSpace
 from aiq_search.study.asking import AskingStudy
@@ -95,7 +95,7 @@ class Exploring:
     @property
     def total(self) -> int:
         """The budget, and failed trials that are run again."""
-        return self._budget + _retries(self._study)
+        return self._budget + retries_of(self._study)
 
     def take_up(self) -> None:
         """Queue what has to be tried first, and what an earlier driver asked for and did not begin."""
@@ -184,7 +184,7 @@ class Confirming:
     @property
     def total(self) -> int:
         """All seeds of the finalists, the winner's further ones, and failed trials that are run again."""
-        return (len(self._ledger.finalists) + 1) * self._space.confirm.seeds + _retries(self._study)
+        return (len(self._ledger.finalists) + 1) * self._space.confirm.seeds + retries_of(self._study)
 
     def take_up(self) -> None:
         """Count what an earlier driver queued."""
@@ -229,9 +229,3 @@ class Confirming:
 
     def _enqueue(self, wanted: Sequence[tuple[int, int]]) -> int:
         return enqueue_confirmations(self._study, self._space, self._ledger.explored, wanted)
-
-
-def _retries(study: optuna.Study) -> int:
-    """How many trials run failed ones of their phase again."""
-    trials = study.get_trials(deepcopy=False)
-    return sum("retry_of" in trial.user_attrs.get(BEGIN, {}) for trial in trials)

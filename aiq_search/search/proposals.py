@@ -1,6 +1,6 @@
-"""Which configurations are tried: queued ones first, then the sampler's, none that the space forbids.
+"""Proposed configurations: queued ones first, then the sampler's, except those that the space forbids.
 
-And finalists, queued to be trained again on fresh seeds.
+Confirmations on fresh seeds are queued here, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aiq_search.study.asking import AskingStudy
 from aiq_search.study.record import BEGIN, TrialRecord, config_hash
 from aiq_search.study.seeds import derive_seed
 
-__all__ = ["Proposals", "enqueue_confirmations"]
+__all__ = ["Proposals", "enqueue_confirmations", "retries_of"]
 
 # How many proposals in a row may break the constraints on parameters before the space is at fault.
 _MAX_REFUSED = 1000
@@ -49,7 +49,7 @@ class Proposals:
         return self.retries > 0 or bool(self._drawn)
 
     def take_up(self, budget: int) -> int:
-        """Bring the queue to where it should stand, whatever happened to the driver before.
+        """Bring the queue to its proper state, whatever happened to an earlier driver.
 
         Args:
             budget: How many configurations may be tried.
@@ -169,3 +169,9 @@ def enqueue_confirmations(
         }
         study.enqueue_trial(space.encode(record.params), user_attrs={BEGIN: begin})
     return sum(t.state is OptunaState.WAITING for t in study.get_trials(deepcopy=False))
+
+
+def retries_of(study: optuna.Study) -> int:
+    """How many trials run failed ones of their phase again."""
+    trials = study.get_trials(deepcopy=False)
+    return sum("retry_of" in trial.user_attrs.get(BEGIN, {}) for trial in trials)

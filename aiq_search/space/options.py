@@ -192,15 +192,50 @@ def _by_name(given: Any) -> Any:  # noqa: ANN401
 
 
 class ConfirmOptions(Section):
-    """How the best configurations are confirmed on fresh seeds.
+    """How the champion is found among the explored configurations: on fresh seeds.
+
+    By default the configurations race: each training on a fresh seed goes to the one that may still be best.
+    With ``finalists``, that many are each trained on ``seeds`` fresh seeds instead.
 
     Attributes:
-        finalists: How many; 0 turns it off.
-        seeds: How often each is trained again, and how often the winner once more.
+        runs: Length of the race, in trainings; 0 turns confirming off.
+        finalists: How many finalists to train on equally many seeds, in place of a race; 0 turns
+            confirming off.
+        seeds: How many further seeds report the champion's numbers, on the test split too; and how
+            many decide for each finalist, where ``finalists`` is set.
+        ties: Who wins where several cannot be told apart: smallest (the fewest parameters within one
+            standard error of the best mean) or best (the best mean).
+        require_better_than_chance: Whether the champion has to be clearly more accurate than always naming
+            the commonest class; otherwise the search ends with exit code 3 and registers no model.
     """
 
-    finalists: int = Field(default=5, ge=0, le=_MOST)
+    runs: int = Field(default=10, ge=0, le=_MOST)
+    finalists: int | None = Field(default=None, ge=0, le=_MOST)
     seeds: int = Field(default=5, ge=1, le=_MOST)
+    ties: Literal["smallest", "best"] = "smallest"
+    require_better_than_chance: bool = True
+
+    @property
+    def confirms(self) -> bool:
+        """Whether anything is trained on fresh seeds."""
+        return self.runs > 0 if self.finalists is None else self.finalists > 0
+
+    @property
+    def races(self) -> bool:
+        """Whether the fresh seeds are given out by a race."""
+        return self.finalists is None and self.runs > 0
+
+    @property
+    def judging(self) -> int:
+        """Replicates below this number decide who wins; those from it on report the champion's numbers."""
+        return self.runs if self.races else self.seeds
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings on fresh seeds there will be, about: a race may take a few more."""
+        if not self.confirms:
+            return 0
+        return (self.runs if self.finalists is None else self.finalists * self.seeds) + self.seeds
 
 
 class ResourceOptions(Section):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
-from aiq_search.space import Constraint, ObjectiveOptions, SearchSpace
+from aiq_search.space import Constraint, SearchSpace
+from aiq_search.space.constraint import feasible
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.metrics import HEADLINE
-from aiq_search.study.progress import ranking
+from aiq_search.study.posterior import Posterior
+from aiq_search.study.race import MIN_SEEDS, Race
 from aiq_search.study.record import TrialRecord, without_retried
+from aiq_search.study.score import mean_metrics, rank_key, score, worst_score
 
 __all__ = [
     "Champion",
@@ -65,6 +69,8 @@ class Champion:
         feasible: Whether the means meet every constraint.
         judges: The confirmations that ``validation`` is of.
         further: Those that ``test`` is of.
+        score: Estimate of its mean score over seeds, by which finalists are compared, and its standard
+            error: in a race the posterior, else the mean over fresh seeds. None without confirmation.
     """
 
     explored: TrialRecord
@@ -75,11 +81,27 @@ class Champion:
     feasible: bool = True
     judges: Sequence[TrialRecord] = ()
     further: Sequence[TrialRecord] = ()
+    score: Posterior | None = None
 
     @property
     def trial(self) -> int:
         """Number of the exploring trial."""
         return self.explored.key.number
+
+    @property
+    def mean(self) -> float:
+        """The number by which finalists are compared; larger is better."""
+        return self.validation["objective"].mean if self.score is None else self.score.mean
+
+    def lead_over(self, other: Champion) -> Posterior:
+        """By how much its mean score is better than another's, and the standard error of that."""
+        errors = [each.score.sd if each.score is not None else 0.0 for each in (self, other)]
+        return Posterior(self.mean - other.mean, math.hypot(*errors))
+
+    def ties_with(self, other: Champion) -> bool:
+        """Whether another cannot be told from it: worse by at most one standard error of the difference."""
+        lead = self.lead_over(other)
+        return lead.mean <= lead.sd
 
     @property
     def phase(self) -> Phase:
@@ -112,17 +134,6 @@ class Champion:
         }
 
 
-def score(objective: ObjectiveOptions, record: TrialRecord) -> float:
-    """The number that a trial is ranked by, larger is better."""
-    name, sign = ranking(objective)
-    return sign * record.scored[name]
-
-
-def rank_key(objective: ObjectiveOptions, record: TrialRecord) -> tuple[bool, float, int]:
-    """Sorts the best first: feasible, then by score, then the earliest."""
-    return (not record.feasible, -score(objective, record), record.key.number)
-
-
 def _complete(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if record.state is TrialState.COMPLETE]
 
@@ -145,10 +156,11 @@ def name_finalists(
     One lucky seed of a later trial must not drive out what was confirmed before. A configuration stands
     there once.
     """
-    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < space.confirm.seeds)
-    shown = [number for number in explored if judges[number] >= space.confirm.seeds]
+    seeds = space.confirm.seeds
+    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds)
+    shown = [number for number in explored if judges[number] >= seeds]
     of_config = {explored[number].config_hash: number for number in shown}
-    best = choose_finalists(space, explored.values(), space.confirm.finalists)
+    best = choose_finalists(space, explored.values(), space.confirm.finalists or 0)
     return list(dict.fromkeys([*(of_config.get(r.config_hash, r.key.number) for r in best), *shown]))
 
 
@@ -173,23 +185,49 @@ def choose_champion(
         finalists: Numbers of the exploring trials under confirmation.
 
     Returns:
-        The feasible finalist with the best mean over its seeds, once all have been confirmed; until
-        then the best feasible exploring trial.
+        The champion among the finalists once the fresh seeds have decided; until then the best feasible
+        exploring trial.
 
     Raises:
         NothingFeasibleError: There is no such trial; the message says how near the search came.
     """
-    seeds = space.confirm.seeds
-    judges = [r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds]
-    if not finalists or any(judges.count(number) < seeds for number in finalists):
+    if not finalists or not _decided(space, explored, confirmed, finalists):
         return _best_explored(space, explored)
-    usable = [c for c in judge_finalists(space, explored, confirmed, finalists) if c.feasible]
-    if not usable:
+    eligible = [c for c in judge_finalists(space, explored, confirmed, finalists) if is_eligible(space, c)]
+    if not eligible:
         raise NothingFeasibleError(
             f"none of the {len(finalists)} finalists meets {_all(space.objective.number_constraints)} on "
             "average over its fresh seeds; relax the constraint, or search longer."
         )
-    return max(usable, key=lambda c: (c.validation["objective"].mean, -c.trial))
+    return break_tie(space, eligible)
+
+
+def _decided(
+    space: SearchSpace,
+    explored: Sequence[TrialRecord],
+    confirmed: Sequence[TrialRecord],
+    finalists: Sequence[int],
+) -> bool:
+    """Whether every fresh seed that decides has ended."""
+    if space.confirm.races:
+        return Race(space, explored, confirmed).over
+    seeds = space.confirm.seeds
+    judges = Counter(r.origin for r in _over(confirmed) if (r.replicate or 0) < seeds)
+    return all(judges[number] >= seeds for number in finalists)
+
+
+def is_eligible(space: SearchSpace, finalist: Champion) -> bool:
+    """Whether a finalist may become the champion: feasible on average, over enough fresh seeds."""
+    return finalist.feasible and (not space.confirm.races or len(finalist.judges) >= MIN_SEEDS)
+
+
+def break_tie(space: SearchSpace, eligible: Sequence[Champion]) -> Champion:
+    """The champion among eligible finalists, by ``confirm.ties``."""
+    best = max(eligible, key=lambda c: (c.mean, -c.trial))
+    if space.confirm.ties == "best":
+        return best
+    tied = [finalist for finalist in eligible if best.ties_with(finalist)]
+    return min(tied, key=lambda c: (c.record.metrics["parameters"], -c.mean, c.trial))
 
 
 def judge_finalists(
@@ -205,14 +243,27 @@ def judge_finalists(
     by_origin: dict[int | None, list[TrialRecord]] = defaultdict(list)
     for record in _over(confirmed):
         by_origin[record.origin].append(record)
-    worst = _worst_score(space.objective, [*explored, *confirmed])
+    worst = worst_score(space.objective, [*explored, *confirmed])
     chosen = set(finalists)
     judged = [
-        _confirmed(space, record, by_origin[record.key.number], space.confirm.seeds, worst)
+        _confirmed(space, record, by_origin[record.key.number], worst)
         for record in explored
         if record.key.number in chosen
     ]
-    return [champion for champion in judged if champion is not None]
+    known = [finalist for finalist in judged if finalist is not None]
+    if space.confirm.races:
+        scores = {c.trial: c.score for c in Race(space, explored, confirmed).contenders}
+    else:
+        scores = _plain_means(known)
+    return [replace(finalist, score=scores.get(finalist.trial)) for finalist in known]
+
+
+def _plain_means(finalists: Sequence[Champion]) -> dict[int, Posterior]:
+    """Means over fresh seeds with their standard errors, by the variance pooled over finalists."""
+    spreads = {c.trial: c.validation["objective"] for c in finalists}
+    freedom = sum(spread.n - 1 for spread in spreads.values())
+    variance = sum(s.sd**2 * (s.n - 1) for s in spreads.values()) / freedom if freedom else 0.0
+    return {trial: Posterior(s.mean, math.sqrt(variance / s.n)) for trial, s in spreads.items()}
 
 
 def _over(confirmed: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -231,21 +282,21 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
 
 
 def _confirmed(
-    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], seeds: int, worst: float
+    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], worst: float
 ) -> Champion | None:
     """One finalist, judged by its first seeds and reported on the others; None if none worked.
 
     A seed that failed has the score ``worst``.
     """
     complete = _complete(records)
-    judges = [r for r in records if (r.replicate or 0) < seeds]
+    judges = [r for r in records if (r.replicate or 0) < space.confirm.judging]
     if not complete or not judges:
         return None
-    means = _means(judges)
+    means = mean_metrics(judges)
     validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in HEADLINE}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
-    fresh = [r for r in records if (r.replicate or 0) >= seeds]
+    fresh = [r for r in records if (r.replicate or 0) >= space.confirm.judging]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
         for name in HEADLINE
@@ -257,18 +308,10 @@ def _confirmed(
         validation=validation,
         test=test,
         collapse_rate=sum(r.collapsed or r.state is TrialState.FAIL for r in records) / len(records),
-        feasible=all(c.violation(means) <= 0 for c in space.objective.number_constraints),
+        feasible=feasible(space.objective.number_constraints, means),
         judges=judges,
         further=fresh,
     )
-
-
-def _worst_score(objective: ObjectiveOptions, records: Iterable[TrialRecord]) -> float:
-    """The score of a training that failed: that of a collapse, or the worst seen where less is better."""
-    directions = [direction for _, direction in objective.directions]
-    if directions != ["minimize"]:
-        return 0.0
-    return min((score(objective, record) for record in _complete(records)), default=0.0)
 
 
 def _scored(record: TrialRecord, name: str) -> float:
@@ -276,21 +319,10 @@ def _scored(record: TrialRecord, name: str) -> float:
     return record.scored[name] if record.state is TrialState.COMPLETE else 0.0
 
 
-def _means(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """Means over seeds by which feasibility is judged; a seed that failed was good at nothing."""
-    complete = _complete(records)
-    means = {}
-    for name in {name for record in complete for name in record.metrics}:
-        good = name in HEADLINE or name.startswith("efficiency/")
-        counted = [r.scored[name] for r in complete if name in r.metrics]
-        means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
-    return means
-
-
 def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:
     complete = _complete(explored)
     if not complete:
-        return "no trial is complete yet, so there is no champion."
+        return f"no trial is complete yet, so there is no champion{_commonest_failure(explored)}"
     constraints = space.objective.number_constraints
     if not constraints:
         return (
@@ -303,6 +335,19 @@ def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:
     return (
         f"none of the {len(complete)} complete trials meets {_all(constraints)}; nearest is trial "
         f"{nearest.key.number} with {reached}. Relax the constraint, widen the ranges, or search longer."
+    )
+
+
+def _commonest_failure(explored: Sequence[TrialRecord]) -> str:
+    """The end of a sentence: why most of the failed trials failed."""
+    failed = [r for r in explored if r.state is TrialState.FAIL]
+    if not failed:
+        return "."
+    reason, count = Counter(r.reason or "without a reason" for r in failed).most_common(1)[0]
+    example = next(r for r in failed if (r.reason or "without a reason") == reason)
+    return (
+        f"; {len(failed)} of {len(explored)} failed, {count} of them with: {reason} "
+        f"(`aiq trials {example.key.study} --trial {example.key.number}` shows one)."
     )
 
 

@@ -27,7 +27,7 @@ class Retention:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._objective = study.space.objective
-        self._count = max(_BEST, study.space.confirm.finalists)
+        self._count = max(_BEST, study.space.confirm.finalists or 0)
         self._best: list[TrialRecord] = []  # the best first
         self._best_seed: dict[int | None, TrialRecord] = {}
 

@@ -23,7 +23,7 @@ from aiq_search.study.events import Phase
 from aiq_search.study.lock import DatabaseLock
 from aiq_search.study.optuna_internals import study_id_of
 from aiq_search.study.record import BEGIN, TrialRecord, failures
-from aiq_search.study.storage import cut_torn_tail, open_journal, open_storage
+from aiq_search.study.storage import cut_torn_tail, open_journal, open_journal_to_look, open_storage
 
 __all__ = ["FINALISTS", "StudyTrials", "delete_untried", "shared_document"]
 
@@ -54,6 +54,15 @@ class StudyTrials:
     def storage(self) -> BaseStorage:
         """Optuna's storage."""
         return open_storage(self._url) if self._url else open_journal(self._journal)
+
+    @property
+    def _to_look(self) -> BaseStorage:
+        """The storage for those who only read records: of a journal, the part that they need."""
+        return self.storage if self._url or "storage" in vars(self) else self._records
+
+    @cached_property
+    def _records(self) -> BaseStorage:
+        return open_journal_to_look(self._journal)
 
     def lock(self) -> AbstractContextManager[object]:
         """The database's lock, which keeps other machines' drivers out; nothing where it has no such lock."""
@@ -119,7 +128,8 @@ class StudyTrials:
         Raises:
             StudyError: The storage is damaged, or does not answer.
         """
-        for trial in self.storage.get_all_trials(self._number(phase), deepcopy=False):
+        storage = self._to_look
+        for trial in storage.get_all_trials(self._number(phase, storage), deepcopy=False):
             try:
                 record = TrialRecord.from_optuna(self._study, phase, trial)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -141,17 +151,19 @@ class StudyTrials:
     @property
     def all_trained(self) -> bool:
         """Whether no trial runs, and none that began earlier waits to run again."""
+        storage = self._to_look
         return not any(
             trial.state is OptunaState.RUNNING
             or (trial.state is OptunaState.WAITING and BEGIN in trial.user_attrs)
             for phase in Phase
-            for trial in self.storage.get_all_trials(self._number(phase), deepcopy=False)
+            for trial in storage.get_all_trials(self._number(phase, storage), deepcopy=False)
         )
 
     @property
     def finalists(self) -> list[int]:
         """Numbers of the exploring trials under confirmation; empty before that."""
-        attributes = self.storage.get_study_user_attrs(self._number(Phase.CONFIRM))
+        storage = self._to_look
+        attributes = storage.get_study_user_attrs(self._number(Phase.CONFIRM, storage))
         return list(attributes.get(FINALISTS, []))
 
     def forget_finalists(self) -> None:
@@ -181,10 +193,10 @@ class StudyTrials:
         if self._url:
             self.storage.set_study_user_attr(self._number(Phase.EXPLORE), _DOCUMENT, dict(document))
 
-    def _number(self, phase: Phase) -> int:
+    def _number(self, phase: Phase, storage: BaseStorage | None = None) -> int:
         """The storage's number of the Optuna study of a phase."""
         try:
-            return self.storage.get_study_id_from_name(self.name_of(phase))
+            return (storage or self.storage).get_study_id_from_name(self.name_of(phase))
         except KeyError:
             raise self._damaged(f"no study {self.name_of(phase)!r} in it") from None
 

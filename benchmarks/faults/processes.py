@@ -126,6 +126,7 @@ class Driver:
             "MLFLOW_TRACKING_URI": scene.tracking_uri,
             "PYTHONPATH": str(REPOSITORY),
             "OMP_NUM_THREADS": "1",
+            "AIQ_ALLOW_CODE": "benchmarks",
             **environment,
         }
         if scene.real or "LD_PRELOAD" in given:

@@ -130,8 +130,8 @@ def outcome_of(study: Study, table: Table, champion: Champion) -> Outcome:
     space = study.space
     explored = [record for record in study.records(Phase.EXPLORE) if record.copied_from is None]
     confirmed = study.records(Phase.CONFIRM)
-    deciding = [record for record in confirmed if _replicate(record) < space.confirm.seeds]
-    after = [record for record in confirmed if _replicate(record) >= space.confirm.seeds]
+    deciding = [record for record in confirmed if _replicate(record) < space.confirm.judging]
+    after = [record for record in confirmed if _replicate(record) >= space.confirm.judging]
     chosen = cell_of(_widths(space, champion.explored))
     return Outcome(
         seed=space.search.seed,

@@ -251,7 +251,7 @@ class TestEnvironment:
     def test_a_damaged_study_is_found_in_aiq_home(self, tmp_path):
         study = new_study(tmp_path)
         (study.directory / "study.json").write_text("{")
-        assert told(check_home(tmp_path), "not a readable study").level is Level.PROBLEM
+        assert told(check_home(tmp_path), "study.json: damaged").level is Level.PROBLEM
 
     def test_unfinished_studies_are_listed(self, tmp_path):
         new_study(tmp_path)

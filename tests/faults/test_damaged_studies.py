@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 from typer.testing import CliRunner
 
 from aiq_search.cli.main import app
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import AiqError, InputError, StudyError
-from aiq_search.study import Study
+from aiq_search.study import Phase, Study
 from aiq_search.study.storage import cut_torn_tail
 from aiq_search.training import CheckpointError
 from aiq_search.training.checkpoint import load_weights, save_weights
 from tests.search.simulation import finish, new_study
+from tests.study.test_document import wrong_documents
 
 FLIPS = 100
 
@@ -46,11 +50,12 @@ def harmed(data: bytes, number: int) -> bytes:
 
 
 def look(home: Path) -> str:
-    """All that looking at a study does; what it was refused with."""
+    """All that looking at a study and taking it up read; what it was refused with."""
     try:
         study = Study.open(home, "study")
         study.records()
         study.champion()
+        study.load(Phase.EXPLORE)
     except AiqError as error:
         return type(error).__name__
     return "understood"
@@ -80,6 +85,25 @@ def test_a_damaged_study_json_is_understood_or_refused_and_left_as_it_is(whole, 
         outcomes[look(tmp_path)] += 1
         assert (directory / "study.json").read_bytes() == data
     assert outcomes["StudyError"] > FLIPS / 5
+
+
+@settings(max_examples=50, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(wrong_documents())
+def test_no_command_shows_a_traceback_for_a_wrong_study_json(whole, tmp_path, monkeypatch, content):
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'absent.db'}")
+    monkeypatch.chdir(tmp_path)
+    if not (tmp_path / "studies").exists():
+        finish(new_study(tmp_path, "good", search={"trials": 1}, confirm={"finalists": 0}))
+        shutil.copytree(whole.directory, tmp_path / "studies" / "study")
+    if content.get("study") == "one":
+        content["study"] = "study"
+    damaged = tmp_path / "studies" / "study" / "study.json"
+    damaged.write_bytes(json.dumps(content).encode("utf-8", "surrogatepass"))
+    for command in ("studies --format json", "trials study", "best study", "pareto study"):
+        result = CliRunner().invoke(app, command.split())
+        assert isinstance(result.exception, AiqError | None), (command, result.exception)
+        assert not command.startswith("studies") or '"good"' in result.stdout
 
 
 @pytest.fixture

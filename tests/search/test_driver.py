@@ -457,7 +457,9 @@ def test_a_seed_that_failed_is_as_bad_as_the_worst_where_less_is_better(tmp_path
     def change(assignment, epoch, report):
         return Report(done=True, reason="diverged") if assignment.key.endswith("confirm/0") else report
 
-    study = new_study(tmp_path, objective={"minimize": "loss"}, confirm={"finalists": 2, "seeds": 2})
+    study = new_study(
+        tmp_path, objective={"minimize": "loss"}, confirm={"finalists": 2, "seeds": 2, "ties": "best"}
+    )
     champion = finish(study, change=change)
     _, second = study.finalists
     assert champion.trial == second

@@ -11,7 +11,7 @@ from aiq_search.app.doctor.fix import fix_study
 from aiq_search.app.doctor.search import check_search
 from aiq_search.app.doctor.study import check_files, check_runs, check_states
 from aiq_search.errors import InputError
-from aiq_search.study import Study
+from aiq_search.study import Phase, Study
 from aiq_search.study.home import aiq_home
 
 __all__ = ["Diagnosis", "Finding", "Level", "examine", "examine_study", "fix_study"]
@@ -68,6 +68,7 @@ def examine_study(study: Study, *, tracking_uri: str | None = None) -> list[Find
     Raises:
         StudyError: It is damaged.
     """
+    study.load(Phase.EXPLORE)  # reads all of the journal: looking leaves out what only a driver needs
     records = study.records()
     return [
         *check_states(study, records),
