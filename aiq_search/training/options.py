@@ -39,4 +39,4 @@ class TrainingOptions(BaseModel):
     schedule: Literal["constant", "cosine"] = "constant"
     patience: int | None = Field(default=5, ge=1, le=1_000_000)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    engine: Literal["auto", "torch", "compiled"] = "auto"
+    engine: Literal["auto", "torch", "compiled"] = "torch"

@@ -175,7 +175,7 @@ def test_the_compiled_engine_has_no_gpu(digits, narrow):
 
 def test_auto_is_compiled_where_it_knows_the_network(digits, narrow):
     gelu = Architecture("mlp", {"hidden1": 8, "activation": "gelu"}, digits.input_shape, 10)
-    cpu = {"device": "cpu", "epochs": 1}
+    cpu = {"device": "cpu", "epochs": 1, "engine": "auto"}
     assert TrainingRun(narrow, digits, TrainingOptions(**cpu), seed=0).engine.name == "compiled"
     assert TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
     run = finish(TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0))
