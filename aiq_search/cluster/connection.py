@@ -11,11 +11,9 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from aiq_search.cluster.scratch import check_scratch, make_scratch
 from aiq_search.errors import AiqError, InputError, first_line
@@ -152,33 +150,16 @@ def _started(then: str) -> Iterator[None]:
     """Be connected to a cluster of this machine alone, which is started and stopped."""
     os.environ |= LOOPBACK
     scratch = make_scratch()
-    ours: list[psutil.Process] = []
-    try:
-        with _joined(
-            f"Ray cannot be started on this machine (its logs are in {scratch})",
-            then,
-            address="local",
-            num_cpus=len(os.sched_getaffinity(0)),
-            include_dashboard=False,
-            _temp_dir=str(scratch),
-        ):
-            ours += _processes_of(scratch)
-            yield
-    finally:
-        for process in ours:  # where its control store died, parts of Ray would wait for it for a minute
-            with suppress(psutil.Error):
-                process.kill()
+    with _joined(
+        f"Ray cannot be started on this machine (its logs are in {scratch})",
+        then,
+        address="local",
+        num_cpus=len(os.sched_getaffinity(0)),
+        include_dashboard=False,
+        _temp_dir=str(scratch),
+    ):
+        yield
     shutil.rmtree(scratch.parent, ignore_errors=True)  # after an error its logs may say more
-
-
-def _processes_of(scratch: Path) -> list[psutil.Process]:
-    """The processes that Ray has started for the session in a folder, and their descendants."""
-    processes = []
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if any(str(scratch) in argument for argument in child.cmdline()):
-                processes += [child, *child.children(recursive=True)]
-    return processes
 
 
 @contextmanager

@@ -197,7 +197,7 @@ def test_a_search_whose_control_store_dies_says_so_and_continues_later(tmp_path:
     assert "control store died or cannot be reached" in the_sentence(output)
     assert "`aiq resume faults`" in the_sentence(output)
     assert "Failed to connect to GCS" not in output  # Ray's own last words, a minute later
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=90)
     assert not alive
     records = Study.open(tmp_path / "home", "faults").records()
     assert {record.state for record in records} <= {TrialState.COMPLETE, TrialState.RUNNING}
