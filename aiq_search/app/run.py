@@ -299,7 +299,9 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
         dataset = prepared.data.load()
         data = ray.put(dataset)
         check_cluster(study, dataset, data, prepared.data.code)
-        RayRunner(make, data).run(driver)
+        # A control store that was started for this search alone is not restarted by anyone.
+        patience = {} if prepared.options.address else {"patience": 5.0}
+        RayRunner(make, data, **patience).run(driver)
 
 
 def failure_of(result: SearchResult) -> AiqError | None:

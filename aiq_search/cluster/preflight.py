@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -146,7 +148,9 @@ def check_node(facts: NodeFacts, expected: Expectations) -> list[str]:
 def _storage(facts: NodeFacts, expected: Expectations) -> Iterator[str]:
     place = expected.place
     if facts.trouble is not None:
-        yield f"node {facts.name} cannot use {place} ({facts.trouble}): {place.remedy}."
+        full = any(os.strerror(number) in facts.trouble for number in (errno.ENOSPC, errno.EDQUOT))
+        remedy = "free some space there" if full else place.remedy
+        yield f"node {facts.name} cannot use {place} ({facts.trouble}): {remedy}."
     elif not facts.seen:
         yield f"the driver does not see what node {facts.name} writes to {place}: {place.remedy}."
 

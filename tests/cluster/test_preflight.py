@@ -47,6 +47,10 @@ def test_a_node_that_has_everything_passes():
             "node ada cannot use studies/a (Permission denied): mount the file system",
         ),
         (
+            {"trouble": "No space left on device"},
+            "node ada cannot use studies/a (No space left on device): free some space there",
+        ),
+        (
             {"digest": "b" * 64},
             "node ada has other data (digest bbbbbbbbbbbb…, the driver's is aaaaaaaaaaaa…",
         ),

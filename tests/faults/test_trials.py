@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from aiq_search.search.runners.reasons import death_in
@@ -150,6 +153,108 @@ def test_the_first_signal_drains_and_the_search_goes_on_later(tmp_path: Path, nu
     records = Study.open(tmp_path / "home", "faults").records()
     assert any(r.state is TrialState.RUNNING for r in records)
     assert list(journal.parent.glob("checkpoints/*.unfinished.safetensors"))
+
+
+QUIET = """
+schema_version: 1
+name: faults
+model: {name: "benchmarks.faults.networks:network", width: 4, pause: 0.05}
+dataset: {name: digits, validation: 360, test: 360}
+parameters:
+  training.learning_rate: {type: float, low: 1e-2, high: 1e-1}
+search: {trials: 200, pruner: none}
+training: {epochs: 20, batch_size: 200}
+confirm: {finalists: 0}
+"""
+
+
+def wait_for_a_trial(process: subprocess.Popen[str], study: Path) -> None:
+    """Wait until a trial of a search has ended."""
+    journal = study / "study.journal"
+    while process.poll() is None and (not journal.is_file() or b"aiq.end" not in journal.read_bytes()):
+        time.sleep(0.1)
+
+
+def the_sentence(output: str) -> str:
+    """What a search says at its end; that is one line, and nothing else is raw."""
+    assert "Traceback" not in output, output
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("aiq: "), output
+    return last
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_search_whose_control_store_dies_says_so_and_continues_later(tmp_path: Path) -> None:
+    process = aiq(tmp_path, "search", space(tmp_path, QUIET), "--study", "faults")
+    study = tmp_path / "home" / "studies" / "faults"
+    wait_for_a_trial(process, study)
+    children = psutil.Process(process.pid).children(recursive=True)
+    [store] = [child for child in children if child.name() == "gcs_server"]
+    store.kill()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "control store died or cannot be reached" in the_sentence(output)
+    assert "`aiq resume faults`" in the_sentence(output)
+    assert "Failed to connect to GCS" not in output  # Ray's own last words, a minute later
+    _, alive = psutil.wait_procs(children, timeout=90)
+    assert not alive
+    records = Study.open(tmp_path / "home", "faults").records()
+    assert {record.state for record in records} <= {TrialState.COMPLETE, TrialState.RUNNING}
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(400)
+def test_a_driver_that_is_killed_leaves_no_process_behind_for_long(tmp_path: Path) -> None:
+    process = aiq(tmp_path, "search", space(tmp_path, QUIET), "--study", "faults")
+    wait_for_a_trial(process, tmp_path / "home" / "studies" / "faults")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=90)
+    assert not alive
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs the right to mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("runner", ["ray", "in_process"])
+def test_a_disk_that_fills_up_ends_the_search_in_seconds_and_it_continues_later(
+    tmp_path: Path, small_disk: Path, runner: str
+) -> None:
+    place = {"AIQ_HOME": str(small_disk / "home"), "AIQ_RUNNER": runner}
+    file = space(tmp_path, QUIET)
+    process = aiq(tmp_path, "search", file, "--study", "faults", "--trials", "30", **place)
+    wait_for_a_trial(process, small_disk / "home" / "studies" / "faults")
+    filler = small_disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file_:
+        while True:
+            file_.write(bytes(4096))
+    begin = time.monotonic()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert time.monotonic() - begin < 60, output
+    sentence = the_sentence(output)
+    assert "the disk" in sentence
+    assert "full" in sentence
+    assert str(small_disk) in sentence
+    assert "`aiq resume faults`" in sentence
+    filler.unlink()
+    process = aiq(tmp_path, "resume", "faults", "--trials", "3", **place)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
 
 
 def test_what_ray_says_of_a_dead_worker_is_one_line() -> None:

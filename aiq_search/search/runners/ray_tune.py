@@ -54,6 +54,7 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_STATE_REFRESH_PERIOD": "1000000",  # it asks the control store, and waits where that is gone
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
@@ -69,7 +70,7 @@ class RayRunner:
         patience: Seconds for which Ray's control store may be out of reach, below Ray's own 60.
     """
 
-    def __init__(self, make: MakeWorker, data: ray.ObjectRef[Dataset], patience: float = 5.0) -> None:
+    def __init__(self, make: MakeWorker, data: ray.ObjectRef[Dataset], patience: float = 45.0) -> None:
         self._make = make
         self._data = data
         self._patience = patience
@@ -90,9 +91,10 @@ class RayRunner:
             "Ray's control store died or cannot be reached: every finished trial is kept; continue with "
             f"`aiq resume {driver.study.id}`, once Ray runs."
         )
+        address = str(ray.get_runtime_context().gcs_address)
         trainable, part = self._trainable(driver), 0
         try:
-            with ControlStoreWatch(self._patience, lost) as store:
+            with ControlStoreWatch(address, self._patience, lost) as store:
                 while not (driver.finished or driver.draining):
                     _run_part(driver, trainable, f"part-{part}", concurrency, store)
                     part += 1

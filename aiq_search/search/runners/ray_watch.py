@@ -111,6 +111,7 @@ class ControlStoreWatch:
     with the sentence.
 
     Args:
+        address: The store's, as host:port.
         patience: Seconds without a connection after which the store is gone.
         sentence: What to print where the process has to end.
     """
@@ -118,7 +119,9 @@ class ControlStoreWatch:
     _LOOK = 1.0
     _STUCK = 5.0  # seconds in which check is called, where the process is not stuck
 
-    def __init__(self, patience: float, sentence: str) -> None:
+    def __init__(self, address: str, patience: float, sentence: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._address = (host, int(port))
         self._patience = patience
         self._sentence = sentence
         self._lost = threading.Event()
@@ -126,8 +129,6 @@ class ControlStoreWatch:
         self._thread = threading.Thread(target=self._look, daemon=True, name="control-store-watch")
 
     def __enter__(self) -> ControlStoreWatch:
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        self._address = (host, int(port))
         self._thread.start()
         return self
 
