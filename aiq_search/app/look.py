@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from aiq_search.study import (
     most_accurate,
     unreadable_studies,
 )
+from aiq_search.study.finalists import Verdict, tied_with, verdicts_of
 from aiq_search.study.home import aiq_home
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.uri import is_server
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = [
+    "Choice",
     "Watch",
     "all_studies",
     "best_of",
@@ -228,17 +231,52 @@ def trial_rows(study: StudyView) -> list[dict[str, Any]]:
 # ---- champion and front -----------------------------------------------------------------------------------
 
 
-def best_of(
-    name: str, tracking_uri: str | None = None, home: Path | None = None
-) -> tuple[StudyView, Champion, TrialRecord | None]:
-    """The study that a name means, its champion, and the most accurate trial to compare it with.
+@dataclass(frozen=True)
+class Choice:
+    """What a study chose, and why.
+
+    Attributes:
+        study: The study.
+        champion: Its champion, or the best trial so far; None where nothing meets the constraints.
+        reason: Why there is no champion.
+        rival: The most accurate exploring trial, to compare it with.
+        verdicts: How each finalist came out.
+    """
+
+    study: StudyView
+    champion: Champion | None
+    reason: str | None
+    rival: TrialRecord | None
+    verdicts: Sequence[Verdict]
+
+    @classmethod
+    def of(cls, study: StudyView) -> Choice:
+        """What a study has chosen so far."""
+        champion, reason = None, None
+        try:
+            champion = study.champion()
+        except NothingFeasibleError as error:
+            reason = str(error)
+        return cls(study, champion, reason, most_accurate(study.records(Phase.EXPLORE)), verdicts_of(study))
+
+    def document(self) -> dict[str, Any]:
+        """The document of ``aiq best --format json``."""
+        champion = {} if self.champion is None else self.champion.document()
+        data = self.study.document.dataset
+        return champion | {
+            "finalists": [verdict.document() for verdict in self.verdicts],
+            "tied_with": tied_with(self.verdicts),
+            "majority": {split: data.majority(split) for split in ("validation", "test")},
+        }
+
+
+def best_of(name: str, tracking_uri: str | None = None, home: Path | None = None) -> Choice:
+    """What the study that a name means chose, and why.
 
     Raises:
         StudyError: There is no such study.
-        NothingFeasibleError: It has no champion.
     """
-    study = find_any(name, tracking_uri, home)
-    return study, study.champion(), most_accurate(study.records(Phase.EXPLORE))
+    return Choice.of(find_any(name, tracking_uri, home))
 
 
 def pareto_of(

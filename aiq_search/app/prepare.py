@@ -15,6 +15,7 @@ from aiq_search.places import chosen_storage
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.study import Study
 from aiq_search.study.differences import differences
+from aiq_search.training.kernel_cache import start_compiling
 from aiq_search.user_code import NO_CODE, CodePolicy
 
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
     tracking_uri = check_tracking_uri(options.tracking_uri or default_tracking_uri())
     code, machine = options.code, options.machine
     space = prepare_space(source, options.edits, code, machine)
+    if space.training.engine != "torch" and not space.resources.gpu:
+        start_compiling()
     dataset = load_data(space, options.data_dir, code, machine)
     place = chosen_storage(options.storage)
     earlier = [Study.find(options.home, name) for name in options.warm_start]

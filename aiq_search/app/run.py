@@ -26,6 +26,7 @@ from aiq_search.study import (
     front_of,
     most_accurate,
 )
+from aiq_search.study.chance import chance_problem
 from aiq_search.study.document import Ended
 from aiq_search.study.ended import end_of
 
@@ -72,6 +73,10 @@ class SearchResult:
     def most_accurate(self) -> TrialRecord | None:
         """The most accurate of the exploring trials."""
         return most_accurate(self.study.records(Phase.EXPLORE))
+
+    def __repr__(self) -> str:
+        champion = "none" if self.champion is None else f"trial {self.champion.trial}"
+        return f"<SearchResult of {self.study.id}: {self.reason}, champion {champion}>"
 
     def pareto_front(self) -> ParetoFront:
         """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
@@ -303,4 +308,7 @@ def failure_of(result: SearchResult) -> AiqError | None:
         return AiqError(result.message or "the search failed.")
     if result.reason == "finished" and result.champion is None:
         return NothingFeasibleError(result.message or "nothing feasible.")
+    if result.reason == "finished" and result.champion is not None:
+        problem = chance_problem(result.study.document, result.champion)
+        return None if problem is None else NothingFeasibleError(problem)
     return None

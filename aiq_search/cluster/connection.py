@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aiq_search.cluster.scratch import check_scratch, make_scratch
-from aiq_search.errors import AiqError, InputError
+from aiq_search.errors import AiqError, InputError, first_line
 
 __all__ = ["LOOPBACK", "check_address", "connected", "ensure_token"]
 
@@ -46,7 +46,7 @@ def ensure_token(home: Path) -> None:
     """Turn Ray's token authentication on, with a token of our own unless the user has one.
 
     Where other nodes may join, Ray's internal ports listen on every interface, and other users of this
-    machine reach 127.0.0.1; the token is what keeps strangers out. It lies in AIQ_HOME, readable by its
+    machine reach 127.0.0.1; the token is what keeps strangers out. It is in AIQ_HOME, readable by its
     owner alone.
 
     Args:
@@ -113,8 +113,7 @@ def _unavailable(where: str, then: str, error: Exception) -> Exception:
         )
     if not isinstance(error, ConnectionError | RuntimeError | ValueError | OSError):
         return error
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return AiqError(f"{where}: {reason}. Fix that, then {then}.")
+    return AiqError(f"{where}: {first_line(error).rstrip('.')}. Fix that, then {then}.")
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""A study in pictures and sentences, as one HTML file."""
+"""The report on a study: figures and text in one HTML file."""

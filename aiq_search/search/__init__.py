@@ -1,1 +1,1 @@
-"""How a study is searched: what is tried next, what is stopped, who is confirmed."""
+"""Searching: which configurations are tried, stopped and confirmed."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a space beyond its own file: names, options, and networks that cannot be built."""
+"""Checks of a space beyond its file: names, options, and networks that cannot be built."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
     "unchecked_code",
 ]
 
-# How many drawn configurations stand for a corner that the constraints refuse, and for all the networks.
+# How many drawn configurations represent a corner that the constraints refuse, and all the networks.
 _FOR_CORNER = 200
 _FOR_LAYERS = 20
 
@@ -106,6 +106,8 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
     for name, parameter in space.parameters.items():
         section, _, argument = name.partition(".")
         key = ("parameters", name)
+        if name == "training.engine":
+            raise space.error(key, "one engine trains all of a study; name it in the section training")
         if section == "training" and argument not in TrainingOptions.model_fields:
             hint = did_you_mean(argument, TrainingOptions.model_fields)
             raise space.error(key, f"training has no field {argument!r}; {hint}")
@@ -162,6 +164,11 @@ def _check_resources(space: SearchSpace, machine: Machine) -> None:
         raise space.error(
             ("training", "device"),
             "a trial without a GPU cannot train on cuda; set resources.gpu above 0, or the device to cpu",
+        )
+    if space.training.engine == "compiled" and space.resources.gpu:
+        raise space.error(
+            ("training", "engine"),
+            "the compiled engine uses no GPU; set resources.gpu to 0, or the engine to torch",
         )
 
 

@@ -1,7 +1,7 @@
-"""The driver of a study: which trial is trained next, what becomes of it, and who hears of it.
+"""The driver of a study: decides which trial is trained next, records its result, and notifies the listeners.
 
-It knows nothing of Ray: assignments go out, reports come in. Everything that it decides is in the
-study's storage before anyone hears of it.
+It is independent of Ray: assignments go out, reports come in. Each of its decisions is in the study's
+storage before any listener sees it.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ class StudyDriver:
                 None if champion is None else champion.document(),
                 self.message,
                 tuple(self._ledger.finalists),
+                tuple(v.document() for v in self._ledger.verdicts(self.space, champion)),
             )
         )
         self._trials.sweep()

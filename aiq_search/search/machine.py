@@ -1,4 +1,4 @@
-"""What this machine has for trials."""
+"""The resources that this machine has for trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The phases of a search: each knows which trial comes next, and when there is nothing more to begin.
+"""The phases of a search: each knows which trial comes next, and when none is left to start.
 
 The driver asks its phases in order before each assignment. To add one, write a class like these and list it
 in ``StudyDriver``; what it has to know of the finished trials is in the ``Ledger``.

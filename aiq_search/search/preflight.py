@@ -1,4 +1,4 @@
-"""Before a study exists: its narrowest and its widest network, tried on a handful of samples."""
+"""Preflight: before a study is created, its narrowest and widest network are tried on a few samples."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from aiq_search.space.errors import SpaceError
 from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace import evaluation_mode
 from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
+from aiq_search.training.kernel_cache import are_compiled
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
     """
     name, shape, classes = space.model.name, dataset.input_shape, len(dataset.classes)
     options = space.training_options(params).model_copy(update={"device": "cpu"})
+    if options.engine == "auto" and not are_compiled():  # a step by torch takes less time than the kernels
+        options = options.model_copy(update={"engine": "torch"})
     architecture = Architecture(name, space.model_arguments(params), shape, classes, code)
     samples = part_of(dataset, min(_SAMPLES, options.batch_size), _SAMPLES)
 

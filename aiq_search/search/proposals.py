@@ -1,6 +1,6 @@
-"""Which configurations are tried: queued ones first, then the sampler's, none that the space forbids.
+"""Proposed configurations: queued ones first, then the sampler's, except those that the space forbids.
 
-And finalists, queued to be trained again on fresh seeds.
+Confirmations on fresh seeds are queued here, too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Proposals:
         return self.retries > 0 or bool(self._drawn)
 
     def take_up(self, budget: int) -> int:
-        """Bring the queue to where it should stand, whatever happened to the driver before.
+        """Bring the queue to its proper state, whatever happened to an earlier driver.
 
         Args:
             budget: How many configurations may be tried.

@@ -1,4 +1,4 @@
-"""Optuna's pruners by name, and what they decide."""
+"""Optuna's pruners by name, and their decisions."""
 
 from __future__ import annotations
 

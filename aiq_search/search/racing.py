@@ -1,4 +1,4 @@
-"""The race as a phase of a search: fresh seeds go one by one to the contender that may be best."""
+"""The race as a phase of a search: each fresh seed goes to the contender that may be best."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Racing:
     """Trains contenders on fresh seeds, then the winner on further ones, which report its numbers.
 
     Who is next follows from the records alone, so any driver continues the race where it is. As soon as a
-    worker is free the next seed is given out; seeds under way count as seen, with no surprise in them.
+    worker is free the next seed is given out; seeds in training count as seen, at their expected value.
 
     Args:
         space: The space; ``confirm.runs`` is the length of the race.
@@ -65,7 +65,7 @@ class Racing:
         return trial
 
     def stopped(self, record: TrialRecord) -> None:
-        """Nothing: what follows is read off the records."""
+        """Do nothing: what comes next follows from the records."""
 
     def _give_out(self, idle: bool) -> bool:
         """Queue the next seed, or once the race is over the winner's further ones."""

@@ -1,4 +1,4 @@
-"""A trial in training: what its worker has reported, and what it would be told with."""
+"""A trial in training: what its worker has reported, and the result that this amounts to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RunningTrial", "objective_values"]
 
 
 def objective_values(objective: ObjectiveOptions, record: TrialRecord) -> list[float]:
-    """What Optuna is told, one number an objective; of a collapsed network, 0 for what it is good at."""
+    """The values for Optuna, one per objective; of a collapsed network, its merits count as 0."""
     return [record.scored[name] for name, _ in objective.directions]
 
 
@@ -29,8 +29,9 @@ class RunningTrial:
         trial: Optuna's.
         record: What was known of it when it began.
         epochs: Metrics of the epochs reported so far.
-        chosen: The epoch of the lowest validation loss, as the worker says.
+        chosen: The epoch of the lowest validation loss, as the worker reported it.
         size: parameters, parameters_weights and macs.
+        engine: What trains and measures.
     """
 
     trial: optuna.Trial
@@ -38,6 +39,7 @@ class RunningTrial:
     epochs: dict[int, Mapping[str, float]] = field(default_factory=dict)
     chosen: int | None = None
     size: Mapping[str, float] = field(default_factory=dict)
+    engine: str | None = None
 
     @property
     def attempts(self) -> int:
@@ -45,7 +47,7 @@ class RunningTrial:
         return int(self.trial.user_attrs.get(ATTEMPTS, 1))
 
     def at(self, epoch: int) -> TrialRecord:
-        """The record as it would be told if the trial ended at this epoch."""
+        """The record that the trial would have if it ended at this epoch."""
         upto = {number: metrics for number, metrics in self.epochs.items() if number <= epoch}
         chosen = min(upto, key=lambda number: (upto[number]["loss"], number))
         metrics = {**upto[chosen], **self.size}
@@ -77,5 +79,6 @@ class RunningTrial:
             "metrics": {**scores.metrics, **test},
             "history": {name: [self.epochs[n][name] for n in numbers] for name in columns},
             "collapsed": scores.collapsed,
+            "engine": self.engine,
             "feasible": feasible(objective.number_constraints, scores.scored),
         }

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, seeded anew for each trial."""
+"""Optuna's samplers by name, reseeded for each trial."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def create_sampler(options: SamplerOptions, study_seed: int, *, conditional: boo
 
 
 def constraints_note(space: SearchSpace) -> str | None:
-    """What to tell a user whose sampler does not look at the constraints on reported numbers."""
+    """A warning for users whose sampler ignores the constraints on reported numbers."""
     constraints = space.objective.number_constraints
     name = space.search.sampler.name
     if not constraints or name in STEERED_BY_CONSTRAINTS:

@@ -1,4 +1,4 @@
-"""A driver's trials in training, from their beginning to their final state."""
+"""A driver's trials in training, from start to final state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ __all__ = ["LiveTrials"]
 class LiveTrials:
     """Starts trials, takes their reports, and brings them to their final states.
 
-    Each change is in the study's storage before anyone hears of it.
+    Starts and ends are in the study's storage before any listener sees them. Epochs go to the listeners at
+    once; the study keeps them as a history when the trial ends, and until then only the value of each that
+    the pruner needs.
 
     Args:
         study: The study.
@@ -118,7 +120,7 @@ class LiveTrials:
             running.trial.report(source.value, source.epochs)
         end = {
             name: getattr(source, name)
-            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "feasible")
+            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "engine", "feasible")
         }
         end["reason"] = f"same configuration as trial {source.key.number}: its result, not trained again"
         self._end(running.record.key, source.state, end)
@@ -154,6 +156,7 @@ class LiveTrials:
             return False  # it has ended: the report crossed the decision
         running.chosen = report.chosen or running.chosen
         running.size = report.size or running.size
+        running.engine = report.engine or running.engine
         for epoch, metrics in report.epochs:
             if epoch in running.epochs:
                 continue

@@ -1,4 +1,4 @@
-"""A new study that begins with what earlier studies of the same space know."""
+"""Warm start: a new study that learns from earlier studies of the same space."""
 
 from __future__ import annotations
 

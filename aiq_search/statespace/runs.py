@@ -1,9 +1,9 @@
-"""Sorted runs of distinct states: how states that are too wide for a histogram are counted.
+"""Sorted runs of distinct states: they count states that are too wide for a histogram.
 
-A run holds each distinct state once, sorted by key, with its count, as a list of blocks. States of up to 64
+A run has each distinct state once, sorted by key, with its count, as a list of blocks. States of up to 64
 neurons are their own key. Wider ones are keyed by a hash; states of equal hash are compared word by word, so
-that a collision costs time and never a wrong count. Runs are merged when they have grown alike, so that a
-state is moved O(log observations) times and memory follows the distinct states.
+that a collision costs time but never gives a wrong count. Runs are merged when they have grown alike, so
+that a state is moved O(log observations) times and memory follows the distinct states.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Run", "group_states", "merge_runs"]
 
-# Distinct states of a block, about: what a merge holds beside its result.
+# Distinct states of a block, about: what a merge holds besides its result.
 _BLOCK = 1 << 16
 # Arrays of this many bytes get pages of their own.
 _OWN_PAGES = 1 << 15

@@ -75,6 +75,11 @@ class DatasetDescription(BaseModel):
     class_counts: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
+    def majority(self, split: str) -> float | None:
+        """Share of the commonest class of a split: the accuracy of always naming it; None if not known."""
+        counts = self.class_counts.get(split, ())
+        return max(counts) / sum(counts) if sum(counts) else None
+
 
 class StudyOptions(TypedDict, total=False):
     """What a new study may be given besides its space and data.

@@ -56,6 +56,7 @@ class TrialRecord:
         reason: Why PRUNED or FAIL.
         traceback: Of a user's exception.
         collapsed: Whether a layer's entropy was zero.
+        engine: What trained and measured, see ``training.engines``.
         feasible: Whether the constraints are met; None while it is not known.
         copied_from: The exploring trial whose result answered this one.
         retry_of: The failed trial of the same phase that this one runs again.
@@ -78,6 +79,7 @@ class TrialRecord:
     reason: str | None = None
     traceback: str | None = None
     collapsed: bool = False
+    engine: str | None = None
     feasible: bool | None = None
     copied_from: int | None = None
     retry_of: int | None = None
@@ -127,6 +129,7 @@ class TrialRecord:
             reason=self.reason,
             traceback=self.traceback,
             collapsed=self.collapsed,
+            engine=self.engine,
             metrics=self.metrics,
             feasible=self.feasible,
         )

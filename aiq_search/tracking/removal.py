@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mlflow.exceptions import MlflowException
 
 from aiq_search.tracking.client import connect, search_runs, unreachable
+from aiq_search.tracking.mlflow_internals import runs_in_database
 
 __all__ = ["StudyRun", "remove_runs", "runs_of"]
 
@@ -45,11 +46,11 @@ def runs_of(study: str, space: str, uri: str) -> list[StudyRun]:
         experiment = client.get_experiment_by_name(space)
         if experiment is None:
             return []
-        where = f"tags.`aiq.study` = '{study}'"
-        return [
-            StudyRun(run.info.run_id, run.data.tags.get("aiq.trial_key", study), run.info.status)
-            for run in search_runs(client, [experiment.experiment_id], where)
-        ]
+        rows = runs_in_database(client, experiment.experiment_id, ("aiq.study", study), "aiq.trial_key")
+        if rows is None:
+            found = search_runs(client, [experiment.experiment_id], f"tags.`aiq.study` = '{study}'")
+            rows = [(r.info.run_id, r.info.status, r.data.tags.get("aiq.trial_key")) for r in found]
+        return [StudyRun(run_id, owner or study, status) for run_id, status, owner in rows]
     except MlflowException as error:
         raise unreachable(uri, error) from None
 

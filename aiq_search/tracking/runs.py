@@ -14,6 +14,7 @@ from aiq_search.study.document import StudyDocument
 from aiq_search.tracking import layout
 from aiq_search.tracking.client import search_runs
 from aiq_search.tracking.layout import Point
+from aiq_search.tracking.mlflow_internals import last_metrics
 from aiq_search.tracking.outbox import Outbox
 from aiq_search.tracking.store import Store
 from aiq_search.tracking.uri import artifact_root
@@ -136,7 +137,7 @@ class StudyRuns:
             if owner not in known:
                 self._unknown.add(owner)
             if owner in self._unknown or owner == study:
-                self._last[owner] = {m.key: (m.step, m.value) for m in first.data._metric_objs}
+                self._last[owner] = {m.key: (m.step, m.value) for m in last_metrics(first)}
             for double in doubles:
                 if double.info.lifecycle_stage == LifecycleStage.ACTIVE:
                     self._delete(double.info.run_id, owner)

@@ -185,6 +185,7 @@ class TrialWorker:
             epochs=tuple((result.epoch, result.metrics()) for result in epochs),
             chosen=run.best.epoch if run.best else None,
             size=self._size,
+            engine=run.engine.name,
             **more,
         )
 

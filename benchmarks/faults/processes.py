@@ -126,6 +126,7 @@ class Driver:
             "MLFLOW_TRACKING_URI": scene.tracking_uri,
             "PYTHONPATH": str(REPOSITORY),
             "OMP_NUM_THREADS": "1",
+            "AIQ_ALLOW_CODE": "benchmarks",
             **environment,
         }
         if scene.real or "LD_PRELOAD" in given:
@@ -220,7 +221,11 @@ class MlflowServer:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder / 'server.db'}"]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
-        given = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(REPOSITORY)}
+        given = os.environ | {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PYTHONPATH": str(REPOSITORY),
+            "AIQ_ALLOW_CODE": "benchmarks",
+        }
         given["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # as aiq's own servers
         with (self._folder / "server.log").open("a") as log:
             self._process = subprocess.Popen(command, env=given, stdout=log, stderr=log)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search import datasets, run_search
+from aiq_search import run_search
 from aiq_search.app.publish import publish_nothing
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.study import Phase, Study, TrialEnded, TrialState
@@ -59,7 +59,7 @@ def searched(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("AIQ_HOME", str(folder / "home"))
-        heard.loads = counted(patch, datasets, "load_dataset")
+        heard.loads = counted(patch, sys.modules["aiq_search.datasets"], "load_dataset")
         heard.opened = counted(patch, StudyDocument, "read")
         result = run_search(SPACE, overrides=SMALL, study_id="digits-test", listeners=[heard])
     return result, heard

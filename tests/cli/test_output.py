@@ -97,6 +97,33 @@ def test_rows_are_harmless(form, capsys):
     assert "[/red] [bold]:smile:" in printed.out  # neither markup nor the name of a picture
 
 
+@pytest.mark.parametrize("width", [60, 100, 240])
+def test_a_table_of_many_rows_looks_like_one_of_few(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(output, "_PIPE_WIDTH", width)
+    reasons = [None, "no", "the loss is not finite " * 4, HOSTILE, "two\nlines"]
+    rows = [
+        {
+            "name": f"trial-{n:04d}",
+            "aiq": n / 7,
+            "parameters": 10**n,
+            "reason": reason,
+            "feasible": n % 2 == 0,
+        }
+        for n, reason in enumerate(reasons)
+    ]
+    printed = []
+    for many in (200, 0):
+        monkeypatch.setattr(output, "_MANY_ROWS", many)
+        output.print_rows(rows, Format.TABLE, ["name", "aiq", "parameters", "reason", "feasible"])
+        printed.append([line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()])
+    few, many = printed
+    assert len(few) >= len(rows) + 2
+    assert [line.split() for line in few] == [line.split() for line in many]
+    assert [line.index("trial") for line in many[2:] if "trial" in line] == [2] * len(rows)
+    assert is_harmless("".join(many))
+
+
 def test_csv_keeps_numbers_and_long_texts_whole(capsys):
     output.print_rows([{"name": "x" * 10_000, "n": 0.1 + 0.2, "none": None}], Format.CSV, [])
     [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))

@@ -52,6 +52,7 @@ def verdict_of(
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("row", LONGEST_FIRST)
 def test_nothing_is_lost(row: str, verdict_of: Callable[[str], Verdict]) -> None:

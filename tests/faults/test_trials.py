@@ -42,6 +42,7 @@ def aiq(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[s
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
+        "AIQ_ALLOW_CODE": "benchmarks",
         **environment,
     }
     given.pop("RAY_ADDRESS", None)
@@ -61,6 +62,7 @@ def space(folder: Path, text: str = SPACE) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_each_failure_ends_its_own_trial_and_says_why(tmp_path: Path) -> None:
     said, _ = aiq(tmp_path, "search", space(tmp_path), "--study", "faults").communicate(timeout=280)
@@ -95,6 +97,7 @@ ALLOWED, SWELL = 5e9, 8e9
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_a_trial_that_uses_up_the_memory_is_ended_alone(tmp_path: Path) -> None:
     from ray._common.utils import get_system_memory
@@ -125,6 +128,7 @@ def test_a_trial_that_uses_up_the_memory_is_ended_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_signal_drains_and_the_search_goes_on_later(tmp_path: Path, number: int, code: int) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from aiq_search.report import story
 from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
-from aiq_search.report.words import typeset
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.pareto import pareto_front
+from aiq_search.words import typeset
 from tests.tracking.simulated import (
     RecordedTrials,
     SimulatedStudy,

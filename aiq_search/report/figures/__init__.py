@@ -1,4 +1,4 @@
-"""The pictures that explain a study: plotly figures, each with a title and a sentence on how to read it."""
+"""The report's figures (plotly), each with a title and a sentence on how to read it."""
 
 from aiq_search.report.figures.build import Picture, build_figures
 from aiq_search.report.figures.champion import NetworkView

@@ -1,4 +1,4 @@
-"""All pictures of a study, in the order in which they tell its story."""
+"""All figures of a study, in the order of the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
 
     Args:
         facts: What was read of it.
-        view: What only the networks can tell.
+        view: What only the networks themselves show.
 
     Returns:
         Pictures for which the study has enough trials; others are left out.

@@ -1,4 +1,4 @@
-"""The winner: finalists with their spread, and the champion from the inside."""
+"""The champion: finalists with their spread, learning curves, confusions and frequent states."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import BEST, BLUE, GREY, ORANGE, figure, style
-from aiq_search.report.words import counted
 from aiq_search.study.events import TrialState
 from aiq_search.study.record import TrialRecord
+from aiq_search.words import counted
 
 __all__ = ["NetworkView", "confusion", "finalists", "frequent_states", "learning_curves"]
 
@@ -22,7 +22,7 @@ NEURONS = 64  # neurons that are shown of a layer
 
 @dataclass(frozen=True)
 class NetworkView:
-    """What only the networks themselves can tell: the champion's, measured on the validation split, and more.
+    """What only the networks themselves show: the champion's, measured on the validation split, and more.
 
     Attributes:
         confusion: Counts, a row a true class, a column a predicted one.

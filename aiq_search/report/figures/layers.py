@@ -1,4 +1,4 @@
-"""Where the efficiency of the best networks comes from, layer by layer."""
+"""Efficiency of the best networks, layer by layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import PALETTE, figure
-from aiq_search.report.words import counted
+from aiq_search.words import counted
 
 __all__ = ["SHOWN", "layer_efficiencies"]
 

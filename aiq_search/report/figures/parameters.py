@@ -1,4 +1,4 @@
-"""What the parameters do: importances, slices, parallel coordinates."""
+"""Effect of the parameters: importances, slices, parallel coordinates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the search went: best so far, and who was stopped where."""
+"""Progress of the search: the best so far, and where trials were pruned."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
-from aiq_search.report.words import counted
 from aiq_search.study.events import TrialState
 from aiq_search.study.progress import Best
+from aiq_search.words import counted
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord

@@ -1,4 +1,4 @@
-"""One look for all pictures, good on light and on dark pages: the page sets text and grid colours."""
+"""The style of all figures, for light and dark pages: the page sets text and grid colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 __all__ = ["BAD", "BEST", "BLUE", "GREY", "ORANGE", "PALETTE", "SCALE", "figure", "trials"]
 
-# Okabe and Ito's colours, told apart by colour-blind readers too, and clear on white and on black.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, and clear on white and on black.
 BLUE = "#3b82c4"
 ORANGE = "#e69f00"
 BEST = "#d55e00"
@@ -47,7 +47,7 @@ def style(drawn: go.Figure, height: int) -> go.Figure:
 
 
 def trials(x: list[Any], y: list[Any], texts: list[str], name: str, color: str, **marker: Any) -> go.Scatter:  # noqa: ANN401 - plotly's
-    """Trials as points that tell about themselves."""
+    """Trials as points with details on hover."""
     return go.Scatter(
         x=x,
         y=y,

@@ -1,4 +1,4 @@
-"""Runners: they have a driver's assignments trained and bring the reports back."""
+"""Runners: they run a driver's assignments on workers and return the reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study in this process: one trial after the other, without Ray."""
+"""Runs a study in this process, one trial after another, without Ray."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What we use of Ray that its documentation does not promise, in one place.
+"""The undocumented parts of Ray that we use, in one place.
 
-Each function ends in a sentence where a later Ray has changed its names.
+Each function fails with a clear message if a later Ray has renamed them.
 """
 
 from __future__ import annotations

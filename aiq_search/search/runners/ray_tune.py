@@ -1,4 +1,4 @@
-"""A study on Ray Tune: a Searcher and a TrialScheduler that call the driver."""
+"""Runs a study on Ray Tune: a Searcher and a TrialScheduler that call the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching what Ray Tune leaves to itself: trials that take too long or wait, and Ray's control store."""
+"""Watches what Ray Tune does not: trials that take too long or wait, and Ray's control store."""
 
 from __future__ import annotations
 

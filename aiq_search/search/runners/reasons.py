@@ -1,4 +1,4 @@
-"""Why a trial or a study stopped, in a sentence: the same for every runner."""
+"""Reasons why a trial or a study stopped, worded the same by every runner."""
 
 from __future__ import annotations
 

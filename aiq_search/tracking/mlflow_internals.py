@@ -1,0 +1,61 @@
+"""Everything of MLflow that is not in its documentation.
+
+Each name has a test, which says what to do when a release of MLflow renames it. Importing this imports
+mlflow, which takes seconds: import it where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlflow.entities import LifecycleStage, Metric, Run
+from mlflow.tracking import MlflowClient
+
+from aiq_search.tracking.uri import is_server
+
+__all__ = ["last_metrics", "runs_in_database"]
+
+
+def last_metrics(run: Run) -> Sequence[Metric]:
+    """The last value of each metric of a run, with its step: ``run.data.metrics`` has no steps."""
+    metrics: Sequence[Metric] = run.data._metric_objs
+    return metrics
+
+
+def runs_in_database(
+    client: MlflowClient, experiment: str, tag: tuple[str, str], shown: str
+) -> list[tuple[str, str, str | None]] | None:
+    """Ids of an experiment's active runs with their status and a tag, without the rest of the runs.
+
+    MLflow's own search builds every metric, parameter and tag of each run: a millisecond a run.
+
+    Args:
+        client: Of a store.
+        experiment: The experiment's id.
+        tag: Name and value of a tag that the runs have.
+        shown: Name of the tag to show.
+
+    Returns:
+        Id, status and tag of each run; None where the store is a server, which has no such question.
+    """
+    if is_server(client.tracking_uri):
+        return None
+    from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import select
+    from sqlalchemy.orm import aliased
+
+    store = client._tracking_client.store
+    if not isinstance(store, SqlAlchemyStore):
+        return None
+    filtered, other = aliased(SqlTag), aliased(SqlTag)
+    query: Any = (
+        select(SqlRun.run_uuid, SqlRun.status, other.value)
+        .join(filtered, filtered.run_uuid == SqlRun.run_uuid)
+        .outerjoin(other, (other.run_uuid == SqlRun.run_uuid) & (other.key == shown))
+        .where(SqlRun.experiment_id == int(experiment), SqlRun.lifecycle_stage == LifecycleStage.ACTIVE)
+        .where(filtered.key == tag[0], filtered.value == tag[1])
+    )
+    with store.ManagedSessionMaker() as session:
+        return [(run_id, status, value) for run_id, status, value in session.execute(query)]
