@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.options import RunOptions
-from aiq_search.app.prepare import load_data, prepare_space
+from aiq_search.app.prepare import load_data
 from aiq_search.errors import InputError
 from aiq_search.search.check import check_space, corner, unchecked_code
 from aiq_search.search.preflight import as_a_trial, part_of
-from aiq_search.space import SearchSpace
+from aiq_search.space import SearchSpace, load_space
 from aiq_search.space.points import space_size
 from aiq_search.user_code import CodePolicy
 
@@ -104,8 +104,9 @@ def dry_run(
         InputError: The space or the data is wrong, or the file names code and nobody agreed.
     """
     options = options or RunOptions()
-    code, machine = options.code, options.machine
-    space = prepare_space(source, options.edits, machine=machine)
+    space, code = load_space(source, options.edits), options.code
+    machine = options.machine
+    check_space(space, machine=machine)
     names = unchecked_code(space, CodePolicy(packages=code.packages))
     if names and not agree(names):
         package = names[0].partition(":")[0].partition(".")[0]

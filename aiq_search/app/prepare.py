@@ -109,10 +109,7 @@ class PreparedStudy:
 
 
 def prepare_space(
-    source: SpaceSource,
-    overrides: Sequence[str] = (),
-    code: CodePolicy = NO_CODE,
-    machine: Machine | None = None,
+    source: SpaceSource, overrides: Sequence[str] = (), code: CodePolicy = NO_CODE
 ) -> SearchSpace:
     """Read a search space and check everything that can be checked without its data.
 
@@ -120,15 +117,14 @@ def prepare_space(
         source: A search-space file, a document of that form, or a ``SearchSpace``.
         overrides: Edits of the form ``dotted.key=value``.
         code: Which code it may name; by default none is imported, nor checked.
-        machine: Where trials run; None where that is another machine.
 
     Raises:
         SpaceError: Something in it is wrong.
     """
+    space = load_space(source, overrides)  # before torch, which the checks import
     from aiq_search.search.check import check_space
 
-    space = load_space(source, overrides)
-    check_space(space, code, machine)
+    check_space(space, code)
     return space
 
 
@@ -175,8 +171,11 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
     if options.runner == "ray":
         check_address(options.address)
     tracking_uri = check_tracking_uri(options.tracking_uri or default_tracking_uri())
-    code, machine = options.code, options.machine
-    space = prepare_space(source, options.edits, code, machine)
+    space, code = load_space(source, options.edits), options.code  # before torch, which the checks import
+    from aiq_search.search.check import check_space
+
+    machine = options.machine
+    check_space(space, code, machine)
     if space.training.engine != "torch" and not space.resources.gpu:
         start_compiling()
     dataset = load_data(space, options.data_dir, code, machine)

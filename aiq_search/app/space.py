@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.options import RunOptions
-from aiq_search.app.prepare import prepare_space
-from aiq_search.search import preflight
-from aiq_search.search.check import described, unchecked_code
-from aiq_search.search.machine import Machine
-from aiq_search.search.samplers import constraints_note
-from aiq_search.space import SearchSpace
+from aiq_search.space import SearchSpace, load_space
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.points import drawn, space_size
 from aiq_search.words import counted
 
-__all__ = ["CheckedSpace", "checked_space", "json_schema", "machine_of_trials", "tried_space"]
+if TYPE_CHECKING:
+    from aiq_search.search.machine import Machine
+
+__all__ = ["CheckedSpace", "checked_space", "json_schema", "tried_space"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,11 @@ def checked_space(file: Path, overrides: Sequence[str] = ()) -> CheckedSpace:
     Raises:
         SpaceError: Something in it is wrong.
     """
-    space = prepare_space(file, overrides, machine=machine_of_trials())
+    space = load_space(file, overrides)  # before torch, which the checks import
+    from aiq_search.search.check import check_space, unchecked_code
+    from aiq_search.search.samplers import constraints_note
+
+    check_space(space, machine=_machine_of_trials())
     notes = [
         f"Not checked: {name}, since it is code; aiq space check {file} --data imports and tries it."
         for name in unchecked_code(space)
@@ -100,20 +102,26 @@ def tried_space(file: Path, options: RunOptions) -> CheckedSpace:
     Raises:
         SpaceError: Something in it is wrong, its data cannot be loaded, or a network cannot be trained.
     """
-    machine = machine_of_trials()
-    space = prepare_space(file, options.edits, options.code, machine)
-    dataset = preflight.load_data(space, options.data_dir, options.code)
-    networks = preflight.preflight(space, dataset, options.code, machine)
+    space = load_space(file, options.edits)
+    from aiq_search.search.check import check_space, described
+    from aiq_search.search.preflight import load_data, preflight
+    from aiq_search.search.samplers import constraints_note
+
+    code, machine = options.code, _machine_of_trials()
+    check_space(space, code, machine)
+    dataset = load_data(space, options.data_dir, code)
     notes = [
         f"Trained for one step, measured and read back from a checkpoint: {described(each.params)}; "
         f"{counted(each.parameters, 'parameter')}, layers {', '.join(each.layers)}."
-        for each in networks
+        for each in preflight(space, dataset, code, machine)
     ]
     return CheckedSpace(space, (*dataset.warnings, *notes, *filter(None, [constraints_note(space)])))
 
 
-def machine_of_trials() -> Machine | None:
+def _machine_of_trials() -> Machine | None:
     """This machine, if a search would run here; None where the environment names a cluster."""
+    from aiq_search.search.machine import Machine
+
     cluster = os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS")
     return None if cluster else Machine.here()
 

@@ -43,6 +43,9 @@ __all__ = [
 _FOR_CORNER = 200
 _FOR_LAYERS = 20
 
+# A longer configuration is cut in messages.
+_DESCRIBED = 8
+
 # Besides its weights a trial keeps gradients, momentum, the best epoch and a copy being written.
 _COPIES = 5
 
@@ -324,8 +327,9 @@ def raised(space: SearchSpace, params: Mapping[str, Any], error: Exception) -> S
 
 
 def described(params: Mapping[str, Any]) -> str:
-    """A configuration in one line."""
-    return ", ".join(f"{name}={shown(value)}" for name, value in params.items())
+    """A configuration in one short line."""
+    values = [f"{name}={shown(value)}" for name, value in params.items()]
+    return ", ".join(values[:_DESCRIBED]) + (", …" if len(values) > _DESCRIBED else "")
 
 
 def _build(architecture: Architecture) -> nn.Module:

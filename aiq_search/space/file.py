@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -102,6 +102,8 @@ class Override:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 raise SpaceError("is not a mapping", self.path[:depth], _SET)
+        for key in [key for key in places if key[: len(self.path)] == self.path]:
+            del places[key]
         places[self.path] = _SET
         target[self.path[-1]] = read_text(self.value, _SET, places, self.path, lines=False)
 
@@ -120,49 +122,43 @@ def _mistakes(document: Any, source: Source, error: ValidationError) -> list[str
     return lines
 
 
+# What pydantic's errors are called, and their sentences.
+_SENTENCES = {
+    "bool_type": "expected true or false, but got {input}",
+    "dict_type": "expected a mapping, but got {input}",
+    "extra_forbidden": "unknown key; {hint}",
+    "int_type": "expected a whole number, but got {input}",
+    "missing": "is required, but missing",
+    "model_attributes_type": "expected a mapping, but got {input}",
+    "model_type": "expected a mapping, but got {input}",
+    "string_pattern_mismatch": "expected up to 80 letters, digits, - and _, but got {input}",
+    "string_type": "expected text, but got {input}",
+    "too_long": "at most {max_length:,} are allowed",
+    "too_short": "at least {min_length} item is required",
+    "union_tag_invalid": "expected {expected_tags}, but got {tag}",
+    "union_tag_not_found": "is required, but missing: int, float, categorical or derived",
+    "value_error": "{error}",
+}
+_PARAMETER_NAME = "the name of a parameter is model.<argument> or training.<field>"
+
+
 def _mistake(document: Any, error: ErrorDetails) -> tuple[Key, str]:  # noqa: ANN401
     """One of pydantic's errors as the key that is wrong, and a sentence."""
-    key = _key_of(document, error["loc"])
-    if error["type"].startswith("union_tag"):
-        key = (*key, "type")
-    cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, SpaceError):
+    key, kind, context = _key_of(document, error["loc"]), error["type"], error.get("ctx", {})
+    if isinstance(cause := context.get("error"), SpaceError):
         return (*key, *cause.key), cause.message
-    sentence = _SENTENCES.get(error["type"])
-    if sentence is not None:
-        return key, sentence(document, key, error)
-    given = "" if isinstance(error["input"], Mapping) else f", but got {shown(error['input'])}"
-    return key, f"{error['msg'][0].lower()}{error['msg'][1:]}{given}"
-
-
-_Sentence = Callable[[Any, Key, ErrorDetails], str]
-
-_SENTENCES: dict[str, _Sentence] = {
-    "bool_type": lambda _, __, error: f"expected true or false, but got {shown(error['input'])}",
-    "dict_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
-    "extra_forbidden": lambda document, key, _: (
-        f"unknown key; {did_you_mean(shown(key[-1], quoted=False), _valid_keys(key, document))}"
-    ),
-    "int_type": lambda _, __, error: f"expected a whole number, but got {shown(error['input'])}",
-    "missing": lambda *_: "is required, but missing",
-    "model_attributes_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
-    "model_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
-    "string_pattern_mismatch": lambda _, key, error: _pattern_sentence(key, error),
-    "string_type": lambda _, __, error: f"expected text, but got {shown(error['input'])}",
-    "too_long": lambda _, __, error: f"at most {error['ctx']['max_length']:,} are allowed",
-    "too_short": lambda _, __, error: f"at least {error['ctx']['min_length']} item is required",
-    "union_tag_invalid": lambda _, __, error: (
-        f"expected {error['ctx']['expected_tags']}, but got {shown(error['ctx']['tag'])}"
-    ),
-    "union_tag_not_found": lambda *_: "is required, but missing: int, float, categorical or derived",
-    "value_error": lambda _, __, error: str(error["ctx"]["error"]),
-}
-
-
-def _pattern_sentence(key: Key, error: ErrorDetails) -> str:
-    if key[0] == "parameters":
-        return "the name of a parameter is model.<argument> or training.<field>"
-    return f"expected up to 80 letters, digits, - and _, but got {shown(error['input'])}"
+    if kind == "string_pattern_mismatch" and key[0] == "parameters":
+        return key, _PARAMETER_NAME
+    if kind.startswith("union_tag"):
+        key = (*key, "type")
+    template = _SENTENCES.get(kind)
+    if template is None:
+        given = "" if isinstance(error["input"], Mapping) else f", but got {shown(error['input'])}"
+        return key, f"{error['msg'][0].lower()}{error['msg'][1:]}{given}"
+    values = {**context, "input": shown(error["input"]), "tag": shown(context.get("tag"))}
+    if kind == "extra_forbidden":
+        values["hint"] = did_you_mean(shown(key[-1], quoted=False), _valid_keys(key, document))
+    return key, template.format_map(values)
 
 
 def _key_of(document: Any, location: tuple[int | str, ...]) -> Key:  # noqa: ANN401

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
@@ -104,6 +105,7 @@ def read_text(
         return f"{name}:{line + 1}" if lines else name
 
     yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is refused below
@@ -115,12 +117,26 @@ def read_text(
     except ReaderError as error:
         where = place(text.count("\n", 0, error.position))
         raise SpaceError(f"not valid YAML: character {shown(error.character)}", key, where) from None
-    except RecursionError:
-        raise SpaceError("nested too deeply", key, name) from None
     except (YAMLError, ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpaceError(f"not valid YAML: {reason}", key, name) from None
     return None if node is None else _Reader(places, place).read(node, key)
+
+
+class _Composer(Composer):
+    """YAML's own, but for deep nesting, which takes it long: it is refused as soon as it is seen."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401
+        """Make a node of the next events."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            mark = self.parser.peek_event().start_mark
+            raise MarkedYAMLError(problem=f"nested more than {_MAX_DEPTH} levels deep", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Reader:
@@ -131,8 +147,6 @@ class _Reader:
         self._place = place
 
     def read(self, node: Node, key: Key) -> Any:  # noqa: ANN401
-        if len(key) > _MAX_DEPTH:
-            raise self._error(node, key[:3], f"nested more than {_MAX_DEPTH} levels deep")
         if node.anchor is not None:
             raise self._error(
                 node,
