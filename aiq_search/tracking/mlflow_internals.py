@@ -7,6 +7,7 @@ mlflow, which takes seconds: import it where it is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mlflow.entities import LifecycleStage, Metric, Run
 from mlflow.tracking import MlflowClient
@@ -42,14 +43,14 @@ def runs_in_database(
         return None
     from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from sqlalchemy import Select, select
+    from sqlalchemy import select
     from sqlalchemy.orm import aliased
 
     store = client._tracking_client.store
     if not isinstance(store, SqlAlchemyStore):
         return None
     filtered, other = aliased(SqlTag), aliased(SqlTag)
-    query: Select[tuple[str, str, str | None]] = (
+    query: Any = (
         select(SqlRun.run_uuid, SqlRun.status, other.value)
         .join(filtered, filtered.run_uuid == SqlRun.run_uuid)
         .outerjoin(other, (other.run_uuid == SqlRun.run_uuid) & (other.key == shown))
