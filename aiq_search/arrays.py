@@ -1,8 +1,8 @@
 """Arrays in files of unknown origin: what a header declares is checked before any memory is spent on it.
 
 ``numpy.load`` believes a header: it allocates what the shape declares, parses a header of any form, unpacks
-members of any size, and its many exceptions say nothing to a user. Here every size is known before the first
-array is made, no array is larger than its file or than the free memory, and nothing is unpickled.
+members of any size, and raises exceptions that mean nothing to a user. Here every size is known before the
+first array is made, no array is larger than its file or than the free memory, and nothing is unpickled.
 """
 
 from __future__ import annotations

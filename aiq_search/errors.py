@@ -7,6 +7,8 @@ traceback.
 
 __all__ = ["AiqError", "InputError", "NothingFeasibleError", "StudyError", "first_line"]
 
+_LONGEST_LINE = 300
+
 
 class AiqError(Exception):
     """Base of every exception that this package raises on purpose."""
@@ -33,6 +35,8 @@ class NothingFeasibleError(AiqError):
 def first_line(error: BaseException) -> str:
     r"""The first line of an error's message, to quote in one of ours; its type where it has no message.
 
+    It may quote a stranger's file: what could steer a terminal is replaced, and it has an end.
+
     Example:
         >>> first_line(ValueError("no such file\nstack: ..."))
         'no such file'
@@ -40,4 +44,7 @@ def first_line(error: BaseException) -> str:
         'EOFError'
     """
     lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    line = "".join(character if character.isprintable() else "?" for character in lines[0].strip())
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"

@@ -1,4 +1,4 @@
-"""Waiting for a condition that only asking again can tell."""
+"""Waiting for a condition by asking again and again."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from aiq_search.search.samplers import create_sampler
 from aiq_search.space import load_space
 from aiq_search.study import Phase, Study, TrialEnded, TrialStarted
 from aiq_search.study.record import BEGIN
-from aiq_search.worker import Report
+from aiq_search.worker import Assignment, Report
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MARK = 250  # trials between looks at clock and memory
@@ -60,20 +60,13 @@ SPACE: dict[str, Any] = {
 }
 
 
-class EmptyTrainable(tune.Trainable):  # type: ignore[misc]
+class EmptyWorker:
     """Answers every assignment at once."""
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def begin(self, assignment: Assignment) -> None:
         """Nothing to get ready."""
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Ready for the next assignment."""
-        return True
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """There is nothing to keep."""
-
-    def step(self) -> dict[str, Any]:
+    def step(self) -> Report:
         """Report one epoch."""
         value = random.random()  # noqa: S311
         names = (
@@ -86,8 +79,25 @@ class EmptyTrainable(tune.Trainable):  # type: ignore[misc]
             "efficiency/hidden2",
         )
         size = {"parameters": 1, "parameters_weights": 1, "macs": 1}
-        report = Report(epochs=((1, dict.fromkeys(names, value)),), chosen=1, size=size, done=True)
-        return {"report": report.to_json(), "done": True}
+        return Report(epochs=((1, dict.fromkeys(names, value)),), chosen=1, size=size, done=True)
+
+    def put_aside(self) -> None:
+        """There is nothing to keep."""
+
+
+class EmptyTrainable(tune.Trainable):  # type: ignore[misc]
+    """The same for a bare Tuner."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Ready for the next trial."""
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Report one epoch."""
+        return {"report": EmptyWorker().step().to_json(), "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """There is nothing to keep."""
 
 
 class Marks:
@@ -147,7 +157,7 @@ def product(trials: int, folder: Path) -> Marks:
         home=folder / "home",
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
         listeners=[marks],
-        trainable=lambda dataset, cpu, gpu: EmptyTrainable,
+        worker=lambda dataset, threads, gpu: EmptyWorker(),
     )
     return marks
 

@@ -15,7 +15,7 @@ import torch
 
 from aiq_search.export import load_bundle
 from aiq_search.export.example import read_example
-from aiq_search.export.formats import compare, load_formats, run_in_batches
+from aiq_search.export.formats import BATCH_SIZE, compare, load_formats, run_in_batches
 
 FILES = {"safetensors": "model.safetensors", "pt2": "model.pt2", "onnx": "model.onnx"}
 CALLS = 2000
@@ -41,7 +41,9 @@ def main() -> None:
     expected = {name: example[name] for name in ("logits", "probabilities")}
     print(f"{'format':12} {'bytes':>10} {'largest difference':>20} {'batch 1':>12}")
     for name, run in load_formats(bundle).items():
-        difference = compare(("expected", name), expected, run_in_batches(name, run, example["inputs"]))
+        difference = compare(
+            ("expected", name), expected, run_in_batches(name, run, example["inputs"], BATCH_SIZE)
+        )
         one = example["inputs"][:1]
         seconds = median_seconds(lambda run=run, one=one: run(one))
         size = len(bundle.files[FILES[name]])

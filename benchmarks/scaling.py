@@ -29,16 +29,17 @@ from typing import Any
 os.environ["RAY_AUTH_MODE"] = "token"
 
 import psutil
-from ray import tune
 from rich.console import Console
 from rich.table import Table
 
 from aiq_search import run_search
+from aiq_search.datasets import Dataset
 from aiq_search.places import Place, place_of
 from aiq_search.search.driver import StudyDriver
+from aiq_search.search.runners.in_process import InProcessRunner
 from aiq_search.space import load_space
-from aiq_search.study import Study, TrialEnded, TrialKey, TrialStarted
-from aiq_search.worker import Report
+from aiq_search.study import Study, TrialEnded, TrialStarted
+from aiq_search.worker import Assignment, Report
 
 SPACE: dict[str, Any] = {
     "schema_version": 1,
@@ -89,8 +90,7 @@ def drive(storage: str | None, sampler: str, trials: int) -> tuple[float, float]
             driver = StudyDriver(study)
             driver.begin()
             begun, processor = time.perf_counter(), time.process_time()
-            while (assignment := driver.next_assignment()) is not None:
-                driver.report(TrialKey.parse(assignment.key), report())
+            InProcessRunner(SleepingWorker).run(driver)
             return (
                 1000 * (time.perf_counter() - begun) / trials,
                 1000 * (time.process_time() - processor) / trials,
@@ -150,20 +150,31 @@ def measure_parts(trials: int) -> None:
 # ---- nodes -------------------------------------------------------------------------------------------
 
 
-class SleepingTrainable(tune.Trainable):  # type: ignore[misc]
-    """Answers every assignment after a while."""
+class SleepingWorker:
+    """Answers every assignment after a while.
 
-    def setup(self, config: dict[str, Any]) -> None:
+    Args:
+        seconds: That a trial takes.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+
+    def begin(self, assignment: Assignment) -> None:
         """Nothing to get ready."""
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Ready for the next assignment."""
-        return True
-
-    def step(self) -> dict[str, Any]:
+    def step(self) -> Report:
         """Sleep, then report one epoch."""
-        time.sleep(float(os.environ["AIQ_SCALING_SECONDS"]))
-        return {"report": report().to_json(), "done": True}
+        time.sleep(self._seconds)
+        return report()
+
+    def put_aside(self) -> None:
+        """There is nothing to keep."""
+
+
+def sleeping(dataset: Dataset, threads: int, gpu: float) -> SleepingWorker:
+    """Creates the worker of a trial on Ray."""
+    return SleepingWorker(float(os.environ["AIQ_SCALING_SECONDS"]))
 
 
 class Clock:
@@ -230,7 +241,7 @@ def run_shape(nodes: int, cpus: int, seconds: float, trials: int) -> dict[str, f
             address=cluster.address,
             storage=str(folder / "shared"),
             listeners=[clock],
-            trainable=lambda dataset, cpu, gpu: SleepingTrainable,
+            worker=sleeping,
         )
         return clock.result()
     finally:

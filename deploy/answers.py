@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Health check of a container: exits with 0 if every URL given answers 200 within five seconds, else 1."""
+"""Health check of a container: exits with 0 if every URL answers 200 within five seconds, else with 1."""
 
 import sys
 import urllib.request
 
 
 def answers(url: str) -> bool:
-    """Tell whether ``url`` answers 200."""
+    """Whether ``url`` answers 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - from our own configuration
             return bool(reply.status == 200)

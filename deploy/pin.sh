@@ -2,8 +2,8 @@
 # Renews what the image is made of: packages by version and hash, base images by digest.
 #   bash deploy/pin.sh [TORCH_BACKEND...]     by default cpu and cu130, the builds that deploy/README.md names
 # Packages need uv (pip install uv) and a package index; PyTorch's builds need PyTorch's own index, and digests
-# need Docker and a registry. Where one of the last two cannot be reached, its old pins stay, and the script says
-# so and exits with 1.
+# need Docker and a registry. If one of the last two cannot be reached, its old pins stay, and the script names
+# them and exits with 1.
 set -euo pipefail
 cd "$(dirname "$0")"
 export LC_ALL=C
@@ -14,7 +14,7 @@ compile() { # requirements from stdin or a file, with the hashes of every file o
   uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version "$python" "$@"
 }
 
-write() { # FILE HEADER < pins; an index's address would tell where this was run
+write() { # FILE HEADER < pins; an index's address would show where this was run
   local text
   text=$(cat)
   if [ -z "$text" ] || grep -q '://' <<<"$text"; then

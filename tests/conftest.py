@@ -1,6 +1,10 @@
 """What every test needs."""
 
 import os
+from collections.abc import Generator
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,11 +21,40 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give pytest-xdist two lanes: slow tests one after the other, fast ones file by file beside them.
+    """Let the slow lane, which is the longer one, start first."""
+    items.sort(key=lambda item: _lane(item.nodeid) != "slow")
 
-    Slow tests start Ray, servers and databases; most of their time they wait for those.
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Two lanes: files with slow tests one after the other in one process, the others beside them.
+
+    Slow tests start Ray, servers and databases, and get in each other's way where two run at once.
     """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        lane = "slow" if item.get_closest_marker("slow") else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(lane))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _lane(nodeid)
+
+    return Lanes(config, log)
+
+
+@cache
+def _is_slow(file: str) -> bool:
+    return "mark.slow" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+
+
+def _lane(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return "slow" if file.startswith("tests/") and _is_slow(file) else file
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write lone surrogates, which a test may log, as escapes: pytest-xdist sends reports as UTF-8."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report

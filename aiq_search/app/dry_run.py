@@ -58,7 +58,7 @@ class DryRun:
 
     Attributes:
         name: The space's.
-        size: Number of configurations; None for infinitely many.
+        size: Number of configurations; None for infinitely many, or more than 63 bits can count.
         size_exact: Whether that is the number, or an upper bound.
         trials: Exploring and confirming.
         concurrency: Trials at a time, on this machine.
@@ -128,7 +128,7 @@ def dry_run(
     size = space_size(space)
     return DryRun(
         name=space.name,
-        size=None if size.number == math.inf else int(size.number),
+        size=int(size.number) if size.number < 2**63 else None,
         size_exact=size.exact,
         trials=total,
         concurrency=concurrency,

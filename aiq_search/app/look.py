@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,12 @@ from aiq_search.study import (
     TrialEnded,
     TrialRecord,
     TrialState,
+    front_of,
     list_studies,
     most_accurate,
-    pareto_front,
+    unreadable_studies,
 )
+from aiq_search.study.finalists import Verdict, tied_with, verdicts_of
 from aiq_search.study.home import aiq_home
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.uri import is_server
@@ -36,13 +39,12 @@ if TYPE_CHECKING:
     from aiq_search.tracking.reading import RemoteStudy
 
 __all__ = [
+    "Choice",
     "Watch",
     "all_studies",
     "best_of",
     "describe_study",
     "find_any",
-    "front_document",
-    "front_of",
     "pareto_of",
     "study_rows",
     "trial_rows",
@@ -130,20 +132,23 @@ def _existing_store(tracking_uri: str | None) -> str | None:
 
 
 def study_rows(tracking_uri: str | None = None, home: Path | None = None) -> list[dict[str, Any]]:
-    """A row for each of ``all_studies``; see ``describe_study``."""
-    return [describe_study(study) for study in all_studies(tracking_uri, home)]
+    """A row for each of ``all_studies``, see ``describe_study``, then for those that cannot be read."""
+    rows = [describe_study(study) for study in all_studies(tracking_uri, home)]
+    unreadable = unreadable_studies(home or aiq_home())
+    return rows + [_without_records(name, "unreadable", error) for name, error in unreadable.items()]
 
 
 def describe_study(study: StudyView) -> dict[str, Any]:
     """Id, time, status and counts of a study.
 
     Its status is running (a driver holds it), finished (nothing is left to train), interrupted, empty,
-    unreachable (its database does not answer), or damaged: one that cannot be read must not hide the others.
+    unreachable (its database does not answer), or damaged; then its error is a sentence: a study that cannot
+    be read must not hide the others.
     """
     try:
         records, document = study.records(), study.document
-    except StudyError:
-        return _unreadable(study)
+    except StudyError as error:
+        return _unreadable(study, error)
     counts = Counter(record.state for record in records)
     row: dict[str, Any] = {
         "study": study.id,
@@ -157,6 +162,7 @@ def describe_study(study: StudyView) -> dict[str, Any]:
         "running": counts[TrialState.RUNNING],
         "best_aiq": None,
         "champion": None,
+        "error": None,
     }
     try:
         champion = study.champion()
@@ -165,13 +171,17 @@ def describe_study(study: StudyView) -> dict[str, Any]:
     return {**row, "best_aiq": champion.validation["aiq"].mean, "champion": champion.trial}
 
 
-def _unreadable(study: StudyView) -> dict[str, Any]:
+def _unreadable(study: StudyView, error: StudyError) -> dict[str, Any]:
     try:
         document = study.document
     except StudyError:  # one of which MLflow has the run alone
-        return {"study": study.id, "space": None, "created": None, "status": "damaged"}
-    status = "unreachable" if document.trials_url else "damaged"
-    return {"study": study.id, "space": study.space.name, "created": document.created, "status": status}
+        return _without_records(study.id, "damaged", error)
+    row = _without_records(study.id, "unreachable" if document.trials_url else "damaged", error)
+    return row | {"space": study.space.name, "created": document.created}
+
+
+def _without_records(name: str, status: str, error: StudyError) -> dict[str, Any]:
+    return {"study": name, "space": None, "created": None, "status": status, "error": str(error)}
 
 
 def _status(study: StudyView, records: list[TrialRecord]) -> str:
@@ -221,17 +231,52 @@ def trial_rows(study: StudyView) -> list[dict[str, Any]]:
 # ---- champion and front -----------------------------------------------------------------------------------
 
 
-def best_of(
-    name: str, tracking_uri: str | None = None, home: Path | None = None
-) -> tuple[StudyView, Champion, TrialRecord | None]:
-    """The study that a name means, its champion, and the most accurate trial to compare it with.
+@dataclass(frozen=True)
+class Choice:
+    """What a study chose, and why.
+
+    Attributes:
+        study: The study.
+        champion: Its champion, or the best trial so far; None where nothing meets the constraints.
+        reason: Why there is no champion.
+        rival: The most accurate exploring trial, to compare it with.
+        verdicts: How each finalist came out.
+    """
+
+    study: StudyView
+    champion: Champion | None
+    reason: str | None
+    rival: TrialRecord | None
+    verdicts: Sequence[Verdict]
+
+    @classmethod
+    def of(cls, study: StudyView) -> Choice:
+        """What a study has chosen so far."""
+        champion, reason = None, None
+        try:
+            champion = study.champion()
+        except NothingFeasibleError as error:
+            reason = str(error)
+        return cls(study, champion, reason, most_accurate(study.records(Phase.EXPLORE)), verdicts_of(study))
+
+    def document(self) -> dict[str, Any]:
+        """The document of ``aiq best --format json``."""
+        champion = {} if self.champion is None else self.champion.document()
+        data = self.study.document.dataset
+        return champion | {
+            "finalists": [verdict.document() for verdict in self.verdicts],
+            "tied_with": tied_with(self.verdicts),
+            "majority": {split: data.majority(split) for split in ("validation", "test")},
+        }
+
+
+def best_of(name: str, tracking_uri: str | None = None, home: Path | None = None) -> Choice:
+    """What the study that a name means chose, and why.
 
     Raises:
         StudyError: There is no such study.
-        NothingFeasibleError: It has no champion.
     """
-    study = find_any(name, tracking_uri, home)
-    return study, study.champion(), most_accurate(study.records(Phase.EXPLORE))
+    return Choice.of(find_any(name, tracking_uri, home))
 
 
 def pareto_of(
@@ -240,28 +285,6 @@ def pareto_of(
     """The study that a name means, and its Pareto front; see ``find_any``."""
     study = find_any(name, tracking_uri, home)
     return study, front_of(study)
-
-
-def front_of(study: StudyView) -> ParetoFront:
-    """The front of a study's objectives; of accuracy and efficiency where it has only one."""
-    directions = study.space.objective.directions
-    if len(directions) == 1:
-        directions = (("accuracy", "maximize"), ("efficiency", "maximize"))
-    return pareto_front(study.records(Phase.EXPLORE), directions)
-
-
-def front_document(study: StudyView, front: ParetoFront) -> dict[str, Any]:
-    """A front as a JSON document."""
-    return {
-        "study": study.id,
-        "objectives": dict(front.directions),
-        "reference": dict(zip((name for name, _ in front.directions), front.reference, strict=True)),
-        "hypervolume": front.hypervolume,
-        "trials": [
-            {"trial": record.key.number, **record.metrics, "params": dict(record.params)}
-            for record in front.records
-        ],
-    }
 
 
 # ---- watching ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from aiq_search.places import chosen_storage
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.study import Study
 from aiq_search.study.differences import differences
+from aiq_search.training.kernel_cache import start_compiling
 from aiq_search.user_code import NO_CODE, CodePolicy
 
 if TYPE_CHECKING:
@@ -171,10 +172,13 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
     from aiq_search.search.warm_start import check_same_question, learn_from
     from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 
-    check_address(options.address)
+    if options.runner == "ray":
+        check_address(options.address)
     tracking_uri = check_tracking_uri(options.tracking_uri or default_tracking_uri())
     code, machine = options.code, options.machine
     space = prepare_space(source, options.edits, code, machine)
+    if space.training.engine != "torch" and not space.resources.gpu:
+        start_compiling()
     dataset = load_data(space, options.data_dir, code, machine)
     place = chosen_storage(options.storage)
     earlier = [Study.find(options.home, name) for name in options.warm_start]
@@ -230,7 +234,8 @@ def prepare_existing(study: Study, options: RunOptions) -> PreparedStudy:
     """
     from aiq_search.search.check import check_names
 
-    check_address(options.address)
+    if options.runner == "ray":
+        check_address(options.address)
     place = chosen_storage(options.storage)
     study.files.check_reachable()
     tracking_uri = study.tracking_uri(options.tracking_uri)

@@ -12,6 +12,7 @@ from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError, NothingFeasibleError, StudyError, first_line
 from aiq_search.redaction import redacted
 from aiq_search.study import Study, StudyView
+from aiq_search.study.chance import chance_problem
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
@@ -64,6 +65,8 @@ def publish_nothing(study: Study, listener: MlflowListener, data: StudyData) -> 
 def publish_champion(study: Study, listener: MlflowListener, data: StudyData) -> Path:
     """Export the champion, and have the listener keep the bundle and register the model.
 
+    A champion that is no better than chance is kept, but not registered.
+
     Args:
         study: The study.
         listener: Delivers to MLflow.
@@ -86,7 +89,7 @@ def publish_champion(study: Study, listener: MlflowListener, data: StudyData) ->
     bundle = folder / "bundle"
     exported = export_study(study, bundle, data=data)
     listener.attach(study.id, folder)
-    if exported.champion is not None:
+    if exported.champion is not None and chance_problem(study.document, exported.champion) is None:
         listener.register(study.id, folder, exported.champion.document())
     return bundle
 

@@ -23,8 +23,10 @@ from aiq_search.study import (
     Study,
     StudyListener,
     TrialRecord,
+    front_of,
     most_accurate,
 )
+from aiq_search.study.chance import chance_problem
 from aiq_search.study.document import Ended
 from aiq_search.study.ended import end_of
 
@@ -72,10 +74,12 @@ class SearchResult:
         """The most accurate of the exploring trials."""
         return most_accurate(self.study.records(Phase.EXPLORE))
 
+    def __repr__(self) -> str:
+        champion = "none" if self.champion is None else f"trial {self.champion.trial}"
+        return f"<SearchResult of {self.study.id}: {self.reason}, champion {champion}>"
+
     def pareto_front(self) -> ParetoFront:
         """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
-        from aiq_search.app.look import front_of
-
         return front_of(self.study)
 
     @property
@@ -287,7 +291,7 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
     from aiq_search.cluster.preflight import check_cluster
 
     study = driver.study
-    with connected(study.home, prepared.options.address):
+    with connected(study.home, prepared.options.address, study.id):
         import ray
 
         from aiq_search.search.runners.ray_tune import RayRunner
@@ -304,4 +308,7 @@ def failure_of(result: SearchResult) -> AiqError | None:
         return AiqError(result.message or "the search failed.")
     if result.reason == "finished" and result.champion is None:
         return NothingFeasibleError(result.message or "nothing feasible.")
+    if result.reason == "finished" and result.champion is not None:
+        problem = chance_problem(result.study.document, result.champion)
+        return None if problem is None else NothingFeasibleError(problem)
     return None

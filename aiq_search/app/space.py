@@ -11,7 +11,6 @@ from typing import Any
 
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import prepare_space
-from aiq_search.report.words import counted
 from aiq_search.search import preflight
 from aiq_search.search.check import described, unchecked_code
 from aiq_search.search.machine import Machine
@@ -19,6 +18,7 @@ from aiq_search.search.samplers import constraints_note
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.points import drawn, space_size
+from aiq_search.words import counted
 
 __all__ = ["CheckedSpace", "checked_space", "json_schema", "machine_of_trials", "tried_space"]
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
 
 from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
+from aiq_search.errors import NothingFeasibleError
 
 __all__ = ["best", "pareto", "studies", "trials"]
+
+
+class State(StrEnum):
+    """``study.TrialState``, without the imports that it would cost every command."""
+
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+    RUNNING = "RUNNING"
 
 
 def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
@@ -26,22 +39,75 @@ def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE)
             return
     columns = ["study", "status", "best_aiq", "trials", "complete", "pruned", "failed", "created"]
     print_rows(rows, form, columns)
+    for row in rows:
+        if row["error"]:
+            print_message(row["error"])
 
 
-def trials(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
-    """List the trials of STUDY."""
+def trials(
+    study: StudyArgument,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Show trial N alone: configuration, curve, reason and traceback.", min=0
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sort by a column, the best first.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(metavar="N", help="Only the first N.", min=1)] = None,
+    state: Annotated[
+        State | None,
+        typer.Option(metavar="STATE", case_sensitive=False, help="COMPLETE, PRUNED, FAIL or RUNNING."),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the trials of STUDY, or show one of them."""
     from aiq_search.app.look import trials_of
+    from aiq_search.app.trials import select_trials
     from aiq_search.cli.output import print_message, print_rows
 
+    if trial is not None:
+        _show_trial(study, trial, tracking_uri, form)
+        return
     view, rows = trials_of(study, tracking_uri)
+    rows = select_trials(rows, state=state, sort=sort, top=top)
     print_message(f"study {view.id}")
     columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "configuration", "epochs"]
+    columns += [sort] if sort is not None and sort not in columns else []
     columns += ["feasible"] if view.space.objective.constraints else []
     if any(row["reason"] for row in rows):
         columns.append("reason")
     if form is Format.TABLE:
         rows = [_for_people(row, view.space.parameters) for row in rows]
     print_rows(rows, form, columns)
+
+
+def _show_trial(name: str, number: int, tracking_uri: str | None, form: Format) -> None:
+    from aiq_search.app.trials import trial_document, trial_of
+    from aiq_search.cli.output import configuration, print_json, print_line, print_rows, stdout, table
+
+    study, record = trial_of(name, number, tracking_uri)
+    if form is Format.JSON:
+        print_json(trial_document(study, record))
+        return
+    names = [n for n in ("aiq", "accuracy", "efficiency", "loss", "train_loss") if n in record.history]
+    columns = [record.history[n] for n in names]
+    curve = [[epoch, *numbers] for epoch, numbers in enumerate(zip(*columns, strict=True), start=1)]
+    if form is Format.CSV:
+        print_rows([dict(zip(("epoch", *names), row, strict=True)) for row in curve], form, ["epoch", *names])
+        return
+    print_line(f"{record.name} of {study.id}: {record.state}, seed {record.seed}")
+    print_line(f"  {configuration(record.params, '  ')}")
+    if curve:
+        stdout().print(table(["epoch", *names], curve))
+    if record.epoch is not None:
+        print_line(f"Its numbers are those of epoch {record.epoch}, of the lowest validation loss.")
+    if record.reason:
+        print_line(f"Reason: {record.reason}")
+    if record.traceback:
+        print_line(record.traceback)
 
 
 def _for_people(row: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, Any]:
@@ -53,34 +119,42 @@ def _for_people(row: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, 
 
 
 def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
-    """Show the champion of STUDY, compared with the most accurate trial."""
+    """Show the champion of STUDY, why each finalist won or lost, and the most accurate trial."""
     from aiq_search.app.look import best_of
-    from aiq_search.cli.champion import champion_view
+    from aiq_search.cli.champion import champion_view, finalists_view
     from aiq_search.cli.output import print_json, print_message, print_rows, stdout
+    from aiq_search.study.chance import chance_problem
 
-    view, champion, rival = best_of(study, tracking_uri)
-    document = champion.document()
+    choice = best_of(study, tracking_uri)
+    view, champion, document = choice.study, choice.champion, choice.document()
+    if champion is None:
+        if form is Format.TABLE and choice.verdicts:
+            stdout().print(finalists_view(view.space, choice.verdicts))
+        raise NothingFeasibleError(choice.reason)
     if form is Format.JSON:
         print_json(document)
     elif form is Format.CSV:
-        flat = {name: value for name, value in document.items() if not isinstance(value, dict)}
+        flat = {name: value for name, value in document.items() if not isinstance(value, dict | list)}
         for split in ("validation", "test"):
             for name, spread in document["metrics"][split].items():
                 flat |= {f"{split}/{name}/{part}": value for part, value in spread.items()}
         print_rows([flat | document["params"]], form, [])
     else:
         print_message(f"study {view.id}")
-        stdout().print(champion_view(champion, rival))
+        stdout().print(champion_view(view.document, champion, choice.rival, choice.verdicts))
+    problem = chance_problem(view.document, champion)
+    if problem is not None:
+        raise NothingFeasibleError(problem)
 
 
 def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
     """Show the trials of STUDY that no other beats in every objective, and their hypervolume."""
-    from aiq_search.app.look import front_document, pareto_of
+    from aiq_search.app.look import pareto_of
     from aiq_search.cli.output import print_json, print_message, print_rows
 
     view, front = pareto_of(study, tracking_uri)
     if form is Format.JSON:
-        print_json(front_document(view, front))
+        print_json({"study": view.id, **front.document()})
         return
     rows = [{"name": r.name, **r.metrics, **r.params} for r in front.records]
     names = list(dict.fromkeys([*(name for name, _ in front.directions), "aiq", "accuracy", "efficiency"]))

@@ -138,6 +138,7 @@ def retry(
 
 def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
     """Run a study with a view, then show what it found."""
+    from aiq_search.app.look import Choice
     from aiq_search.app.run import failure_of
     from aiq_search.cli.output import print_json, print_message, stderr
     from aiq_search.cli.view import search_view
@@ -149,13 +150,15 @@ def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format)
     if result.undelivered:
         print_message(result.undelivered)
     failure = failure_of(result)
-    if failure is not None:
+    if failure is not None and result.champion is None:
         raise failure
     if result.champion is not None:
         if form is Format.JSON:
-            print_json(result.champion.document())
+            print_json(Choice.of(result.study).document())
         else:
             _show(result)
+    if failure is not None:
+        raise failure
     if result.signal is not None:
         print_message(f"Stopped. Continue with: aiq resume {result.study.id}")
         raise typer.Exit(128 + result.signal)
@@ -165,10 +168,13 @@ def _show(result: SearchResult) -> None:
     """The champion, and the commands to look further."""
     from aiq_search.cli.champion import champion_view
     from aiq_search.cli.output import print_message, stdout
+    from aiq_search.study.finalists import verdicts_of
 
     if result.champion is None:
         return
-    stdout().print(champion_view(result.champion, result.most_accurate))
+    stdout().print(
+        champion_view(result.study.document, result.champion, result.most_accurate, verdicts_of(result.study))
+    )
     name = result.study.id  # another study may be the newest of its space
     commands = {
         f"aiq trials {name}": "list the trials",

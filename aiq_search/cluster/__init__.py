@@ -1,4 +1,4 @@
-"""Ray: a local cluster for one search, or the one that this machine is a node of."""
+"""Ray: started for one search, joined as a node, or as a local cluster with PostgreSQL and MLflow."""
 
 from aiq_search.cluster.connection import check_address, connected, ensure_token
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -12,8 +13,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from aiq_search.errors import AiqError, InputError
+from aiq_search.cluster.scratch import check_scratch, make_scratch
+from aiq_search.errors import AiqError, InputError, first_line
 
 __all__ = ["LOOPBACK", "check_address", "connected", "ensure_token"]
 
@@ -21,9 +24,17 @@ __all__ = ["LOOPBACK", "check_address", "connected", "ensure_token"]
 # ones too, is on 127.0.0.1 then. Read once, when Ray is imported.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
+# Addresses that mean a cluster of this machine alone, started for one search.
+_HERE = (None, "local")
+
 
 def check_address(address: str | None) -> None:
-    """Raise InputError for an address that a search cannot be driven through."""
+    """Raise InputError for an address that a search cannot be driven through.
+
+    Or, without an address, where Ray's sockets fit into no folder of this machine.
+    """
+    if address in _HERE:
+        check_scratch()
     if address is not None and address.startswith(("ray://", "http://", "https://")):
         raise InputError(
             f"--address {address}: a search is driven from a node of the cluster, not over the network; "
@@ -35,7 +46,7 @@ def ensure_token(home: Path) -> None:
     """Turn Ray's token authentication on, with a token of our own unless the user has one.
 
     Where other nodes may join, Ray's internal ports listen on every interface, and other users of this
-    machine reach 127.0.0.1; the token is what keeps strangers out. It lies in AIQ_HOME, readable by its
+    machine reach 127.0.0.1; the token is what keeps strangers out. It is in AIQ_HOME, readable by its
     owner alone.
 
     Args:
@@ -64,8 +75,8 @@ def ensure_token(home: Path) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
 
 
-def _knock(address: str) -> None:
-    """Raise AiqError where nobody listens: Ray itself would keep trying for minutes."""
+def _knock(address: str, then: str) -> None:
+    """Raise AiqError where nothing listens: Ray itself would keep trying for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise InputError(f"--address {address}: expected host:port of a Ray head, or auto.")
@@ -74,7 +85,7 @@ def _knock(address: str) -> None:
     except OSError as error:
         raise AiqError(
             f"Ray at {address} cannot be reached ({error}); start it there with `ray start --head`, or leave "
-            "--address and RAY_ADDRESS out to search on this machine."
+            f"--address and RAY_ADDRESS out to search on this machine; then {then}."
         ) from None
 
 
@@ -94,28 +105,26 @@ def _own_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _unavailable(address: str | None, local: bool, error: Exception) -> Exception:
+def _unavailable(where: str, then: str, error: Exception) -> Exception:
     """The sentence for an error of ``ray.init``, or the error itself where that is a bug."""
-    where = f"Ray at {address or 'this machine'} cannot be {'started' if local else 'reached'}"
     if type(error) is Exception:  # of a part of Ray that was not ready in the 30 s that Ray allows it
         return AiqError(
-            f"{where} in time: the machine is too busy or short of memory. Close other programs, then try "
-            "again."
+            f"{where} in time: the machine is too busy or short of memory. Close other programs, then {then}."
         )
     if not isinstance(error, ConnectionError | RuntimeError | ValueError | OSError):
         return error
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return AiqError(f"{where}: {reason}")
+    return AiqError(f"{where}: {first_line(error).rstrip('.')}. Fix that, then {then}.")
 
 
 @contextmanager
-def connected(home: Path, address: str | None = None) -> Iterator[None]:
+def connected(home: Path, address: str | None = None, study: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster while the context lasts.
 
     Args:
         home: AIQ_HOME.
         address: A cluster that this machine is a node of, as host:port or ``auto``; by default one is
             started on this machine and stopped at the end.
+        study: The study that is to be run, which an error says how to continue.
 
     Raises:
         InputError: The address cannot be used.
@@ -125,25 +134,44 @@ def connected(home: Path, address: str | None = None) -> Iterator[None]:
     ensure_token(home)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    local = address in (None, "local")
-    if local:
-        os.environ |= LOOPBACK
+    then = "try again" if study is None else f"continue with `aiq resume {study}`"
+    if address in _HERE:
+        with _started(then):
+            yield
+        return
+    if address != "auto":
+        _knock(str(address), then)
+    with _joined(f"Ray at {address} cannot be reached", then, address=address):
+        yield
+
+
+@contextmanager
+def _started(then: str) -> Iterator[None]:
+    """Be connected to a cluster of this machine alone, which is started and stopped."""
+    os.environ |= LOOPBACK
+    scratch = make_scratch()
+    with _joined(
+        f"Ray cannot be started on this machine (its logs are in {scratch})",
+        then,
+        address="local",
+        num_cpus=len(os.sched_getaffinity(0)),
+        include_dashboard=False,
+        _temp_dir=str(scratch),
+    ):
+        yield
+    shutil.rmtree(scratch.parent, ignore_errors=True)  # after an error its logs may say more
+
+
+@contextmanager
+def _joined(where: str, then: str, **options: Any) -> Iterator[None]:  # noqa: ANN401
+    """Be connected to the cluster of Ray's options; ``where`` begins the sentence for one that cannot be."""
     import ray
 
-    if not local and address != "auto":
-        _knock(str(address))
     try:
         with _own_signals():
-            ray.init(
-                address="local" if local else address,
-                num_cpus=len(os.sched_getaffinity(0)) if local else None,
-                include_dashboard=False if local else None,
-                configure_logging=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            ray.init(configure_logging=False, log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:
-        raise _unavailable(address, local, error) from None
+        raise _unavailable(where, then, error) from None
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.errors import AiqError, InputError
+from aiq_search.errors import AiqError, InputError, first_line
 from aiq_search.polling import poll
 from aiq_search.suggest import did_you_mean
 
@@ -223,7 +223,7 @@ class JobsClient:
                 "`aiq cluster env` prints it on the cluster's machine."
             ) from None
         except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise AiqError(
                 f"Ray's Jobs API at {self.address} does not answer ({reason[:200]}): start a cluster with "
                 "`aiq cluster up`, or name one with --address or RAY_API_SERVER_ADDRESS."

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from aiq_search.cluster.ports import free_port
 from aiq_search.cluster.postgres import ONLY_SCRAM, POSTGRES, data_folder, postgres_url
 from aiq_search.cluster.processes import Process, this_boot
 from aiq_search.cluster.ray_node import HEAD, worker
+from aiq_search.cluster.scratch import make_scratch
 from aiq_search.cluster.service import Service, ServiceContext
 from aiq_search.errors import AiqError, InputError
 
@@ -261,8 +261,7 @@ class LocalCluster:
             workers=workers if workers is not None else before.workers if before is not None else 0,
             ports=ports,
             data=before.data if before is not None else data_folder(self.folder),
-            # Ray opens its folder to all users; they cannot enter the one around it.
-            scratch=Path(tempfile.mkdtemp(prefix="aiq-ray-")) / "ray",
+            scratch=make_scratch(),
         )
 
     def _postgres_port(self) -> dict[str, int]:

@@ -72,7 +72,7 @@ def _environment(context: ServiceContext) -> dict[str, str]:
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",  # what MLflow has no rule for is refused
         "MLFLOW_ENABLE_AI_GATEWAY": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of MLflow's own jobs for GenAI: half a gigabyte
-        # A request takes two connections, and those beyond the pool connect anew each time.
+        # A request takes two connections, and those beyond the pool connect again each time.
         "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10",
         "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "5",
         "PGPASSFILE": str(context.folder / "mlflow.pgpass"),

@@ -58,7 +58,7 @@ def _is_ours(address: str) -> bool:
 
 
 def _user_of(pid: int | None) -> int | None:
-    """Number of the user whom a process runs as; None where the kernel does not say."""
+    """Number of the user whom a process runs as; None if the kernel does not show it."""
     try:
         return None if pid is None else int(psutil.Process(pid).uids().effective)
     except psutil.Error:

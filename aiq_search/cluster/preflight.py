@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.errors import AiqError, InputError
@@ -17,7 +16,8 @@ from aiq_search.user_code import NO_CODE, CodePolicy
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
     from aiq_search.space.schema import ResourceOptions
-    from aiq_search.study import Study
+from aiq_search.study import Study
+from aiq_search.study.provenance import versions
 
 __all__ = [
     "Expectations",
@@ -125,19 +125,13 @@ def look_at_node(place: str, probe: str, node: str, dataset: Dataset | None = No
     Returns:
         The fields of ``NodeFacts``.
     """
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return asdict(
         NodeFacts(
             platform.node(),
             available_memory(),
             place_of(place).free_space(),
             answer_probe(place, probe, node),
-            versions,
+            versions(_PACKAGES),
             None if dataset is None else dataset.digest_now(),
         )
     )

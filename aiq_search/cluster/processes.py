@@ -93,7 +93,7 @@ class Process:
                 group=owner.gid,
                 extra_groups=owner.groups,
             )
-        started.returncode = 0  # nobody waits for it: `end` finds out by itself, from any process
+        started.returncode = 0  # it is not waited for: `end` finds out by itself, from any process
         birth = _birth(started.pid)
         return cls(started.pid, -1.0 if birth is None else birth)
 
@@ -121,7 +121,7 @@ class Process:
         """Itself, its descendants and all others in their sessions, even after its own death.
 
         The kernel gives a session's number to no other process while someone is in the session. Processes
-        older than this one are not its own, whatever the numbers say.
+        older than this one are not its own, even if their numbers match.
         """
         if _birth(self.pid) not in (None, self.birth):
             return []  # the number is another process's, so all of ours are gone

@@ -62,7 +62,7 @@ def _start_head(context: ServiceContext) -> Iterator[Process]:
 def _start_worker(context: ServiceContext, number: int) -> Iterator[Process]:
     """Start a worker, and wait until the head knows it."""
     # A folder of its own: in one of the head's it would replace the files of the head's jobs.
-    scratch = context.scratch.with_name(f"worker-{number}")
+    scratch = context.scratch.with_name(f"w{number}")
     head = f"{_HOST}:{context.ports['ray']}"
     command = [*_command(_cpus(context)), f"--address={head}", f"--temp-dir={scratch}"]
     yield from _start(context, worker(number).name, command, {})

@@ -64,7 +64,7 @@ class Service:
 
 
 class NotReadyError(Exception):
-    """A service runs and is not ready; the message says why, in a few words."""
+    """A service runs and is not ready; the message is the reason in a few words."""
 
 
 @contextmanager

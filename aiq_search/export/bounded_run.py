@@ -103,7 +103,7 @@ def _outputs(
     try:
         with ArrayFile(path) as file:
             arrays = file.read(file.names)
-        results = [
+        results: list[Mapping[str, NDArray[np.float32]]] = [
             {output: arrays[f"{number}.{output}"] for output in _OUTPUTS} for number in range(len(samples))
         ]
     except (InputError, KeyError):

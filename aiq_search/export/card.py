@@ -111,8 +111,8 @@ def model_card(
 
 
 def _source(metrics: MetricsDocument) -> str:
-    known = {name: value for name, value in metrics.source.items() if isinstance(value, str | int | float)}
-    return "\n".join(f"* {name.replace('_', ' ')}: `{value}`" for name, value in known.items())
+    facts = {name: value for name, value in metrics.source.items() if isinstance(value, str | int | float)}
+    return "\n".join(f"* {name.replace('_', ' ')}: `{value}`" for name, value in facts.items())
 
 
 def _data(preprocessing: PreprocessingDocument, metrics: MetricsDocument) -> str:

@@ -19,7 +19,7 @@ FORMATS: tuple[str, ...] = ("safetensors", "pt2", "onnx")
 
 @dataclass(frozen=True)
 class BundleContents:
-    """A network to export, and all that is known of it.
+    """A network to export, and what is known about it.
 
     Attributes:
         architecture: The network.

@@ -274,7 +274,7 @@ def parse_document(kind: type[Any], name: str, content: bytes) -> Any:  # noqa: 
         An object of the class.
 
     Raises:
-        BundleError: The file is no such document; the message says where.
+        BundleError: The file is no such document; the message names the place.
     """
     try:
         document = kind.model_validate_json(content)

@@ -23,6 +23,6 @@ class BundleError(InputError):
 
 
 class BundleMismatchError(BundleError):
-    """A bundle is whole, but does not compute what it says: not the user's mistake."""
+    """A bundle is whole, but its networks or numbers differ: not the user's mistake."""
 
     exit_code = 1

@@ -147,18 +147,22 @@ def _torch_runner(model: Callable[[Tensor], Mapping[str, Tensor]]) -> Runner:
     return run
 
 
-def batch_size(bundle: Bundle) -> int:
+def batch_size(bundle: Bundle, at_least: int = 1) -> int:
     """How many samples to run at once, so that their activations fit the memory.
 
+    Args:
+        bundle: The bundle.
+        at_least: Samples that must fit.
+
     Raises:
-        BundleError: Not even one sample's do.
+        BundleError: So many do not.
     """
     each = _activation_bytes(bundle)
-    free = available_memory()
-    if _COPIES * each > free:
+    needed, free = _COPIES * each * at_least, available_memory()
+    if needed > free:
         raise BundleError(
-            f"architecture.json: one sample takes {_COPIES * each:,} bytes in this network, but only "
-            f"{free:,} bytes of memory are free."
+            f"architecture.json: running {at_least} samples at once takes {needed:,} bytes in this network, "
+            f"but only {free:,} bytes of memory are free."
         )
     return max(1, min(BATCH_SIZE, _BATCH_BYTES // each))
 
@@ -170,7 +174,7 @@ def _activation_bytes(bundle: Bundle) -> int:
     return 4 * (math.prod(shape) + sum(neurons * places for neurons, places in layers))
 
 
-def run_in_batches(name: str, run: Runner, inputs: NDArray[Any], size: int = BATCH_SIZE) -> Outputs:
+def run_in_batches(name: str, run: Runner, inputs: NDArray[Any], size: int) -> Outputs:
     """Run a format on any number of samples.
 
     Args:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiq_search.errors import InputError
 from aiq_search.export.bundle import Bundle
 from aiq_search.export.documents import PreprocessingDocument
-from aiq_search.export.formats import run_in_batches, standalone_runner
+from aiq_search.export.formats import batch_size, run_in_batches, standalone_runner
 from aiq_search.export.inputs import input_files, read_samples
 from aiq_search.export.measurement import one_thread
 
@@ -72,7 +72,8 @@ def predict(bundle: Bundle, paths: Iterable[Path | str]) -> Predictions:
         )
     inputs = np.concatenate(arrays)
     with one_thread():
-        outputs = run_in_batches("model.safetensors", standalone_runner(bundle.model, raw), inputs)
+        run = standalone_runner(bundle.model, raw)
+        outputs = run_in_batches("model.safetensors", run, inputs, batch_size(bundle))
     answers = [
         Prediction(
             name,

@@ -3,7 +3,7 @@
 ``torch.export.load`` must not be given a stranger's file: it unpickles sample inputs, weights and
 constants, loads shared libraries, evaluates symbolic shapes and guards as Python, and calls any function of
 torch that the graph names. So a file is taken apart here, everything in it that is not known to be
-harmless is refused, and what torch loads is an archive put together anew from the parts that were checked.
+harmless is refused, and what torch loads is a new archive of the parts that were checked.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def load_pt2(content: bytes) -> Callable[[Tensor], dict[str, Tensor]]:
 
 
 def _checked_members(content: bytes) -> dict[str, bytes]:
-    """The members of the archive without its root folder, each one checked, sample inputs written anew."""
+    """The members of the archive without its root folder, each one checked, sample inputs written again."""
     members = read_archive(NAME, content)
     roots = {name.partition("/")[0] for name in members}
     if len(roots) != 1:

@@ -85,7 +85,7 @@ def check_weights(config: Any, members: Mapping[str, bytes], folder: str) -> Non
     """Check that each weight is a plain tensor, exactly as large as its member.
 
     Args:
-        config: The JSON document beside the weights.
+        config: The JSON document that lists the weights.
         members: Bytes by name.
         folder: Where the weights are among the members.
 

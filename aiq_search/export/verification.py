@@ -17,8 +17,16 @@ from aiq_search.export.card import numbers_table
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.example import read_example
-from aiq_search.export.formats import Outputs, compare, run_formats, run_in_batches, standalone_runner
+from aiq_search.export.formats import (
+    Outputs,
+    batch_size,
+    compare,
+    run_formats,
+    run_in_batches,
+    standalone_runner,
+)
 from aiq_search.export.measurement import environment, measure_split, one_thread
+from aiq_search.training.evaluation import BATCH_SIZE as EVALUATED
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 __all__ = ["Check", "Verification", "verify_bundle"]
@@ -108,13 +116,14 @@ def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterat
     if dataset is not None:
         _check_data(bundle, dataset)
         samples.append(dataset.test.inputs)
-    # What the network alone can tell comes first: starting a process for each graph takes seconds.
-    own = standalone_runner(bundle.model, bundle.preprocessing)
-    _check_example(example, {"safetensors": run_in_batches("safetensors", own, example["inputs"])})
+    # What only needs the network comes first: starting a process for each graph takes seconds.
+    own, size = standalone_runner(bundle.model, bundle.preprocessing), batch_size(bundle)
+    _check_example(example, {"safetensors": run_in_batches("safetensors", own, example["inputs"], size)})
     yield _check_card(bundle)
     if dataset is None:
         yield Check("numbers", "not measured: verified without the data", passed=None)
     else:
+        batch_size(bundle, at_least=EVALUATED)
         for split in ("validation", "test"):
             yield _check_split(bundle, dataset, split)
     outputs = run_formats(bundle, samples, trusted=trusted)
@@ -178,7 +187,7 @@ def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:
         worst = max(worst, abs(old - new))
         if not abs(old - new) <= tolerance:
             raise BundleMismatchError(
-                f"{split}: {name} is {new!r}, but metrics.json says {old!r}"
+                f"{split}: {name} is {new!r}, but metrics.json has {old!r}"
                 f"{'' if here else f' (a difference of {ELSEWHERE:g} is allowed on another machine)'}."
             )
     where = "equal to metrics.json" if here else f"within {worst:.1e} of metrics.json (another machine)"

@@ -177,7 +177,7 @@ def _example(contents: BundleContents, network: nn.Module, preprocessing: Prepro
     """The first samples of the test split, and what the network makes of them."""
     test = contents.dataset.test
     inputs = test.inputs[:EXAMPLES]
-    outputs = run_in_batches("safetensors", standalone_runner(network, preprocessing), inputs)
+    outputs = run_in_batches("safetensors", standalone_runner(network, preprocessing), inputs, EXAMPLES)
     return example_bytes({"inputs": inputs, "labels": test.labels[:EXAMPLES], **outputs})
 
 

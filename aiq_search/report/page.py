@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from aiq_search.redaction import redact
 from aiq_search.report import story
 from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
-from aiq_search.report.words import typeset
 from aiq_search.study.description import question
+from aiq_search.study.finalist_rows import finalist_rows
+from aiq_search.words import typeset
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -64,6 +65,7 @@ def _page(facts: StudyFacts, pictures: Sequence[Picture], findings: Sequence[str
         story={"headline": headline, "sentences": story.sentences(facts)},
         tiles=story.tiles(facts),
         rows=story.comparison(facts),
+        finalists=finalist_rows(facts.options, facts.verdicts),
         findings=[redact(f) for f in (*findings, *story.findings(facts))] or ["Nothing stands out."],
         commands=redact(story.commands(facts)),
         footer=redact(story.footer(facts)),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiq_search.report.figures.facts import StudyFacts
-from aiq_search.report.words import compared, counted
 from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
+from aiq_search.study.finalists import Outcome
 from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.words import compared, counted
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
@@ -24,7 +25,10 @@ def headline(facts: StudyFacts) -> str:
     aiq, winner = facts.winner.validation["aiq"], facts.winner.explored
     spread = f" ± {aiq.sd:.3f}" if aiq.n > 1 else ""
     size = winner.metrics.get("parameters", 0)
-    return f"{facts.label(winner)} won: aIQ {aiq.mean:.3f}{spread} with {size:,.0f} parameters"
+    numbers = f"aIQ {aiq.mean:.3f}{spread} with {size:,.0f} parameters"
+    if not facts.confirmed_winner:
+        return f"Best so far, on one seed: {facts.label(winner)}, {numbers}"
+    return f"{facts.label(winner)} won: {numbers}"
 
 
 def tiles(facts: StudyFacts) -> list[tuple[str, str, str]]:
@@ -52,7 +56,7 @@ def sentences(facts: StudyFacts) -> list[str]:
     told = [_counts(facts)]
     if facts.champion is None:
         return told
-    told += _lead(facts) + _against_the_most_accurate(facts) + _held_back(facts)
+    told += _decision(facts) + _against_the_most_accurate(facts) + _held_back(facts)
     return told
 
 
@@ -72,15 +76,20 @@ def _counts(facts: StudyFacts) -> str:
     return text
 
 
-def _lead(facts: StudyFacts) -> list[str]:
-    others = [f for f in facts.finalists if f.feasible and f.explored is not facts.champion]
-    if facts.winner is None or not facts.winner.judges or not others:
+def _decision(facts: StudyFacts) -> list[str]:
+    """Why the champion won, with whom it ties, and which better finalist was refused."""
+    if facts.winner is None or not facts.confirmed_winner:
         return []
-    first, second = facts.winner.validation["objective"], others[0].validation["objective"]
-    return [
-        f"It leads {facts.label(others[0].explored)} by {first.mean - second.mean:.3f} of mean "
-        f"{facts.goal}; over its own seeds it varies by ± {first.sd:.3f}."
-    ]
+    written = [f"It won as {verdict.reason}." for verdict in facts.verdicts if verdict.outcome is Outcome.WON]
+    tied = [v.finalist for v in facts.verdicts if v.outcome is Outcome.TIED]
+    if tied:
+        names = ", ".join(facts.label(finalist.explored) for finalist in tied)
+        written.append(f"It is tied with {names}: more fresh seeds would be needed to tell them apart.")
+    for verdict in facts.verdicts:
+        if verdict.outcome is Outcome.INFEASIBLE and verdict.finalist.mean > facts.winner.mean:
+            label = facts.label(verdict.finalist.explored)
+            written.append(f"{label} has the better mean {facts.goal}, but {verdict.reason}.")
+    return written
 
 
 def _against_the_most_accurate(facts: StudyFacts) -> list[str]:
@@ -92,7 +101,7 @@ def _against_the_most_accurate(facts: StudyFacts) -> list[str]:
     as_paper = f" ({weights}, counting only the weights of convolutions and linear layers)"
     return [
         f"When exploring, the most accurate network, {facts.label(accurate)}, was {points:.2f} points "
-        f"better; the champion has {size} parameters{as_paper if weights != size else ''}."
+        f"better; the {facts.title} has {size} parameters{as_paper if weights != size else ''}."
     ]
 
 
@@ -128,6 +137,13 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
             )
     for name, value in test.items():
         rows.append((f"{_words(name)}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
+    for split in ("validation", "test") if test else ("validation",):
+        majority = facts.document.dataset.majority(split)
+        if majority is not None:
+            note = f"always naming the commonest class reaches {majority:.4f}"
+            rows = [
+                (*row[:3], _both(row[3], note)) if row[0] == f"accuracy, {split}" else row for row in rows
+            ]
     for name in SIZES:
         if name in winner.metrics and name in accurate.metrics:
             sizes = [f"{record.metrics[name]:,.0f}" for record in (winner, accurate)]
@@ -147,7 +163,8 @@ def findings(facts: StudyFacts) -> list[str]:
         told.append(f"{failed} of {of} failed; `aiq trials {facts.id}` gives the reasons.")
     if facts.winner is not None and not facts.winner.judges:
         told.append(
-            "The champion was trained once: its numbers are partly luck until it is confirmed on fresh seeds."
+            "The best so far was trained once: its numbers are partly luck until it is confirmed on fresh "
+            "seeds."
         )
     return told
 
@@ -189,6 +206,10 @@ def _compared(one: TrialRecord, other: TrialRecord, name: str) -> str:
 
 def _spread(value: Spread) -> str:
     return f"{value.mean:.4f} ± {value.sd:.4f}" if value.n > 1 else f"{value.mean:.4f}"
+
+
+def _both(one: str, other: str) -> str:
+    return "; ".join(part for part in (one, other) if part)
 
 
 def _words(name: str) -> str:

@@ -103,6 +103,8 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
     for name, parameter in space.parameters.items():
         section, _, argument = name.partition(".")
         key = ("parameters", name)
+        if name == "training.engine":
+            raise space.error(key, "one engine trains all of a study; name it in the section training")
         if section == "training" and argument not in TrainingOptions.model_fields:
             hint = did_you_mean(argument, TrainingOptions.model_fields)
             raise space.error(key, f"training has no field {argument!r}; {hint}")
@@ -159,6 +161,11 @@ def _check_resources(space: SearchSpace, machine: Machine) -> None:
         raise space.error(
             ("training", "device"),
             "a trial without a GPU cannot train on cuda; set resources.gpu above 0, or the device to cpu",
+        )
+    if space.training.engine == "compiled" and space.resources.gpu:
+        raise space.error(
+            ("training", "engine"),
+            "the compiled engine uses no GPU; set resources.gpu to 0, or the engine to torch",
         )
 
 
@@ -247,7 +254,8 @@ def check_networks(
 
 def training_bytes(model: nn.Module) -> int:
     """How much memory the weights take in training, and what is kept of their size besides."""
-    weights: int = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    tensors = (*model.parameters(), *model.buffers())
+    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return _COPIES * weights
 
 

@@ -18,8 +18,6 @@ from aiq_search.search.pruners import create_pruner
 from aiq_search.search.racing import Racing
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.trials import LiveTrials
-from aiq_search.space import SearchSpace
-from aiq_search.space.points import grid
 from aiq_search.study.champion import Champion
 from aiq_search.study.events import (
     Event,
@@ -44,8 +42,8 @@ _FAILURES_COUNT_FROM = 8
 class StudyDriver:
     """Runs a study through its phases: explore, then confirm the finalists and measure the champion.
 
-    Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while workers
-    are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``, by what becomes of each trial.
+    Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while
+    workers are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``: what becomes of each trial.
 
     Args:
         study: The study.
@@ -92,14 +90,6 @@ class StudyDriver:
         }
         self._phase: SearchPhase | None = None
         self._taken_up = False
-
-    @staticmethod
-    def check(space: SearchSpace) -> None:
-        """Raise InputError for a sampler, pruner or grid that cannot be, before anything is written."""
-        create_pruner(space.search.pruner)
-        create_sampler(space.search.sampler, space.search.seed, conditional=space.conditional)
-        if space.search.sampler.name == "grid":
-            next(grid(space), None)
 
     # ---- the study's life ------------------------------------------------------------------------
 
@@ -152,6 +142,7 @@ class StudyDriver:
                 None if champion is None else champion.document(),
                 self.message,
                 tuple(self._ledger.finalists),
+                tuple(v.document() for v in self._ledger.verdicts(self.space, champion)),
             )
         )
         self._trials.sweep()
@@ -216,7 +207,7 @@ class StudyDriver:
     def halt(self, key: TrialKey, reason: str) -> None:
         """A trial cannot continue for a reason that is not its own: the study stops, and keeps it."""
         self.pause(key)
-        self.message = f"stopped: {reason}, then go on with `aiq resume {self.study.id}`"
+        self.message = f"stopped: {reason}, then continue with `aiq resume {self.study.id}`"
         self.draining = True
 
     def pause(self, key: TrialKey) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from aiq_search.space import ObjectiveOptions, SearchSpace
-from aiq_search.study.champion import Champion, choose_champion
+from aiq_search.study.champion import Champion, choose_champion, judge_finalists
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.finalists import Verdict, verdicts
 from aiq_search.study.progress import Best
 from aiq_search.study.record import TrialRecord
 
@@ -59,6 +60,11 @@ class Ledger:
         return choose_champion(
             space, list(self.explored.values()), list(self.confirmed.values()), self.finalists
         )
+
+    def verdicts(self, space: SearchSpace, champion: Champion | None) -> list[Verdict]:
+        """How each finalist came out so far."""
+        explored, confirmed = list(self.explored.values()), list(self.confirmed.values())
+        return verdicts(space, champion, judge_finalists(space, explored, confirmed, self.finalists))
 
     def known(self, config_hash: str) -> TrialRecord | None:
         """The first result of a configuration; none where it failed, for it may work the next time."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.datasets import Dataset, Split, load_dataset
-from aiq_search.errors import InputError
+from aiq_search.errors import InputError, first_line
 from aiq_search.models import Architecture, model_size
 from aiq_search.search.check import (
     check_networks,
@@ -22,9 +22,12 @@ from aiq_search.search.check import (
     training_bytes,
 )
 from aiq_search.search.machine import Machine
+from aiq_search.search.samplers import create_sampler
+from aiq_search.space.errors import SpaceError
 from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace import evaluation_mode
 from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
+from aiq_search.training.kernel_cache import are_compiled
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["TriedNetwork", "as_a_trial", "load_data", "part_of", "preflight"]
 
 _SAMPLES = 16
+
+# By default Optuna's samplers begin to learn after ten trials.
+_SAMPLER_TRIALS = 12
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def preflight(
     Raises:
         SpaceError: A network cannot be built, trained, measured or kept.
     """
+    _check_sampler(space)
     shape, classes = dataset.input_shape, len(dataset.classes)
     check_networks(space, shape, classes, code, machine)
     networks = []
@@ -116,6 +123,8 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
     """
     name, shape, classes = space.model.name, dataset.input_shape, len(dataset.classes)
     options = space.training_options(params).model_copy(update={"device": "cpu"})
+    if options.engine == "auto" and not are_compiled():  # a step by torch takes less time than the kernels
+        options = options.model_copy(update={"engine": "torch"})
     architecture = Architecture(name, space.model_arguments(params), shape, classes, code)
     samples = part_of(dataset, min(_SAMPLES, options.batch_size), _SAMPLES)
 
@@ -134,6 +143,32 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
         _check_checkpoint(name, run, fresh_run())
         size = model_size(run.model, shape)
     return TriedNetwork(params, size.parameters, size.macs, tuple(sorted(layers)))
+
+
+def _check_sampler(space: SearchSpace) -> None:
+    """Check that the sampler proposes a configuration after some trials.
+
+    Raises:
+        SpaceError: An option has a value that Optuna only finds out to be wrong now.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options = space.search
+    sampler = create_sampler(options.sampler, options.seed, conditional=space.conditional)
+    directions: list[Any] = [direction for _, direction in space.objective.directions]
+    study = optuna.create_study(sampler=sampler, directions=directions)
+    for number in range(_SAMPLER_TRIALS):
+        try:
+            trial = study.ask()
+            space.suggest(trial)
+            study.tell(trial, [float(number)] * len(directions))
+        except SpaceError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            message = f"with these options it proposes no trial {number}: {reason}"
+            raise space.error(("search", "sampler"), message) from error
 
 
 def part_of(dataset: Dataset, train: int, validation: int) -> Dataset:

@@ -50,7 +50,7 @@ class Racing:
         self._waiting = sum(t.state is OptunaState.WAITING for t in self._trials())
 
     def is_ready(self, *, idle: bool) -> bool:
-        """Whether a seed waits or can be given out. All must be idle when the race begins, and when it is won."""
+        """Whether a seed waits or can be given out; all must be idle when a race begins or is won."""
         if self._waiting > 0:
             return True
         if not self._ledger.finalists and not idle:

@@ -31,6 +31,7 @@ class RunningTrial:
         epochs: Metrics of the epochs reported so far.
         chosen: The epoch of the lowest validation loss, as the worker says.
         size: parameters, parameters_weights and macs.
+        engine: What trains and measures.
     """
 
     trial: optuna.Trial
@@ -38,6 +39,7 @@ class RunningTrial:
     epochs: dict[int, Mapping[str, float]] = field(default_factory=dict)
     chosen: int | None = None
     size: Mapping[str, float] = field(default_factory=dict)
+    engine: str | None = None
 
     @property
     def attempts(self) -> int:
@@ -77,5 +79,6 @@ class RunningTrial:
             "metrics": {**scores.metrics, **test},
             "history": {name: [self.epochs[n][name] for n in numbers] for name in columns},
             "collapsed": scores.collapsed,
+            "engine": self.engine,
             "feasible": feasible(objective.number_constraints, scores.scored),
         }

@@ -33,6 +33,9 @@ _CLASSES: dict[str, Any] = {
     "nsga2": optuna.samplers.NSGAIISampler,
 }
 
+# Optuna makes arrays of some options.
+_LARGEST_OPTION = 1_000_000
+
 # The others use constraints only to choose the champion.
 STEERED_BY_CONSTRAINTS = ("tpe", "gp", "nsga2")
 
@@ -132,8 +135,25 @@ def constraints_note(space: SearchSpace) -> str | None:
 
 
 def check_options(where: str, cls: type, given: dict[str, Any]) -> None:
-    """Raise InputError if a class of Optuna's does not take an option."""
-    valid = [name for name in inspect.signature(cls).parameters if name != "seed"]
-    for name in given:
-        if name not in valid:
-            raise InputError(f"{where}: {cls.__name__} has no option {name!r}; {did_you_mean(name, valid)}")
+    """Raise InputError if a class of Optuna's does not take an option, or not this value of it."""
+    parameters = {name: p for name, p in inspect.signature(cls).parameters.items() if name != "seed"}
+    for name, value in given.items():
+        if name not in parameters:
+            hint = did_you_mean(name, parameters)
+            raise InputError(f"{where}: {cls.__name__} has no option {name!r}; {hint}")
+        kinds = _kinds(parameters[name].annotation)
+        if _kind(value) not in kinds and not (_kind(value) == "int" and "float" in kinds):
+            expected = " or ".join(sorted(kinds - {"None"})) or "a function, which a file cannot name"
+            raise InputError(f"{where}: {name} must be {expected}, but got {value!r}")
+        if isinstance(value, int | float) and abs(value) > _LARGEST_OPTION:
+            raise InputError(f"{where}: {name} must be at most {_LARGEST_OPTION:,}, but got {value!r}")
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401
+    return "None" if value is None else type(value).__name__
+
+
+def _kinds(annotation: Any) -> set[str]:  # noqa: ANN401 - a type, or its text
+    """The types of an annotation that a file can have."""
+    names = getattr(annotation, "__name__", str(annotation)).split("|")
+    return {name.strip() for name in names} & {"bool", "int", "float", "str", "None"}

@@ -118,7 +118,7 @@ class LiveTrials:
             running.trial.report(source.value, source.epochs)
         end = {
             name: getattr(source, name)
-            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "feasible")
+            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "engine", "feasible")
         }
         end["reason"] = f"same configuration as trial {source.key.number}: its result, not trained again"
         self._end(running.record.key, source.state, end)
@@ -154,6 +154,7 @@ class LiveTrials:
             return False  # it has ended: the report crossed the decision
         running.chosen = report.chosen or running.chosen
         running.size = report.size or running.size
+        running.engine = report.engine or running.engine
         for epoch, metrics in report.epochs:
             if epoch in running.epochs:
                 continue

@@ -42,10 +42,8 @@ def dotted(key: Key) -> str:
     return ".".join(shown(part, quoted=False) for part in key)
 
 
-def shown(value: object, *, quoted: bool = True) -> str:
+def shown(value: object, *, quoted: bool = True, longest: int = _LONGEST) -> str:
     """A value from a file, fit for a message: short, and without characters that steer a terminal."""
     text = repr(value) if quoted or not isinstance(value, str) else value
-    text = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: _LONGEST + 1]
-    )
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: longest + 1])
+    return text if len(text) <= longest else text[:longest] + "…"

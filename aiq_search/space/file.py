@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from aiq_search.space.errors import Key, SpaceError, dotted, shown
+from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.parameters import Parameter
 from aiq_search.space.schema import SearchSpace
 from aiq_search.space.source import Source, read_file, read_text, read_values
@@ -20,6 +20,10 @@ __all__ = ["Override", "load_space"]
 
 # More mistakes than these are not listed: the file is of another kind.
 _MOST_MISTAKES = 20
+
+_SET = "--set"
+
+_TYPES = ("int", "float", "categorical", "derived")  # of a parameter
 
 
 def load_space(
@@ -49,11 +53,7 @@ def load_space(
     try:
         space = SearchSpace.model_validate(document)
     except ValidationError as error:
-        mistakes = [_mistake(document, each) for each in error.errors(include_url=False)[:_MOST_MISTAKES]]
-        lines = [str(Source(name, places).error(key, message)) for key, message in mistakes]
-        if error.error_count() > _MOST_MISTAKES:
-            lines.append(f"… and {error.error_count() - _MOST_MISTAKES:,} more.")
-        raise SpaceError("\n".join(dict.fromkeys(lines))) from None
+        raise SpaceError("\n".join(_mistakes(document, Source(name, places), error))) from None
     return space.with_source(Source(name, places))
 
 
@@ -95,16 +95,29 @@ class Override:
         Raises:
             SpaceError: The path leads into a value that is not a mapping, or the value is not YAML.
         """
-        origin = f"--set {dotted(self.path)}"
         target: Any = document
-        for part in self.path[:-1]:
+        for depth, part in enumerate(self.path[:-1], start=1):
             if part in ("sampler", "pruner") and isinstance(target.get(part), str):
                 target[part] = {"name": target[part]}
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
-                raise SpaceError(f"{origin}: the value of {shown(part)} is not a mapping")
-        places[self.path] = origin
-        target[self.path[-1]] = read_text(self.value, origin, places, self.path, lines=False)
+                raise SpaceError("is not a mapping", self.path[:depth], _SET)
+        places[self.path] = _SET
+        target[self.path[-1]] = read_text(self.value, _SET, places, self.path, lines=False)
+
+
+def _mistakes(document: Any, source: Source, error: ValidationError) -> list[str]:  # noqa: ANN401
+    """What is wrong with a document: a sentence for each key."""
+    sentences: dict[Key, str] = {}
+    for each in error.errors(include_url=False):
+        key, message = _mistake(document, each)
+        sentences.setdefault(key, message)  # of a union, pydantic reports each member
+    inner = {key[:length] for key in sentences for length in range(len(key))}
+    sentences = {key: message for key, message in sentences.items() if key not in inner}
+    lines = [str(source.error(key, message)) for key, message in sentences.items()]
+    if len(lines) > _MOST_MISTAKES:
+        lines[_MOST_MISTAKES:] = [f"… and {len(lines) - _MOST_MISTAKES:,} more."]
+    return lines
 
 
 def _mistake(document: Any, error: ErrorDetails) -> tuple[Key, str]:  # noqa: ANN401
@@ -125,15 +138,19 @@ def _mistake(document: Any, error: ErrorDetails) -> tuple[Key, str]:  # noqa: AN
 _Sentence = Callable[[Any, Key, ErrorDetails], str]
 
 _SENTENCES: dict[str, _Sentence] = {
+    "bool_type": lambda _, __, error: f"expected true or false, but got {shown(error['input'])}",
     "dict_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
     "extra_forbidden": lambda document, key, _: (
         f"unknown key; {did_you_mean(shown(key[-1], quoted=False), _valid_keys(key, document))}"
     ),
     "int_type": lambda _, __, error: f"expected a whole number, but got {shown(error['input'])}",
     "missing": lambda *_: "is required, but missing",
+    "model_attributes_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
     "model_type": lambda _, __, error: f"expected a mapping, but got {shown(error['input'])}",
     "string_pattern_mismatch": lambda _, key, error: _pattern_sentence(key, error),
     "string_type": lambda _, __, error: f"expected text, but got {shown(error['input'])}",
+    "too_long": lambda _, __, error: f"at most {error['ctx']['max_length']:,} are allowed",
+    "too_short": lambda _, __, error: f"at least {error['ctx']['min_length']} item is required",
     "union_tag_invalid": lambda _, __, error: (
         f"expected {error['ctx']['expected_tags']}, but got {shown(error['ctx']['tag'])}"
     ),
@@ -158,7 +175,7 @@ def _key_of(document: Any, location: tuple[int | str, ...]) -> Key:  # noqa: ANN
             node = node[part]
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
-        elif part == "[key]" or not last or not isinstance(node, Mapping):
+        elif part in ("[key]", *_TYPES) or not last or not isinstance(node, Mapping):
             continue
         key.append(part)
     return tuple(key)

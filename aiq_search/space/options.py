@@ -205,12 +205,15 @@ class ConfirmOptions(Section):
             many decide for each finalist, where ``finalists`` is set.
         ties: Who wins where several cannot be told apart: smallest (the fewest parameters within one
             standard error of the best mean) or best (the best mean).
+        require_better_than_chance: Whether the champion has to be clearly more accurate than always naming
+            the commonest class; otherwise the search ends with exit code 3 and registers no model.
     """
 
-    runs: int = Field(default=15, ge=0, le=_MOST)
+    runs: int = Field(default=10, ge=0, le=_MOST)
     finalists: int | None = Field(default=None, ge=0, le=_MOST)
     seeds: int = Field(default=5, ge=1, le=_MOST)
     ties: Literal["smallest", "best"] = "smallest"
+    require_better_than_chance: bool = True
 
     @property
     def confirms(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from aiq_search.space.errors import shown
 from aiq_search.space.expression import Expression
@@ -20,7 +20,14 @@ __all__ = [
     "float_steps",
 ]
 
-Scalar: TypeAlias = bool | int | float | str | None
+
+def _no_container(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    raise ValueError(f"expected true or false, a number or text, but got {shown(value)}")
+
+
+Scalar: TypeAlias = Annotated[bool | int | float | str | None, BeforeValidator(_no_container)]
 
 # By what part of a step a real number may miss it: Optuna's.
 _STEP_TOLERANCE = 1e-8
@@ -77,11 +84,8 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
         raise ValueError(f"a log range must start above 0, but got low={low:g}; raise low or drop log")
     if log and step is not None:
         raise ValueError("log and step exclude each other")
-    if not (high - low) / (step or 1) <= _MAX_INTEGER:
-        raise ValueError(
-            f"the range has too many values: low={low:g}, high={high:g}"
-            + (f", step={step:g}" if step else "")
-        )
+    if math.isinf(high - low) or (step is not None and (high - low) / step > _MAX_INTEGER):
+        raise ValueError(f"the range is too large: low={low:g}, high={high:g}, step={step or 0:g}")
 
 
 def float_steps(low: float, high: float, step: float) -> int:

@@ -23,6 +23,9 @@ _REFUSED_CELLS = 500_000
 # All of these together take a second or two.
 _OPERATIONS = 2_000_000
 
+# Larger numbers are only given by their magnitude.
+_COUNTABLE = 10**18
+
 
 @dataclass(frozen=True)
 class SpaceSize:
@@ -39,6 +42,8 @@ class SpaceSize:
     def __str__(self) -> str:
         if self.number == math.inf:
             return "infinitely many configurations"
+        if self.number > _COUNTABLE:
+            return f"about 10^{math.log10(self.number):.0f} configurations"
         return f"{'' if self.exact else 'at most '}{self.number:,} configurations"
 
 
@@ -89,7 +94,7 @@ def drawn(space: SearchSpace, seed: int = 0) -> Iterator[dict[str, Any]]:
 
 def _affordable(space: SearchSpace, number: int) -> int:
     """At most ``number`` configurations, fewer where each takes many operations."""
-    return min(number, max(1000, _OPERATIONS // space.draw_cost))
+    return min(number, max(100, _OPERATIONS // space.draw_cost))
 
 
 def _allowed(

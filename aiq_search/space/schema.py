@@ -195,7 +195,7 @@ class SearchSpace(Section):
             text for p in self.parameters.values() for text in (p.when, getattr(p, "value", None)) if text
         ]
         expressions = [*map(_parsed, texts), *self.objective.parameter_constraints.values()]
-        return len(self.parameters) + sum(expression.size for expression in expressions)
+        return len(self.parameters) + sum(2 + expression.size for expression in expressions)
 
     def allows(self, params: Mapping[str, Scalar]) -> bool:
         """Whether a configuration meets the constraints on parameters.

@@ -24,7 +24,6 @@ __all__ = ["Source", "read_file", "read_text", "read_values"]
 # A search-space file is a page or two; the YAML parser takes two seconds for so many bytes.
 _MAX_BYTES = 100_000
 _MAX_DEPTH = 20
-_MAX_INTEGER = 2**63 - 1
 
 _TAG = "tag:yaml.org,2002:"
 _WHOLE_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
@@ -73,7 +72,8 @@ def read_file(path: Path, places: MutableMapping[Key, str]) -> dict[str, Any]:
         raise SpaceError(f"{path}: no such file; {hint}") from None
     except UnicodeDecodeError as error:
         if len(content) <= _MAX_BYTES:
-            raise SpaceError(f"{path}: not a text file ({error})") from None
+            line = content.count(b"\n", 0, error.start) + 1
+            raise SpaceError(f"{path}:{line}: not text in UTF-8: byte {content[error.start]:#04x}") from None
     except (OSError, ValueError) as error:  # the latter of a path with a null byte
         raise SpaceError(f"{path}: cannot be read ({error})") from None
     if len(content) > _MAX_BYTES:
@@ -111,15 +111,15 @@ def read_text(
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = place(mark.line) if mark else name
-        raise SpaceError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+        raise SpaceError(f"not valid YAML: {error.problem or error.context}", key, where) from None
     except ReaderError as error:
         where = place(text.count("\n", 0, error.position))
-        raise SpaceError(f"{where}: not valid YAML: character {shown(error.character)}") from None
+        raise SpaceError(f"not valid YAML: character {shown(error.character)}", key, where) from None
     except RecursionError:
-        raise SpaceError(f"{name}: nested too deeply") from None
+        raise SpaceError("nested too deeply", key, name) from None
     except (YAMLError, ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SpaceError(f"{name}: not valid YAML: {reason}") from None
+        raise SpaceError(f"not valid YAML: {reason}", key, name) from None
     return None if node is None else _Reader(places, place).read(node, key)
 
 
@@ -148,7 +148,7 @@ class _Reader:
                 return [self._item(value, (*key, index)) for index, value in enumerate(node.value)]
             case ScalarNode():
                 return self._scalar(node, tag, key)
-        raise self._error(node, key, f"the tag {shown(str(node.tag), quoted=False)} is not supported")
+        raise self._unsupported(node, key)
 
     def _items(self, node: MappingNode, key: Key) -> Iterator[tuple[str, Any]]:
         seen = set()
@@ -180,10 +180,19 @@ class _Reader:
                     return _number(text)
                 except ValueError as error:
                     raise self._error(node, key, str(error)) from None
-        raise self._error(node, key, f"{shown(text)} is not plain data of the type {shown(str(node.tag))}")
+        if tag in ("bool", "int", "float"):
+            raise self._error(node, key, f"{shown(text)} is not of the type {tag}")
+        raise self._unsupported(node, key)
+
+    def _unsupported(self, node: Node, key: Key) -> SpaceError:
+        return self._error(node, key, f"the tag {shown(str(node.tag), quoted=False)} is not supported")
 
     def _error(self, node: Node, key: Key, message: str) -> SpaceError:
         return SpaceError(message, key, self._place(node.start_mark.line))
+
+
+def _fits(number: int) -> bool:
+    return -(2**63) <= number < 2**63
 
 
 def _number(text: str) -> int | float:
@@ -193,8 +202,8 @@ def _number(text: str) -> int | float:
         ValueError: It is not decimal, or does not fit 64 bits.
     """
     if _WHOLE_NUMBER.fullmatch(text):
-        if len(text) > 40 or abs(int(text)) > _MAX_INTEGER:
-            raise ValueError(f"{shown(text, quoted=False)} is too large: a whole number has at most 63 bits")
+        if len(text) > 40 or not _fits(int(text)):
+            raise ValueError(f"{shown(text, quoted=False)} does not fit 64 bits")
         return int(text)
     try:
         number = float(text)
@@ -232,12 +241,12 @@ def read_values(value: Any, name: str, key: Key = ()) -> Any:  # noqa: ANN401
             return [read_values(item, name, (*key, index)) for index, item in enumerate(value)]
         case bool() | None | str():
             return value
-        case int() if abs(value) <= _MAX_INTEGER:
+        case int() if _fits(value):
             return value
         case float() if math.isfinite(value):
             return value
         case int():
-            raise SpaceError("a whole number has at most 63 bits", key, name)
+            raise SpaceError("a whole number does not fit 64 bits", key, name)
         case float():
             raise SpaceError(f"expected a finite number, but got {value}", key, name)
     raise SpaceError(f"expected plain data, but got {type(value).__name__}", key, name)

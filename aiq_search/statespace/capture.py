@@ -39,11 +39,11 @@ class StateCapture:
     again in the backward pass is not counted again. A model under ``torch.compile`` runs uncompiled inside
     the block, because compiled code calls no hook that was added later.
 
-    By default every ``nn.Linear`` and convolution is measured but the output layer: the Linear or convolution
-    that was called last in the first complete forward pass. (Order of calls, not of registration: a head may
-    be registered first, and an auxiliary one last.) For ``nn.MultiheadAttention`` the module itself stands
-    for its output projection. A part of a network, such as one transformer block, has no output layer: name
-    its layers there.
+    By default every ``nn.Linear`` and convolution is measured except the output layer: the Linear or
+    convolution called last in the first complete forward pass. (Order of calls, not of registration: a head
+    may be registered first, and an auxiliary one last.) For ``nn.MultiheadAttention`` the module itself is
+    measured in place of its output projection. A part of a network, such as one transformer block, has no
+    output layer: name its layers there.
 
     Args:
         model: The model. Nothing of it is changed for good.
@@ -51,7 +51,7 @@ class StateCapture:
             functions of name and module; one or several.
         exclude: Which layers to leave out of ``layers`` or of the default.
         point: ``"after"`` for the output of each layer, ``"before"`` for its first input.
-        axis: The neurons' axis where the kind of module does not tell it; one, or one a layer by name.
+        axis: The neurons' axis where the kind of module does not determine it; one, or one a layer by name.
         output: Which output of a layer that returns several: a position or a key; one, or one a layer.
         order: Order of the entropy in the results; 1 is the paper's.
         backend: As in `StateCounter`.
@@ -96,18 +96,15 @@ class StateCapture:
         chosen = default_layers(model) if layers is None else select_layers(model, layers)
         left_out = select_layers(model, exclude) if exclude != () else {}
         self._modules = {name: module for name, module in chosen.items() if name not in left_out}
-        # The output layer is known once the first forward pass is over.
-        self._output_layer: str | None = None
-        self._awaits_output_layer = layers is None
-        if len(self._modules) < (2 if self._awaits_output_layer else 1):
-            raise InputError(_nothing_to_measure(model, self._awaits_output_layer))
+        self._output_layer = _OutputLayer(awaited=layers is None)
+        if len(self._modules) < (2 if self._output_layer.awaited else 1):
+            raise InputError(_nothing_to_measure(model, by_default=layers is None))
         self._counters: dict[str, StateCounter] = {}
         self._handles: dict[str, RemovableHandle] = {}
         self._root_handle: RemovableHandle | None = None
-        self._last_called: str | None = None
         self._lock = threading.Lock()
         self._eager = contextlib.ExitStack()
-        StateCounter(1, **self._options)  # a wrong option is told now, not by the first batch
+        StateCounter(1, **self._options)  # a wrong option is an error now, not with the first batch
 
     def __enter__(self) -> StateCapture:
         if self._handles:
@@ -116,7 +113,7 @@ class StateCapture:
             self._eager.enter_context(torch.compiler.set_stance("force_eager"))
         for name, module in self._modules.items():
             self._handles[name] = self._register(name, module)
-        if self._awaits_output_layer:
+        if self._output_layer.awaited:
             root = getattr(self._model, "_orig_mod", self._model)
             self._root_handle = root.register_forward_hook(self._first_pass_is_over)
         return self
@@ -152,7 +149,7 @@ class StateCapture:
             if axis is None:
                 axis = neuron_axis(module, values)
             with self._lock:
-                self._last_called = name
+                self._output_layer.called(name)
                 counter = self._counters.get(name)
                 if counter is None:
                     counter = StateCounter(values.shape[axis], **self._options)
@@ -167,33 +164,32 @@ class StateCapture:
 
     def _first_pass_is_over(self, module: nn.Module, inputs: Any, result: Any) -> None:  # noqa: ANN401
         with self._lock:
-            if self._last_called is not None:
-                self._leave_out_output_layer(self._last_called)
-
-    def _leave_out_output_layer(self, name: str) -> None:
-        self._awaits_output_layer = False
-        self._output_layer = name
-        del self._modules[name]
-        self._counters.pop(name, None)
-        if name in self._handles:
-            self._handles.pop(name).remove()
-        if self._root_handle is not None:
-            self._root_handle.remove()
+            name = self._output_layer.name
+            if name is None or not self._output_layer.awaited:
+                return
+            self._output_layer.awaited = False
+            self._counters.pop(name, None)
+            for handle in (self._handles.pop(name, None), self._root_handle):
+                if handle is not None:
+                    handle.remove()
 
     @property
     def layers(self) -> Mapping[str, nn.Module]:
-        """The measured modules by name; until the first forward pass is over, the output layer too."""
-        return self._modules
+        """The measured modules by name, without the output layer as far as it is known."""
+        return {name: module for name, module in self._modules.items() if name != self.output_layer}
 
     @property
     def output_layer(self) -> str | None:
-        """Name of the layer that was left out as the output layer, as soon as it is known."""
-        return self._output_layer
+        """Name of the layer that is left out as the output layer.
+
+        Until a forward pass of the whole model is over, this is the layer that ran last.
+        """
+        return self._output_layer.name
 
     @property
     def counters(self) -> Mapping[str, StateCounter]:
         """The accumulators by layer: to save, or to merge with those of another process."""
-        return self._counters
+        return {name: counter for name, counter in self._counters.items() if name != self.output_layer}
 
     def reset(self) -> None:
         """Forget everything counted; the hooks stay."""
@@ -201,15 +197,13 @@ class StateCapture:
             counter.reset()
 
     def compute(self) -> dict[str, StateCounts]:
-        """The states of every layer, by its name; counting may go on afterwards.
+        """The states of every layer, by its name; counting may continue afterwards.
 
         Raises:
             InputError: A layer never ran, or ran on no observation.
         """
-        if self._awaits_output_layer and self._last_called is not None:  # only parts of the model were called
-            self._leave_out_output_layer(self._last_called)
         results = {}
-        for name in self._modules:
+        for name in self.layers:
             counter = self._counters.get(name)
             if counter is None:
                 raise InputError(
@@ -221,6 +215,24 @@ class StateCapture:
             except InputError as error:
                 raise InputError(f"Layer {name!r}: {error}") from error
         return results
+
+
+class _OutputLayer:
+    """The layer that is left out by default: the one called last in the first pass of the whole model.
+
+    Args:
+        awaited: Whether there is one to find. It is found when `awaited` is set to False; the layers that are
+            called afterwards change nothing.
+    """
+
+    def __init__(self, awaited: bool) -> None:
+        self.awaited = awaited
+        self.name: str | None = None
+
+    def called(self, name: str) -> None:
+        """Note that a layer was called."""
+        if self.awaited:
+            self.name = name
 
 
 def _is_compiled(model: nn.Module) -> bool:

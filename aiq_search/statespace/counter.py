@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
+from aiq_search.arrays import ArrayFile
 from aiq_search.errors import InputError
 from aiq_search.statespace.counts import StateCounts
 from aiq_search.statespace.kernels import Kernels, load_kernels
 from aiq_search.statespace.packing import as_planes, pack_states, packable, words_for
-from aiq_search.statespace.runs import Block, Run, group_states, merge_runs
+from aiq_search.statespace.runs import group_states
+from aiq_search.statespace.stores import Histograms, OverBudget, Sample, SortedRuns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,17 +27,8 @@ Backend = Literal["torch", "compiled"]
 
 # A histogram over all states takes 8 * 2^neurons bytes: 8 MiB at most.
 _HISTOGRAM_NEURONS = 20
-# Bytes of states that wait, unsorted, for the next sorting.
-_PENDING_BYTES = 6 << 20
 _FORMAT = 1
-
-
-@dataclass
-class _Pending:
-    """States that wait to be sorted into a run."""
-
-    parts: list[torch.Tensor] = field(default_factory=list)
-    length: int = 0
+_LARGEST_NUMBER = 2**31
 
 
 class StateCounter:
@@ -70,7 +62,7 @@ class StateCounter:
         order: float = 1.0,
         backend: Backend = "torch",
         budget: int | None = None,
-        over_budget: Literal["error", "sample"] = "error",
+        over_budget: OverBudget = "error",
         seed: int = 0,
     ) -> None:
         if neurons < 1:
@@ -92,27 +84,23 @@ class StateCounter:
         self.seed = seed
         self._kernels: Kernels | None = load_kernels() if backend == "compiled" else None
         self._words = words_for(neurons)
-        row = 8 * self._words
-        self._pending_limit = max(
-            1, (_PENDING_BYTES if budget is None else min(_PENDING_BYTES, budget // 4)) // row
-        )
         self._dense = neurons <= _HISTOGRAM_NEURONS and (budget is None or 8 << neurons <= budget)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything counted."""
-        # One histogram a device, so that a batch is counted where it is.
-        self._histograms: dict[torch.device, torch.Tensor] = {}
-        self._pending = _Pending()
-        self._runs: list[Run] = []
-        self._halvings = 0
-        self._random = np.random.default_rng(self.seed)
+        self._sample = Sample(self.seed)
+        self._store = self._empty_store()
+
+    def _empty_store(self) -> Histograms | SortedRuns:
+        if self._dense:
+            return Histograms(self.neurons, self._sample)
+        return SortedRuns(self.neurons, self._sample, self.budget, self.over_budget)
 
     @property
     def nbytes(self) -> int:
         """Memory that the counts take now."""
-        histograms = sum(8 * histogram.numel() for histogram in self._histograms.values())
-        return histograms + sum(run.nbytes for run in self._runs) + 8 * self._words * self._pending.length
+        return self._store.nbytes
 
     def update(self, activations: torch.Tensor, axis: int = -1) -> None:
         """Count the states of a batch.
@@ -144,107 +132,11 @@ class StateCounter:
             return
         planes = as_planes(activations.detach(), axis)
         if self._kernels is None or not self._kernels.packs(planes):
-            self._add(pack_states(planes))
-        elif self._dense and not self._halvings:
-            self._kernels.count(planes, self._histogram(planes.device).numpy())
+            self._store.add(pack_states(planes))
+        elif isinstance(self._store, Histograms) and not self._sample.halvings:
+            self._kernels.count(planes, self._store.on(planes.device).numpy())
         else:
-            self._add(self._kernels.pack(planes))
-
-    def _add(self, states: torch.Tensor) -> None:
-        """Count packed states, int64 of shape ``(observations, words)``."""
-        if self._dense:
-            self._count_dense(self._thin(states))
-            return
-        for part in torch.split(states, self._pending_limit):
-            kept = self._thin(part)
-            self._pending.parts.append(kept)
-            self._pending.length += len(kept)
-            if self._pending.length >= self._pending_limit:
-                self._flush()
-
-    def _histogram(self, device: torch.device) -> torch.Tensor:
-        if device not in self._histograms:
-            self._histograms[device] = torch.zeros(1 << self.neurons, dtype=torch.int64, device=device)
-        return self._histograms[device]
-
-    def _count_dense(self, states: torch.Tensor) -> None:
-        histogram = self._histogram(states.device)
-        indices = states.reshape(-1)
-        if states.device.type == "cpu" and len(histogram) <= len(indices):
-            counted = histogram.numpy()
-            counted += np.bincount(indices.numpy(), minlength=len(counted))
-        else:
-            one = torch.ones((), dtype=torch.int64, device=states.device)
-            histogram.scatter_add_(0, indices, one.expand(len(indices)))
-
-    def _flush(self) -> None:
-        """Sort what is pending into a run, and merge runs that have grown alike."""
-        if self._pending.length:
-            pending, self._pending = self._pending.parts, _Pending()
-            # From here on one copy alone is alive: sorting takes several times its memory.
-            states = torch.cat([part.cpu() for part in pending]).numpy().view(np.uint64)
-            pending.clear()
-            self._push(group_states(states))
-
-    def _push(self, run: Run) -> None:
-        self._runs.append(run)
-        while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
-            right = self._runs.pop()
-            left = self._runs.pop()
-            self._runs.append(merge_runs(left, right))
-        if self.budget is not None and self.nbytes + 8 * self._words * self._pending_limit > self.budget:
-            self._merge_all()
-            self._keep_to_budget(self.budget)
-
-    def _merge_all(self) -> None:
-        while len(self._runs) > 1:
-            right = self._runs.pop()
-            self._runs[-1] = merge_runs(self._runs[-1], right)
-
-    def _keep_to_budget(self, budget: int) -> None:
-        """Make the one run fit beside what may wait to be sorted."""
-        room = budget - 8 * self._words * self._pending_limit
-        while self._runs and self._runs[0].nbytes > room:
-            run = self._runs[0]
-            if self.over_budget == "error":
-                needed = run.nbytes + budget - room
-                raise InputError(
-                    f"The {len(run):,} distinct states seen up to here take {needed:,} bytes, more than the "
-                    f"budget of {budget:,}, and there may be more to come. Give a larger budget, fewer "
-                    "observations, or over_budget='sample' for an estimate from a random sample."
-                )
-            self._halvings += 1
-            self._runs[0] = self._thin_run(run, 1)
-
-    def _thin(self, states: torch.Tensor) -> torch.Tensor:
-        """The part of new observations that a sample keeps."""
-        if not self._halvings:
-            return states
-        kept = self._random.random(len(states)) < 0.5**self._halvings
-        return states[torch.from_numpy(kept).to(states.device)]
-
-    def _thin_run(self, run: Run, halvings: int) -> Run:
-        """Keep each observation of a run with probability ``2^-halvings``."""
-        if not halvings:
-            return run
-        thinned = Run()
-        for block in run.blocks:
-            counts = self._random.binomial(block.counts.astype(np.int64), 0.5**halvings)
-            left = counts > 0
-            thinned.append(Block.of(block.keys[left], block.states[left], counts[left]))
-        return thinned
-
-    def _as_run(self) -> Run:
-        """Everything counted, as one run."""
-        if self._dense:
-            total = np.zeros(1 << self.neurons, dtype=np.int64)
-            for histogram in self._histograms.values():
-                total += histogram.cpu().numpy()
-            keys = np.flatnonzero(total)
-            return Run([Block.of(keys, keys.view(np.uint64).reshape(-1, 1), total[keys])])
-        self._flush()
-        self._merge_all()
-        return self._runs[0] if self._runs else Run()
+            self._store.add(self._kernels.pack(planes))
 
     def merge(self, other: StateCounter) -> None:
         """Add all that another counter of the same layer counted; the other stays as it is.
@@ -259,46 +151,36 @@ class StateCounter:
                 f"Only counters of one layer can be merged, but this has {self.neurons} neurons and the "
                 f"other {other.neurons}."
             )
-        halvings = max(self._halvings, other._halvings)
-        added = self._thin_run(other._as_run(), halvings - other._halvings)
-        if halvings > self._halvings:
-            thinned = self._thin_run(self._as_run(), halvings - self._halvings)
-            self._histograms, self._runs, self._halvings = {}, [], halvings
-            self._add_run(thinned)
-        self._add_run(added)
-
-    def _add_run(self, run: Run) -> None:
-        if self._dense:
-            self._add_to_histogram(run)
-        elif len(run):
-            self._push(Run(run.blocks))  # merging uses up a run, and this one may be another counter's
-
-    def _add_to_histogram(self, run: Run) -> None:
-        histogram = self._histogram(torch.device("cpu")).numpy()
-        for block in run.blocks:
-            histogram[block.keys] += block.counts.astype(np.int64)
+        halvings = max(self._sample.halvings, other._sample.halvings)
+        added = self._sample.of_run(other._store.as_run(), halvings - other._sample.halvings)
+        if halvings > self._sample.halvings:
+            kept = self._sample.of_run(self._store.as_run(), halvings - self._sample.halvings)
+            self._sample.halvings = halvings
+            self._store = self._empty_store()
+            self._store.add_run(kept)
+        self._store.add_run(added)
 
     def compute(self) -> StateCounts:
-        """The states counted so far; counting may go on afterwards.
+        """The states counted so far; counting may continue afterwards.
 
         Raises:
             InputError: Nothing was counted.
         """
-        run = self._as_run()
+        run = self._store.as_run()
         if not len(run):
             raise InputError("No observation was counted. Run the model on at least one sample first.")
-        return StateCounts(self.neurons, tuple(run.blocks), self.order, 0.5**self._halvings)
+        return StateCounts(self.neurons, tuple(run.blocks), self.order, 0.5**self._sample.halvings)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything counted, as plain arrays; `from_arrays` is the inverse."""
-        blocks = self._as_run().blocks
+        blocks = self._store.as_run().blocks
         none = np.zeros((0, self._words), dtype=np.uint64)
         states = np.concatenate([none, *(block.states for block in blocks)])
         counts = np.concatenate([none[:, 0], *(block.counts for block in blocks)]).astype(np.int64)
         return {
             "format": np.array(_FORMAT),
             "neurons": np.array(self.neurons),
-            "halvings": np.array(self._halvings),
+            "halvings": np.array(self._sample.halvings),
             "states": states,
             "counts": counts,
         }
@@ -315,22 +197,23 @@ class StateCounter:
             InputError: The arrays are not those of a counter.
         """
         missing = {"format", "neurons", "halvings", "states", "counts"} - set(arrays)
-        if missing or int(arrays["format"]) != _FORMAT:
+        if missing or _number(arrays["format"]) != _FORMAT:
             raise InputError(
                 f"These are not the arrays of a counter, format {_FORMAT}: missing {sorted(missing)}."
             )
-        counter = cls(int(arrays["neurons"]), **options)
+        counter = cls(_number(arrays["neurons"]), **options)
         states, counts = arrays["states"], arrays["counts"]
-        fits = states.dtype == np.uint64 and states.shape == (len(counts), counter._words)
-        if not fits or counts.dtype != np.int64 or counts.ndim != 1 or (counts < 1).any():
+        fits = counts.ndim == 1 and states.shape == (len(counts), counter._words)
+        fits = fits and states.dtype == np.uint64 and counts.dtype == np.int64
+        if not fits or (counts < 1).any():
             raise InputError("The arrays of this counter are damaged: states and counts do not fit together.")
         spare = 64 * counter._words - counter.neurons
         if spare and (states[:, -1] >> np.uint64(64 - spare)).any():
             raise InputError(
                 "The arrays of this counter are damaged: a state has more neurons than the layer."
             )
-        counter._halvings = int(arrays["halvings"])
-        counter._add_run(group_states(states, counts))
+        counter._sample.halvings = _number(arrays["halvings"])
+        counter._store.add_run(group_states(states, counts))
         return counter
 
     def save(self, path: str | Path) -> None:
@@ -345,8 +228,14 @@ class StateCounter:
         Raises:
             InputError: It is not such a file.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls.from_arrays(dict(arrays), **options)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is not a file of saved counts: {error}") from error
+        with ArrayFile(Path(path)) as file:
+            arrays = file.read(file.names)
+        return cls.from_arrays(arrays, **options)
+
+
+def _number(array: npt.NDArray[Any]) -> int:
+    if array.ndim or array.dtype.kind not in "iu" or not 0 <= array <= _LARGEST_NUMBER:
+        raise InputError(
+            "The arrays of this counter are damaged: format, neurons and halvings must be whole numbers."
+        )
+    return int(array)

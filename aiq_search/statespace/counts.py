@@ -1,4 +1,4 @@
-"""What was counted of one layer, and what it says."""
+"""The states counted in one layer, and what follows from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROWS = 1 << 13
 
 @dataclass(frozen=True)
 class NeuronGroup:
-    """Neurons of which one tells all: each is always as the first, or always its opposite.
+    """Neurons that determine each other: each is always like the first, or always its opposite.
 
     Attributes:
         neurons: Indices, ascending.
@@ -85,7 +85,7 @@ class StateCounts:
     def seen_once(self) -> float:
         """Fraction of the observations whose state was seen only once, in [0, 1].
 
-        The higher, the more states are still to be seen, and the more the entropy tells of the size of the
+        The higher it is, the more states are unseen, and the more the entropy depends on the size of the
         data set instead of the layer (Good and Turing: the chance that the next observation is a new state).
         """
         seen, states = self._multiplicities

@@ -127,7 +127,7 @@ def network_efficiency(efficiencies: Iterable[float]) -> float:
     """Geometric mean of the hidden layers' efficiencies, in [0, 1]; 0 as soon as one of them is 0.
 
     Raises:
-        InputError: There is no layer, or an efficiency lies outside [0, 1].
+        InputError: There is no layer, or an efficiency is outside [0, 1].
 
     >>> network_efficiency([0.25, 1.0])
     0.5

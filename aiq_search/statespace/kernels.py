@@ -1,7 +1,7 @@
-"""Compiled packing and counting (numba), beside the torch path that gives the same counts.
+"""Compiled packing and counting (numba); the torch path gives the same counts.
 
 Numba is imported and the kernels are loaded at the first use, from numba's cache on disk after the first use
-on a machine. Where no place for that cache can be written to, each process compiles anew (seconds).
+on a machine. Where that cache cannot be written, each process compiles again (seconds).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aiq_search.statespace.packing import words_for
 
 __all__ = ["Kernels", "load_kernels"]
 
-# A positive number's bits, read as an integer, lie above 0 and up to those of infinity; NaN lies beyond.
+# A positive number's bits, read as an integer, are above 0 and up to those of infinity; NaN is beyond.
 # Unlike a comparison of floats this holds for denormal numbers in any mode of the processor, and for
 # bfloat16.
 _AS_INTEGER: dict[torch.dtype, tuple[torch.dtype, Any]] = {

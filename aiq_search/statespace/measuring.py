@@ -47,7 +47,9 @@ def measure(
     >>> measure(network, [torch.zeros(4, 2)], accuracy=0.5).aiq
     0.0
     """
-    aiq(0.0 if accuracy is None else accuracy, 1.0, beta)  # wrong numbers are told before the work, not after
+    aiq(
+        0.0 if accuracy is None else accuracy, 1.0, beta
+    )  # wrong numbers are errors before the work, not after
     score = _Score()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with StateCapture(model, **options) as capture, evaluation_mode(model), torch.inference_mode():

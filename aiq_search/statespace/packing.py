@@ -115,6 +115,6 @@ def _pack_on_device(planes: torch.Tensor) -> torch.Tensor:
     on = torch.zeros((outer, 64 * words, inner), dtype=torch.int64, device=planes.device)
     on[:, :neurons] = planes > 0
     shifts = torch.arange(64, device=planes.device).view(1, 1, 64, 1)
-    # Each bit stands in one term only, so that the sum is their union, the sign bit included.
+    # Each bit is in one term only, so that the sum is their union, the sign bit included.
     packed = (on.view(outer, words, 64, inner) << shifts).sum(dim=2)
     return packed.transpose(1, 2).reshape(outer * inner, words)

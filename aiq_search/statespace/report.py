@@ -1,4 +1,4 @@
-"""The state-space report of a network: its numbers, and what they can't tell."""
+"""The state-space report of a network: its numbers, and their limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EfficiencyReport", "LayerReport"]
 
-# Above this fraction of observations whose state was seen once, the entropy tells of the sample's size.
+# Above this fraction of observations whose state was seen once, the entropy depends on the sample's size.
 _SEEN_ONCE_LIMIT = 0.3
 # From this fraction of the ceiling on, a layer counts as saturated.
 _SATURATION = 0.95
@@ -89,30 +89,30 @@ class LayerReport:
 
     def warnings(self) -> list[str]:
         """What a reader of the efficiency must know, one sentence each."""
-        said = []
+        sentences = []
         if self.entropy == 0:
-            said.append(
+            sentences.append(
                 f"Layer {self.name!r} is collapsed: all {self.observations:,} observations are in one state, "
                 "so that the network's efficiency is 0."
             )
         elif self.ceiling < 1 and self.efficiency >= _SATURATION * self.ceiling:
             needed = f"2^{self.neurons}" if self.neurons > 40 else f"{2**self.neurons:,}"
-            said.append(
+            sentences.append(
                 f"Layer {self.name!r} is saturated: its efficiency of {self.efficiency:.3f} is at the "
                 f"ceiling log2(N) / neurons = {self.ceiling:.3f} of N = {self.observations:,} observations, "
-                f"and tells of N more than of the layer ({needed} observations would lift the ceiling to 1)."
+                f"and depends more on N than on the layer (a ceiling of 1 needs {needed} observations)."
             )
         elif self.seen_once > _SEEN_ONCE_LIMIT:
-            said.append(
+            sentences.append(
                 f"Layer {self.name!r} has few observations: {self.seen_once:.0%} of them are in a state seen "
                 "only once, so that its entropy is underestimated. Compare it only at the same N."
             )
         if self.sampled < 1:
-            said.append(
+            sentences.append(
                 f"Layer {self.name!r} is an estimate: a random {self.sampled:.3g} of its observations was "
                 "kept to stay within the byte budget."
             )
-        return said
+        return sentences
 
 
 @dataclass(frozen=True)

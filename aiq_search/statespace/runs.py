@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Run", "group_states", "merge_runs"]
 
-# Distinct states of a block, about: what a merge holds beside its result.
+# Distinct states of a block, about: what a merge holds besides its result.
 _BLOCK = 1 << 16
 # Arrays of this many bytes get pages of their own.
 _OWN_PAGES = 1 << 15

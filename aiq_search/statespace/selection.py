@@ -48,8 +48,8 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
 def default_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Every Linear and convolution, the output layer still among them.
 
-    Multi-head attention never calls the Linear that holds its output projection; the attention module stands
-    for it, since its output is that projection's.
+    Multi-head attention never calls the Linear that holds its output projection; the attention module is
+    measured instead, since its output is that projection's.
     """
     inside_attention = {
         id(part)
@@ -99,7 +99,7 @@ def neuron_axis(module: nn.Module, values: torch.Tensor) -> int:
     """The axis of ``values``, a module's output or input, on which its neurons are.
 
     Raises:
-        InputError: The module's kind does not tell.
+        InputError: The module's kind does not determine it.
     """
     if isinstance(module, _CONVOLUTION):
         return values.ndim - len(module.kernel_size) - 1
@@ -108,7 +108,7 @@ def neuron_axis(module: nn.Module, values: torch.Tensor) -> int:
     if isinstance(module, _CHANNELS_FIRST):
         return 1
     raise InputError(
-        f"On which axis of shape {tuple(values.shape)} its neurons are cannot be told for a "
+        f"The axis of the neurons among shape {tuple(values.shape)} is not known for a "
         f"{type(module).__name__}. Give axis=, 1 for channels first or -1 for neurons last."
     )
 

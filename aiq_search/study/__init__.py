@@ -17,7 +17,7 @@ from aiq_search.study.events import (
 from aiq_search.study.lock import StudyLock
 from aiq_search.study.pareto import ParetoFront, front_of, pareto_front
 from aiq_search.study.record import TrialRecord
-from aiq_search.study.study import Study, clear_unborn, list_studies
+from aiq_search.study.study import Study, clear_unborn, list_studies, unreadable_studies
 from aiq_search.study.view import StudyView
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "list_studies",
     "most_accurate",
     "pareto_front",
+    "unreadable_studies",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import Constraint, SearchSpace
+from aiq_search.space.constraint import feasible
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.metrics import HEADLINE
 from aiq_search.study.posterior import Posterior
@@ -307,7 +308,7 @@ def _confirmed(
         validation=validation,
         test=test,
         collapse_rate=sum(r.collapsed or r.state is TrialState.FAIL for r in records) / len(records),
-        feasible=all(c.violation(means) <= 0 for c in space.objective.number_constraints),
+        feasible=feasible(space.objective.number_constraints, means),
         judges=judges,
         further=fresh,
     )
@@ -321,7 +322,7 @@ def _scored(record: TrialRecord, name: str) -> float:
 def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:
     complete = _complete(explored)
     if not complete:
-        return "no trial is complete yet, so there is no champion."
+        return f"no trial is complete yet, so there is no champion{_commonest_failure(explored)}"
     constraints = space.objective.number_constraints
     if not constraints:
         return (
@@ -334,6 +335,19 @@ def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:
     return (
         f"none of the {len(complete)} complete trials meets {_all(constraints)}; nearest is trial "
         f"{nearest.key.number} with {reached}. Relax the constraint, widen the ranges, or search longer."
+    )
+
+
+def _commonest_failure(explored: Sequence[TrialRecord]) -> str:
+    """The end of a sentence: why most of the failed trials failed."""
+    failed = [r for r in explored if r.state is TrialState.FAIL]
+    if not failed:
+        return "."
+    reason, count = Counter(r.reason or "without a reason" for r in failed).most_common(1)[0]
+    example = next(r for r in failed if (r.reason or "without a reason") == reason)
+    return (
+        f"; {len(failed)} of {len(explored)} failed, {count} of them with: {reason} "
+        f"(`aiq trials {example.key.study} --trial {example.key.number}` shows one)."
     )
 
 

@@ -10,12 +10,13 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, Unpack
+from typing import Annotated, Any, Literal, Self, TypedDict, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.space import SearchSpace
+from aiq_search.space.errors import dotted, shown
 from aiq_search.study.provenance import Provenance
 
 __all__ = [
@@ -73,6 +74,11 @@ class DatasetDescription(BaseModel):
     classes: tuple[str, ...]
     class_counts: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def majority(self, split: str) -> float | None:
+        """Share of the commonest class of a split: the accuracy of always naming it; None if not known."""
+        counts = self.class_counts.get(split, ())
+        return max(counts) / sum(counts) if sum(counts) else None
 
 
 class StudyOptions(TypedDict, total=False):
@@ -134,6 +140,13 @@ class StudyDocument(BaseModel):
     warm_start: tuple[str, ...] = ()
     ended: Ended | None = None
 
+    @model_validator(mode="after")
+    def _agrees_with_its_space(self) -> Self:
+        for field, expected in (("seed", self.space.search.seed), ("beta", self.space.objective.beta)):
+            if getattr(self, field) != expected:
+                raise ValueError(f"{field}: expected that of the space, {expected}")
+        return self
+
     @classmethod
     def new(
         cls,
@@ -185,12 +198,13 @@ class StudyDocument(BaseModel):
             version = _version_of(text)
             if version is not None and version > SCHEMA_VERSION:
                 raise StudyError(
-                    f"{source}: written by a later version of aiq_search (schema_version {version}; this one "
-                    f"reads {SCHEMA_VERSION}): upgrade aiq_search."
+                    f"{source}: written by a later version of aiq_search (schema_version {version}, this one "
+                    f"reads {SCHEMA_VERSION}); upgrade aiq_search."
                 ) from None
             problem = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(map(str, problem["loc"]))
-            reason = f"{field}: {problem['msg']}" if field else problem["msg"]
+            message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+            message = shown(message, quoted=False, longest=300)
+            reason = f"{dotted(problem['loc'])}: {message}" if problem["loc"] else message
         except (ValueError, TypeError, OverflowError, RecursionError, AiqError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StudyError(f"{source}: damaged ({reason}); restore it from a copy.")
@@ -205,11 +219,12 @@ class StudyDocument(BaseModel):
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise StudyError(f"{path}: cannot be read ({error.strerror}).") from None
+            raise StudyError(f"{path}: cannot be read ({error.strerror}); give yourself the right.") from None
         document = cls.parse(content, path)
         if document.study != path.parent.name:
             raise StudyError(
-                f"{path}: damaged (study: it is of study {document.study!r}); restore it from a copy."
+                f"{path}: damaged (study: expected {path.parent.name}, the folder's name, but got "
+                f"{shown(document.study)}); restore it from a copy."
             )
         return document
 
@@ -227,9 +242,9 @@ class StudyDocument(BaseModel):
             os.fsync(file.fileno())
         temporary.replace(path)
 
-    def as_json(self) -> dict[str, Any]:
-        """The document in JSON types."""
-        return self.model_dump(mode="json")
+    def as_json(self, exclude: set[str] | None = None) -> dict[str, Any]:
+        """The document in JSON types, without the fields ``exclude``."""
+        return self.model_dump(mode="json", exclude=exclude)
 
     def extended(self, trials: int) -> StudyDocument:
         """The document with another budget of exploring trials; a race gets longer with it.

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.study.events import StudyEnded
+from aiq_search.study.finalists import verdicts_of
 from aiq_search.study.view import StudyView
 
 __all__ = ["end_of"]
@@ -27,4 +28,5 @@ def end_of(study: StudyView) -> StudyEnded:
         champion=champion,
         message=None if ended else "the driver died; `aiq resume` continues the study",
         finalists=tuple(study.finalists),
+        verdicts=tuple(verdict.document() for verdict in verdicts_of(study)),
     )

@@ -157,6 +157,7 @@ class TrialEnded:
     reason: str | None = None  # why PRUNED or FAIL, in one line
     traceback: str | None = None  # of a user's exception
     collapsed: bool = False  # a layer with zero entropy: COMPLETE with value 0
+    engine: str | None = None  # what trained and measured: torch or compiled
     metrics: Mapping[str, float] = field(default_factory=dict)
     feasible: bool | None = None
 
@@ -167,7 +168,7 @@ class StudyEnded:
 
     ``reason`` is finished, interrupted or failed; ``champion`` is the document of
     ``aiq best --format json``, absent where nothing is feasible; ``finalists`` are the exploring trials
-    among which it was chosen on fresh seeds.
+    among which it was chosen on fresh seeds; ``verdicts`` are the documents that say how each came out.
     """
 
     study: str
@@ -177,6 +178,7 @@ class StudyEnded:
     champion: Mapping[str, Any] | None = None
     message: str | None = None
     finalists: Sequence[int] = ()
+    verdicts: Sequence[Mapping[str, Any]] = ()
 
 
 Event: TypeAlias = StudyStarted | PhaseStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import SearchSpace
-from aiq_search.study.champion import Champion, is_eligible
-from aiq_search.study.events import TrialState
+from aiq_search.study.champion import Champion, is_eligible, judge_finalists
+from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.posterior import Posterior
 from aiq_search.study.progress import ranking
 from aiq_search.study.race import MIN_SEEDS
 from aiq_search.study.score import mean_metrics
 
-__all__ = ["Outcome", "Verdict", "verdicts"]
+if TYPE_CHECKING:
+    from aiq_search.study.view import StudyView
+
+__all__ = ["Outcome", "Verdict", "tied_with", "verdicts", "verdicts_of"]
 
 
 class Outcome(StrEnum):
@@ -77,6 +81,22 @@ def verdicts(space: SearchSpace, champion: Champion | None, finalists: Sequence[
     rows = [_verdict(space, finalist, winner, finalists) for finalist in finalists]
     order = list(Outcome)
     return sorted(rows, key=lambda row: (order.index(row.outcome), -row.finalist.mean, row.finalist.trial))
+
+
+def verdicts_of(study: StudyView) -> list[Verdict]:
+    """Every finalist of a study with its verdict; empty before anything was trained on a fresh seed."""
+    explored, confirmed = study.records(Phase.EXPLORE), study.records(Phase.CONFIRM)
+    finalists = judge_finalists(study.space, explored, confirmed, study.finalists)
+    try:
+        champion = study.champion()
+    except NothingFeasibleError:
+        champion = None
+    return verdicts(study.space, champion, finalists)
+
+
+def tied_with(rows: Sequence[Verdict]) -> list[int]:
+    """Numbers of the trials that cannot be told apart from the champion."""
+    return [row.finalist.trial for row in rows if row.outcome is Outcome.TIED]
 
 
 def _verdict(

@@ -14,14 +14,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.errors import AiqError, StudyError, first_line
+from aiq_search.polling import poll
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 __all__ = ["DatabaseLock", "StudyLock"]
 
-# How often, and after how many seconds, a lock is asked for before its holder counts as a driver.
-_TRIES = 5
+# How long, and after how many seconds again, a lock is asked for before its holder counts as a driver.
+_PATIENCE = 0.2
 _PAUSE = 0.05
 
 
@@ -94,14 +95,15 @@ class StudyLock:
 
 def _taken(descriptor: int) -> bool:
     """Take the lock if it is free; a look at it (``is_held``) takes it for a moment."""
-    for _ in range(_TRIES):
+
+    def take() -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(_PAUSE)
-            continue
+            return False
         return True
-    return False
+
+    return poll(take, every=_PAUSE, at_most=_PATIENCE)
 
 
 def _describe(holder: str) -> str:

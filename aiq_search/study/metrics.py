@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["HEADLINE", "SIZES"]
+__all__ = ["HEADLINE", "SIZES", "is_merit"]
 
 HEADLINE = ("aiq", "accuracy", "efficiency")  # from 0 to 1, more is better
 SIZES = ("parameters", "parameters_weights", "macs")  # of the network, the same in every epoch
+
+
+def is_merit(name: str) -> bool:
+    """Whether a number is from 0 to 1 and more of it is better; that of a network without merit is 0.
+
+    >>> is_merit("efficiency/conv1"), is_merit("loss")
+    (True, False)
+    """
+    return name in HEADLINE or name.startswith("efficiency/")

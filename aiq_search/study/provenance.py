@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from aiq_search.redaction import redact
 
-__all__ = ["Provenance", "versions"]
+__all__ = ["PACKAGES", "Provenance", "versions"]
 
-_PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
+# What a result depends on.
+PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 
 class Provenance(BaseModel):
@@ -49,10 +51,10 @@ class Provenance(BaseModel):
         )
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of Python and of those packages that are installed."""
     installed = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             installed[package] = version(package)
         except PackageNotFoundError:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.study.events import Phase, TrialEnded, TrialKey, TrialStarted, TrialState, trial_name
+from aiq_search.study.metrics import is_merit
 
 __all__ = ["ATTEMPTS", "BEGIN", "END", "TrialRecord", "config_hash", "failures", "without_retried"]
 
@@ -55,6 +56,7 @@ class TrialRecord:
         reason: Why PRUNED or FAIL.
         traceback: Of a user's exception.
         collapsed: Whether a layer's entropy was zero.
+        engine: What trained and measured, see ``training.engines``.
         feasible: Whether the constraints are met; None while it is not known.
         copied_from: The exploring trial whose result answered this one.
         retry_of: The failed trial of the same phase that this one runs again.
@@ -77,6 +79,7 @@ class TrialRecord:
     reason: str | None = None
     traceback: str | None = None
     collapsed: bool = False
+    engine: str | None = None
     feasible: bool | None = None
     copied_from: int | None = None
     retry_of: int | None = None
@@ -95,11 +98,10 @@ class TrialRecord:
 
     @property
     def scored(self) -> dict[str, float]:
-        """The numbers to judge by: what a collapsed network is good at counts as 0."""
+        """The metrics to judge by: the merits of a collapsed network count as 0."""
         if not self.collapsed:
             return dict(self.metrics)
-        good = ("aiq", "accuracy", "efficiency", "efficiency/")
-        return {k: 0.0 if k in good or k.startswith("efficiency/") else v for k, v in self.metrics.items()}
+        return {name: 0.0 if is_merit(name) else value for name, value in self.metrics.items()}
 
     def begun(self, time: float, *, resumed: bool = False) -> TrialStarted:
         """The event of its beginning, or of its being taken up again."""
@@ -127,6 +129,7 @@ class TrialRecord:
             reason=self.reason,
             traceback=self.traceback,
             collapsed=self.collapsed,
+            engine=self.engine,
             metrics=self.metrics,
             feasible=self.feasible,
         )

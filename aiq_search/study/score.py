@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from aiq_search.space import ObjectiveOptions
 from aiq_search.study.events import TrialState
-from aiq_search.study.metrics import HEADLINE
+from aiq_search.study.metrics import HEADLINE, is_merit
 from aiq_search.study.progress import ranking
 from aiq_search.study.record import TrialRecord
 
@@ -38,7 +38,7 @@ def mean_metrics(records: Sequence[TrialRecord]) -> dict[str, float]:
     complete = [record for record in records if record.state is TrialState.COMPLETE]
     means = {}
     for name in {*HEADLINE, *(name for record in complete for name in record.metrics)}:
-        good = name in HEADLINE or name.startswith("efficiency/")
+        good = is_merit(name)
         counted = [r.scored[name] for r in complete if name in r.metrics]
         means[name] = sum(counted) / (len(counted) + (len(records) - len(complete) if good else 0))
     return means

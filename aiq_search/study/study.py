@@ -45,6 +45,7 @@ __all__ = [
     "clear_unborn",
     "list_studies",
     "new_study_id",
+    "unreadable_studies",
 ]
 
 # Attribute of the exploring Optuna study: how long its drivers have explored, where that is limited.
@@ -109,7 +110,8 @@ class Study(StudyFolder):
                 f"no study {study_id!r} in {home.absolute()}, nor in the database of --study-storage; a "
                 "study is taken over by its id."
             )
-        document = StudyDocument.parse(shared | {"trials_url": url}, f"study {study_id} in its database")
+        source = f"study {study_id} in its database"
+        document = StudyDocument.parse(shared | {"study": study_id, "trials_url": url}, source)
         study = cls(home / "studies" / study_id, document)
         study.directory.mkdir(parents=True, exist_ok=True)
         study._write(document)
@@ -298,9 +300,7 @@ class Study(StudyFolder):
             shutil.rmtree(self.directory)
 
     def _share(self) -> None:
-        document = self._document.as_json()
-        del document["trials_url"]  # it may hold a password
-        self._trials.share(document)
+        self._trials.share(self._document.as_json(exclude={"trials_url"}))  # which may hold a password
 
 
 def clear_unborn(home: Path, study_id: str, url: str | None = None) -> None:
@@ -320,14 +320,24 @@ def clear_unborn(home: Path, study_id: str, url: str | None = None) -> None:
 
 
 def list_studies(home: Path) -> list[Study]:
-    """The studies in AIQ_HOME, the oldest first; a damaged one is left out."""
-    studies = []
-    for path in (home / "studies").glob(f"*/{FILE}"):
-        try:
-            studies.append(Study(path.parent, StudyDocument.read(path)))
-        except StudyError:
-            continue
+    """The studies in AIQ_HOME, the oldest first; without those of ``unreadable_studies``."""
+    studies = [found for found in _read_all(home).values() if isinstance(found, Study)]
     return sorted(studies, key=lambda study: (study.document.created, study.id))
+
+
+def unreadable_studies(home: Path) -> dict[str, StudyError]:
+    """The folders in AIQ_HOME whose study.json cannot be read, each with the reason."""
+    return {name: found for name, found in _read_all(home).items() if isinstance(found, StudyError)}
+
+
+def _read_all(home: Path) -> dict[str, Study | StudyError]:
+    studies: dict[str, Study | StudyError] = {}
+    for path in sorted((home / "studies").glob(f"*/{FILE}")):
+        try:
+            studies[path.parent.name] = Study(path.parent, StudyDocument.read(path))
+        except StudyError as error:
+            studies[path.parent.name] = error
+    return studies
 
 
 def _not_found(home: Path, study_id: str) -> StudyError:

@@ -44,6 +44,7 @@ __all__ = [
     "epoch_points",
     "experiment_description",
     "experiment_tags",
+    "others",
     "outcome",
     "parent_tags",
     "study_description",
@@ -59,6 +60,7 @@ STATUS = {
 }
 ENDS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}  # of the study's run
 VIEW = "aiq"  # name of the view of the experiment's table
+_MOST_FINALISTS = 8  # that are named in the description of a run
 LONGEST_TAG = 4000  # characters; MLflow takes 8000, older servers 5000
 
 
@@ -216,6 +218,8 @@ def ended_tags(event: TrialEnded) -> dict[str, str]:
         tags["aiq.epoch"] = str(event.epoch)
     if event.collapsed:
         tags["aiq.collapsed"] = "true"
+    if event.engine is not None:
+        tags["aiq.engine"] = event.engine
     if event.feasible is not None:
         tags["aiq.feasible"] = str(event.feasible).lower()
     if event.traceback:
@@ -231,13 +235,21 @@ def study_ended_tags(ended: StudyEnded, document: StudyDocument) -> dict[str, st
         "aiq.state": ended.reason,
         "aiq.counts": _counts(ended.counts),
         "aiq.finalists": " ".join(map(str, ended.finalists)),
+        "aiq.champion": _confirmed_champion(ended),
     }
     if ended.message:
         tags["aiq.reason"] = text(ended.message)
-    if ended.champion:
-        note = outcome(document, ended.champion) + study_description(document)
+    if ended.champion or ended.verdicts:
+        decision = outcome(document, ended.champion) if ended.champion else ""
+        note = decision + others(document, ended.verdicts) + study_description(document)
         tags["mlflow.note.content"] = text(note)
     return tags
+
+
+def _confirmed_champion(ended: StudyEnded) -> str:
+    """The champion's trial; empty where nothing was confirmed."""
+    champion = ended.champion or {}
+    return str(champion["trial"]) if champion.get("phase") == Phase.CONFIRM else ""
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -295,10 +307,27 @@ def outcome(document: StudyDocument, champion: Mapping[str, Any]) -> str:
     shown = [f"{name} {numbers[name]:.3f}" for name in HEADLINE if name in numbers]
     shown += [f"{numbers['parameters']:,.0f} parameters"] if "parameters" in numbers else []
     name = widths(document.space, champion.get("params") or {}) or "the network"
+    confirmed = champion.get("phase") == Phase.CONFIRM
+    came = f"**{name} won** (trial" if confirmed else f"**{name} is the best so far** (one seed of trial"
     return (
-        f"**{name} won** (trial {champion.get('trial')}, {champion.get('phase')}): {', '.join(shown)}. "
-        "report.html among the artifacts shows why.\n\n"
+        f"{came} {champion.get('trial')}): {', '.join(shown)}. report.html among the artifacts shows why.\n\n"
     )
+
+
+def others(document: StudyDocument, verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """How each finalist came out, as a list in Markdown; the champion first.
+
+    Args:
+        document: The study's.
+        verdicts: The documents of its verdicts.
+    """
+    lines = []
+    for verdict in verdicts[:_MOST_FINALISTS]:
+        name = widths(document.space, verdict["params"]) or "the network"
+        lines.append(f"* {name} (trial {verdict['trial']}) {verdict['outcome']}: {verdict['reason']}")
+    if len(verdicts) > _MOST_FINALISTS:
+        lines.append(f"* and {len(verdicts) - _MOST_FINALISTS} more: `aiq best {document.study}`")
+    return "\n".join(["Finalists, each trained on fresh seeds:", "", *lines, "", ""]) if lines else ""
 
 
 def study_description(document: StudyDocument) -> str:

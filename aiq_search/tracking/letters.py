@@ -143,8 +143,9 @@ def decode(kind: str, payload: str) -> Happening:
         unknown = content.keys() - {field.name for field in fields(_KINDS[kind])}
         if unknown:
             raise UnreadableError(f"this version does not know the field {min(unknown)[:40]!r} of {kind}")
-        if "finalists" in content:
-            content["finalists"] = tuple(content["finalists"])
+        for name in ("finalists", "verdicts"):
+            if name in content:
+                content[name] = tuple(content[name])
         event: Happening = _reader(kind).validate_python(content)
         if isinstance(event, StudyStarted):
             StudyDocument.parse(event.document, "the outbox")

@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from aiq_search.errors import StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.study import Champion, Phase, TrialKey, TrialRecord, TrialState
-from aiq_search.study.champion import choose_champion
+from aiq_search.study.champion import choose_champion, judge_finalists
 from aiq_search.study.document import FILE as DOCUMENT
 from aiq_search.study.document import StudyDocument
 from aiq_search.study.metrics import HEADLINE, SIZES
@@ -108,9 +108,14 @@ class RemoteStudy:
         Raises:
             NothingFeasibleError: No configuration meets the constraints.
         """
-        return choose_champion(
-            self.space, self.records(Phase.EXPLORE), self.records(Phase.CONFIRM), self.finalists
-        )
+        explored, confirmed = self.records(Phase.EXPLORE), self.records(Phase.CONFIRM)
+        finalists = self.finalists
+        # The choice as it was made: MLflow does not keep all that it was made of.
+        made = self._run.data.tags.get("aiq.champion") if finalists else None
+        for finalist in judge_finalists(self.space, explored, confirmed, finalists):
+            if made == str(finalist.trial):
+                return finalist
+        return choose_champion(self.space, explored, confirmed, finalists)
 
     def artifact(self, path: str, folder: Path | None = None) -> Path:
         """Download something that lies with the study's run.
@@ -162,7 +167,7 @@ class RemoteStudy:
     def _record(self, run: Run) -> TrialRecord:
         tags, metrics = run.data.tags, dict(run.data.metrics)
         phase = Phase(tags["aiq.phase"])
-        number = int(tags["aiq.trial_key"].rpartition("/")[2])
+        number = TrialKey.parse(tags["aiq.trial_key"]).number
         name, _ = ranking(self.space.objective)
         state = self._state(run)
         collapsed = tags.get("aiq.collapsed") == "true"
@@ -185,6 +190,7 @@ class RemoteStudy:
             history=_History(self._client, run.info.run_id, metrics, epochs),
             reason=tags.get("aiq.reason") or None,
             collapsed=collapsed,
+            engine=tags.get("aiq.engine"),
             feasible={"true": True, "false": False}.get(tags.get("aiq.feasible", "")),
             started=run.info.start_time / 1000,
             ended=run.info.end_time / 1000 if over else None,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from aiq_search.errors import AiqError, InputError
@@ -77,6 +78,7 @@ def serving(uri: str, host: str = "127.0.0.1", port: int | None = None) -> Itera
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for GenAI jobs that nobody starts
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
+    environment.setdefault("MLFLOW_AUTH_CONFIG_PATH", str(Path(__file__).with_name("basic_auth.ini")))
     if root:
         environment["MLFLOW_ARTIFACTS_DESTINATION"] = root
     # A group of its own, so that Ctrl-C reaches us alone and all of the server's workers end together.

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
         save_weights,
     )
     from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
-    from aiq_search.training.run import DivergedError, EpochResult, TrainingRun
+    from aiq_search.training.run import DivergedError, EpochResult, PartResult, TrainingRun
 
 __all__ = [
     "CheckpointError",
     "DivergedError",
     "EpochResult",
     "Evaluation",
+    "PartResult",
     "TensorSplit",
     "TrainingOptions",
     "TrainingRun",

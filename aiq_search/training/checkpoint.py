@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -34,15 +33,10 @@ def save_checkpoint(run: TrainingRun, path: Path | Place) -> None:
     tensors = {
         **{f"model.{name}": tensor for name, tensor in run.model.state_dict().items()},
         **{f"best.{name}": tensor for name, tensor in run.best_weights.items()},
-        "random.cpu": torch.get_rng_state(),
-        "random.shuffle": run.shuffle.get_state(),
+        **{f"random.{name}": tensor for name, tensor in run.random_state().items()},
     }
-    if run.device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
-    for index, state in run.optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            if value is not None:
-                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    for index, state in run.engine.optimizer_state().items():
+        tensors.update({f"optimizer.{index}.{name}": tensor for name, tensor in state.items()})
     document = {
         "history": [asdict(result) for result in run.history],
         "best": None if run.best is None else run.best.epoch,
@@ -67,18 +61,15 @@ def load_checkpoint(run: TrainingRun, path: Path | Place) -> None:
         for key, tensor in _part(tensors, "optimizer.").items():
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = tensor
-        run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": state})
+        run.engine.load_optimizer_state(state)
         run.best_weights = {n: t.to(run.device) for n, t in _part(tensors, "best.").items()}
-        torch.set_rng_state(tensors["random.cpu"])
-        run.shuffle.set_state(tensors["random.shuffle"])
-        if run.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], run.device)
         run.history = [
             EpochResult(**{**result, "validation": Evaluation(**result["validation"])})
             for result in document["history"]
         ]
         if (best := document["best"]) is not None:
             run.best = run.history[best - 1]
+        run.load_random_state(_part(tensors, "random."))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this network ({error}).") from None
 

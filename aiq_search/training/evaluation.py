@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,22 @@ class Evaluation:
     layers: Mapping[str, float]
     samples: int
 
+    @classmethod
+    def of(
+        cls, loss: float, right: int, samples: int, layers: Mapping[str, float], beta: float
+    ) -> Evaluation:
+        """From the sum of the losses, the number of right answers, and the layers' efficiencies."""
+        accuracy = right / samples
+        efficiency = network_efficiency(list(layers.values()))
+        return cls(
+            loss=loss / samples,
+            accuracy=accuracy,
+            efficiency=efficiency,
+            aiq=aiq(accuracy, efficiency, beta),
+            layers=layers,
+            samples=samples,
+        )
+
 
 @dataclass(frozen=True)
 class TensorSplit:
@@ -65,6 +81,10 @@ class TensorSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, samples: int) -> TensorSplit:
+        """The first so many samples; all of them if there are no more."""
+        return replace(self, inputs=self.inputs[:samples], labels=self.labels[:samples])
 
     def normalised(self, raw: Tensor) -> Tensor:
         """Network input, float32, for a batch of raw inputs."""
@@ -108,13 +128,4 @@ def evaluate(
             correct += (logits.argmax(1) == labels).sum()
         states = capture.compute()
     efficiencies = {name: layer.efficiency for name, layer in states.items()}
-    accuracy = correct.item() / len(split)
-    efficiency = network_efficiency(list(efficiencies.values()))
-    return Evaluation(
-        loss=loss.item() / len(split),
-        accuracy=accuracy,
-        efficiency=efficiency,
-        aiq=aiq(accuracy, efficiency, beta),
-        layers=efficiencies,
-        samples=len(split),
-    )
+    return Evaluation.of(loss.item(), int(correct), len(split), efficiencies, beta)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from aiq_search.datasets import Dataset
 from aiq_search.errors import AiqError, InputError
 from aiq_search.models import Architecture
-from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
+from aiq_search.training.engines import Engine, make_engine
+from aiq_search.training.evaluation import Evaluation, TensorSplit
 from aiq_search.training.options import TrainingOptions
 
-__all__ = ["DivergedError", "EpochResult", "TrainingRun"]
+__all__ = ["DivergedError", "EpochResult", "PartResult", "TrainingRun"]
 
 
 class DivergedError(AiqError):
@@ -40,25 +38,37 @@ class EpochResult:
 
     def metrics(self) -> dict[str, float]:
         """The numbers by the names under which they are reported."""
-        measured = self.validation
-        return {
-            "aiq": measured.aiq,
-            "accuracy": measured.accuracy,
-            "efficiency": measured.efficiency,
-            "loss": measured.loss,
-            "train_loss": self.train_loss,
-            **{f"efficiency/{name}": value for name, value in measured.layers.items()},
-        }
+        return _metrics(self.train_loss, self.validation)
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """A part of an epoch: trained so far, then measured on some validation samples.
+
+    Attributes:
+        samples: Learnt from so far, those of the epochs before included.
+        train_loss: Mean cross entropy over the epoch's batches so far, in nats.
+        validation: What the network does on the first samples of the validation split.
+    """
+
+    samples: int
+    train_loss: float
+    validation: Evaluation
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers by the names under which they are reported."""
+        return _metrics(self.train_loss, self.validation)
 
 
 class TrainingRun:
     """One network trained on one data set with one seed, epoch by epoch.
 
     The seed fixes the initial weights, the order of the samples and the dropout, so that the same
-    machine and versions give the same numbers bit for bit. It sets torch's global random state.
+    engine, machine and versions give the same numbers bit for bit. It sets torch's global random state.
 
     Attributes:
         model: The network, on ``device``.
+        engine: What trains and measures it; ``engine.name`` is torch or compiled.
         history: The epochs run so far.
         best: The chosen epoch: of the lowest validation loss so far, the earliest if several.
         best_weights: The network's state at that epoch.
@@ -71,7 +81,7 @@ class TrainingRun:
         beta: Weight of accuracy in aIQ.
 
     Raises:
-        InputError: The device is not there, or the architecture is refused.
+        InputError: The device is not there, the architecture is refused, or the engine cannot train it.
     """
 
     def __init__(
@@ -87,20 +97,21 @@ class TrainingRun:
         self.dataset = dataset
         self.options = options
         self.beta = beta
-        self.device = _device(options.device)
+        self.device = _device(options)
         torch.manual_seed(seed)
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model = architecture.build().to(self.device)
-        self.optimizer = _optimizer(self.model, options)
         self.train_split = TensorSplit.of(dataset.train, dataset.normalization, self.device)
         self.validation_split = TensorSplit.of(dataset.validation, dataset.normalization, self.device)
+        self.engine: Engine = make_engine(self.model, options, self.train_split, self.device)
         self.history: list[EpochResult] = []
         self.best: EpochResult | None = None
         self.best_weights: dict[str, Tensor] = {}
+        self._progress: _Progress | None = None
 
     @property
     def epoch(self) -> int:
-        """Number of epochs run so far."""
+        """Number of whole epochs run so far."""
         return len(self.history)
 
     @property
@@ -112,7 +123,7 @@ class TrainingRun:
         return patience is not None and self.best is not None and self.epoch - self.best.epoch >= patience
 
     def run_epoch(self) -> EpochResult:
-        """Train for one epoch, then measure on the validation split.
+        """Train for one epoch, or what is left of it, then measure on the validation split.
 
         Returns:
             The epoch's numbers.
@@ -120,35 +131,82 @@ class TrainingRun:
         Raises:
             DivergedError: A loss is NaN or infinite.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        self.model.train()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for indices in self._batches():
-            inputs, labels = self.train_split.batch(indices)
-            loss = functional.cross_entropy(self.model(inputs), labels)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            total += loss.detach() * len(labels)
-        train_loss = total.item() / len(self.train_split)
-        self._check_finite("training", train_loss)
-
-        validation = evaluate(self.model, self.validation_split, beta=self.beta)
+        train_loss = self._train(1.0)
+        self._progress = None
+        validation = self.engine.evaluate(self.validation_split, self.beta)
         self._check_finite("validation", validation.loss)
         result = EpochResult(self.epoch + 1, train_loss, validation)
         self.history.append(result)
         if self.best is None or validation.loss < self.best.validation.loss:
             self.best = result
-            self.best_weights = copy.deepcopy(self.model.state_dict())
+            self.best_weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
         return result
+
+    def run_part(self, share: float, samples: int) -> PartResult:
+        """Train until a share of the current epoch is done, then measure on some validation samples.
+
+        What follows is not changed by it: an epoch run in parts gives the numbers of the epoch run at once,
+        bit for bit. ``run_epoch`` ends the epoch.
+
+        Args:
+            share: Of the epoch's batches, above 0 and below 1; at least one batch is learnt from.
+            samples: How many samples of the validation split, from its beginning, are measured on.
+
+        Returns:
+            The numbers so far.
+
+        Raises:
+            DivergedError: A loss is NaN or infinite.
+            ValueError: The share or the number of samples is out of its range.
+        """
+        if not 0 < share < 1 or samples < 1:
+            raise ValueError(f"0 < share < 1 and samples >= 1 must hold, but got {share} and {samples}.")
+        train_loss = self._train(share)
+        validation = self.engine.evaluate(self.validation_split.first(samples), self.beta)
+        self._check_finite("validation", validation.loss)
+        seen = self.epoch * len(self.train_split) + (self._progress.samples if self._progress else 0)
+        return PartResult(seen, train_loss, validation)
 
     def evaluate_best(self, split: str) -> Evaluation:
         """Measure the network of the chosen epoch on the split train, validation or test."""
-        model = self.architecture.build().to(self.device)
-        model.load_state_dict(self.best_weights)
+        now = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         tensors = TensorSplit.of(self.dataset.split(split), self.dataset.normalization, self.device)
-        return evaluate(model, tensors, beta=self.beta)
+        self.model.load_state_dict(self.best_weights)
+        try:
+            return self.engine.evaluate(tensors, self.beta)
+        finally:
+            self.model.load_state_dict(now)
+
+    def random_state(self) -> dict[str, Tensor]:
+        """All random states, and how far the current epoch has come, as tensors."""
+        progress = self._progress
+        return {
+            "cpu": torch.get_rng_state(),
+            "shuffle": self.shuffle.get_state() if progress is None else progress.shuffle,
+            **({"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}),
+            **({} if progress is None else {"losses": torch.tensor(progress.losses, dtype=torch.float64)}),
+        }
+
+    def load_random_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of ``random_state``."""
+        self.shuffle.set_state(state["shuffle"])
+        if "losses" in state:
+            self._progress = _Progress(self._batches(), state["shuffle"], state["losses"].tolist())
+        torch.set_rng_state(state["cpu"])
+        if self.device.type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+
+    def _train(self, share: float) -> float:
+        """Train until a share of the epoch is done; the mean loss over the epoch so far."""
+        if self._progress is None:
+            before = self.shuffle.get_state()
+            self._progress = _Progress(self._batches(), before, [])
+        progress = self._progress
+        batches = progress.until(share)
+        progress.losses += self.engine.train(self.train_split, batches, self._learning_rate())
+        train_loss = sum(progress.losses) / max(1, progress.samples)
+        self._check_finite("training", train_loss)
+        return train_loss
 
     def _learning_rate(self) -> float:
         base = self.options.learning_rate
@@ -156,43 +214,68 @@ class TrainingRun:
             return base * (1 + math.cos(math.pi * self.epoch / self.options.epochs)) / 2
         return base
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _batches(self) -> list[Tensor]:
         """Indices of the epoch's batches: every sample once, in an order of its own."""
         order = torch.randperm(len(self.train_split), generator=self.shuffle).to(self.device)
         batches = list(torch.split(order, self.options.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1:
             # Batch norm cannot learn from a single sample: it joins the batch before.
             batches[-2:] = [torch.cat(batches[-2:])]
-        yield from batches
+        return batches
 
     def _check_finite(self, which: str, loss: float) -> None:
         if not math.isfinite(loss):
             raise DivergedError(f"the {which} loss is {loss} in epoch {self.epoch + 1}")
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
+@dataclass
+class _Progress:
+    """An epoch under way.
+
+    Attributes:
+        batches: Of the whole epoch.
+        shuffle: The random state from which their order was drawn.
+        losses: Summed over samples, of each batch learnt from so far.
+    """
+
+    batches: list[Tensor]
+    shuffle: Tensor
+    losses: list[float]
+
+    @property
+    def samples(self) -> int:
+        """Learnt from so far in this epoch."""
+        return sum(len(batch) for batch in self.batches[: len(self.losses)])
+
+    def until(self, share: float) -> list[Tensor]:
+        """The batches still to be learnt from until a share of the epoch is done."""
+        return self.batches[len(self.losses) : max(1, round(share * len(self.batches)))]
+
+
+def _metrics(train_loss: float, measured: Evaluation) -> dict[str, float]:
+    return {
+        "aiq": measured.aiq,
+        "accuracy": measured.accuracy,
+        "efficiency": measured.efficiency,
+        "loss": measured.loss,
+        "train_loss": train_loss,
+        **{f"efficiency/{name}": value for name, value in measured.layers.items()},
+    }
+
+
+def _device(options: TrainingOptions) -> torch.device:
+    if options.engine == "compiled":
+        if options.device == "cuda":
+            raise InputError(
+                "training.engine is compiled, which runs on a processor core, but training.device is cuda; "
+                "set the device to cpu, or the engine to torch."
+            )
+        return torch.device("cpu")
+    if options.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "training.device is cuda, but the trial sees no GPU: set resources.gpu above 0, "
             "or training.device to cpu."
         )
-    return torch.device(name)
-
-
-def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    # The fused kernels matter: a narrow network's step is mostly overhead.
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=options.learning_rate,
-            momentum=options.momentum,
-            nesterov=options.nesterov and options.momentum > 0,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
-    constructor = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-    return constructor(
-        model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
-    )
+    return torch.device(options.device)

@@ -59,6 +59,7 @@ class Report:
         size: parameters, parameters_weights and macs.
         done: Whether the trial is over.
         test: test/aiq, test/accuracy, test/efficiency, where asked for.
+        engine: What trained and measured, see ``training.engines``.
         reason: Why it failed.
         traceback: Of a user's exception.
     """
@@ -68,6 +69,7 @@ class Report:
     size: Mapping[str, int] = field(default_factory=dict)
     done: bool = False
     test: Mapping[str, float] = field(default_factory=dict)
+    engine: str | None = None
     reason: str | None = None
     traceback: str | None = None
 

@@ -38,8 +38,8 @@ _CHECKPOINT_SHARE = 20
 class TrialWorker:
     """Trains one assignment after the other in the same process.
 
-    ``begin`` an assignment, then call ``step`` until a report is ``done``. A failed trial is such a report, not
-    an exception: the process, with torch imported and the data in memory, lives on for the next trial.
+    ``begin`` an assignment, then call ``step`` until a report is ``done``. A failed trial is such a report,
+    not an exception: the process, with torch imported and the data in memory, lives on for the next trial.
 
     Args:
         dataset: The data of every assignment.
@@ -185,6 +185,7 @@ class TrialWorker:
             epochs=tuple((result.epoch, result.metrics()) for result in epochs),
             chosen=run.best.epoch if run.best else None,
             size=self._size,
+            engine=run.engine.name,
             **more,
         )
 

@@ -56,14 +56,14 @@ def main() -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from benchmarks.replay.trainable import replaying
+    from benchmarks.replay.worker import replaying
 
     table = Table.load(arguments.table)
     result = run_search(
         SPACE,
         overrides=[f"search.seed={arguments.seed}"],
         data_dir=arguments.data_dir,
-        trainable=replaying(table),
+        worker=replaying(table),
     )
     if result.champion is not None:
         print(outcome_of(result.study, table, result.champion))

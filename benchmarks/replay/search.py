@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from aiq_search.search.driver import StudyDriver
+from aiq_search.search.runners.in_process import InProcessRunner
 from aiq_search.space import SearchSpace, load_space
-from aiq_search.study import Champion, Phase, Study, TrialKey, TrialRecord
+from aiq_search.study import Champion, Phase, Study, TrialRecord
 from aiq_search.study.champion import choose_finalists
-from aiq_search.worker import Assignment
 from benchmarks.replay.table import Cell, Table, cell_of
+from benchmarks.replay.worker import ReplayWorker
 
 __all__ = ["SPACE", "Outcome", "outcome_of", "replay", "run_driver"]
 
@@ -45,6 +46,10 @@ class EpochClock:
     def __call__(self) -> float:
         """Seconds, as the driver wants them."""
         return _SECONDS_AN_HOUR * self.epochs
+
+    def tick(self) -> None:
+        """Count a network-epoch."""
+        self.epochs += 1
 
 
 @dataclass(frozen=True)
@@ -115,17 +120,7 @@ def run_driver(study: Study, table: Table, concurrency: int) -> Champion:
     clock = EpochClock()
     driver = StudyDriver(study, clock=clock)
     driver.begin()
-    live: dict[TrialKey, tuple[Assignment, int]] = {}
-    while True:
-        while len(live) < concurrency and (assignment := driver.next_assignment()) is not None:
-            live[TrialKey.parse(assignment.key)] = (assignment, 0)
-        if not live:
-            break
-        for key, (assignment, epoch) in list(live.items()):
-            clock.epochs += 1
-            live[key] = (assignment, epoch + 1)
-            if not driver.report(key, table.report(assignment, epoch + 1)):
-                del live[key]
+    InProcessRunner(lambda: ReplayWorker(table, clock.tick), concurrency).run(driver)
     driver.end()
     return driver.champion()
 
@@ -135,8 +130,8 @@ def outcome_of(study: Study, table: Table, champion: Champion) -> Outcome:
     space = study.space
     explored = [record for record in study.records(Phase.EXPLORE) if record.copied_from is None]
     confirmed = study.records(Phase.CONFIRM)
-    deciding = [record for record in confirmed if _replicate(record) < space.confirm.seeds]
-    after = [record for record in confirmed if _replicate(record) >= space.confirm.seeds]
+    deciding = [record for record in confirmed if _replicate(record) < space.confirm.judging]
+    after = [record for record in confirmed if _replicate(record) >= space.confirm.judging]
     chosen = cell_of(_widths(space, champion.explored))
     return Outcome(
         seed=space.search.seed,

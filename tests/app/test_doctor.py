@@ -17,7 +17,8 @@ from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, Study, TrialKey, TrialRecord, TrialState
 from aiq_search.tracking.removal import StudyRun
 from aiq_search.worker import Report
-from tests.search.simulation import finish, metrics_of, new_study, report_of, run
+from tests.search.reports import metrics_of, report_of
+from tests.search.simulation import finish, new_study, run
 
 
 def again(study):
@@ -250,7 +251,7 @@ class TestEnvironment:
     def test_a_damaged_study_is_found_in_aiq_home(self, tmp_path):
         study = new_study(tmp_path)
         (study.directory / "study.json").write_text("{")
-        assert told(check_home(tmp_path), "not a readable study").level is Level.PROBLEM
+        assert told(check_home(tmp_path), "study.json: damaged").level is Level.PROBLEM
 
     def test_unfinished_studies_are_listed(self, tmp_path):
         new_study(tmp_path)

@@ -67,35 +67,6 @@ def aiq(store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return run
 
 
-def test_finalists_are_those_of_the_last_choice(study: Study, store: str) -> None:
-    away = find_any(STUDY)
-    assert away.finalists == study.finalists
-    assert away.champion().trial == study.champion().trial
-
-
-def test_every_trial_is_read_back_as_the_study_has_it(study: Study, store: str) -> None:
-    away = find_any(STUDY)
-    assert isinstance(away, RemoteStudy)
-    assert len(away.records()) == len(study.records())
-    for ours, theirs in zip(study.records(), away.records(), strict=True):
-        for name in (
-            *("key", "name", "state", "params", "seed", "config_hash", "origin", "replicate", "value"),
-            *("epoch", "epochs", "collapsed", "feasible"),
-        ):
-            assert getattr(theirs, name) == getattr(ours, name), (ours.name, name)
-        assert dict(theirs.metrics) == dict(ours.metrics)
-        assert {k: theirs.history[k] for k in ours.history} == dict(ours.history)
-
-
-def test_parameters_keep_their_types(study: Study, store: str) -> None:
-    for ours, theirs in zip(study.records(), find_any(STUDY).records(), strict=True):
-        assert {k: type(v) for k, v in theirs.params.items()} == {k: type(v) for k, v in ours.params.items()}
-
-
-def test_the_champion_is_the_same(study: Study, store: str) -> None:
-    assert find_any(STUDY).champion().document() == study.champion().document()
-
-
 def test_a_space_s_name_means_its_newest_study(study: Study, store: str) -> None:
     assert find_any(study.space.name).id == STUDY
 

@@ -15,7 +15,7 @@ from aiq_search.worker import Assignment
 from benchmarks.replay.quality import PEERS, Mean, Replays, describe
 from benchmarks.replay.search import SPACE, outcome_of, replay, run_driver
 from benchmarks.replay.table import WIDTHS, Table, chosen_epochs
-from benchmarks.replay.trainable import replaying
+from benchmarks.replay.worker import replaying
 
 EPOCHS = 6
 CELLS = list(itertools.product((2, 4, 8, 16), repeat=3))
@@ -158,7 +158,7 @@ def test_a_search_through_ray_is_the_search_without_it(table, tmp_path, monkeypa
     edits = ["dataset={name: pictures.npz}", "search.concurrency=1", "search.seed=3", "search.trials=30"]
     edits += SHORT[1:]
     result = run_search(
-        SPACE, overrides=edits, study_id="ray", home=tmp_path / "home", trainable=replaying(table)
+        SPACE, overrides=edits, study_id="ray", home=tmp_path / "home", worker=replaying(table)
     )
     dataset = result.study.document.dataset
     alone = Study.create(tmp_path / "alone", load_space(SPACE, edits), dataset, "alone")

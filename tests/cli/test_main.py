@@ -109,7 +109,9 @@ def test_best_as_json_is_the_document_and_nothing_else(aiq, study):
     code, out, _ = aiq("best", "simulated", "--format", "json")
     document = json.loads(out)
     assert code == 0
-    assert document == study.champion().document()
+    assert document.items() >= study.champion().document().items()
+    assert [row["outcome"] for row in document["finalists"]].count("won") == 1
+    assert {"tied_with", "majority"} <= document.keys()
     assert {"study", "phase", "trial", "params", "metrics", "parameters", "parameters_weights", "macs",
             "feasible"} <= document.keys()  # fmt: skip
     assert document["metrics"]["test"]["aiq"].keys() == {"mean", "sd", "n"}
@@ -209,7 +211,7 @@ def test_a_dry_run_trains_two_epochs_and_writes_nothing(aiq, tmp_path):
     code, out, _ = aiq("search", SPACES / "digits.yaml", "--dry-run", "--format", "json")
     document = json.loads(out)
     assert code == 0
-    assert document["trials"] == 40 + 30
+    assert document["trials"] == 40 + 10 + 5  # exploring, the race, and the champion's further seeds
     assert document["narrowest"]["parameters"] < document["widest"]["parameters"]
     assert 0 < document["hours"][0] <= document["hours"][1]
     assert list(tmp_path.iterdir()) == []

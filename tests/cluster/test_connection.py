@@ -21,12 +21,15 @@ with connected(Path(sys.argv[1])):
     assert ray.get(ray.remote(lambda: 1).remote()) == 1
     me = psutil.Process()
     found = [c for p in (me, *me.children(recursive=True)) for c in p.net_connections("tcp")]
-    print(json.dumps(sorted({c.laddr.ip for c in found if c.status == psutil.CONN_LISTEN})))
+    addresses = sorted({c.laddr.ip for c in found if c.status == psutil.CONN_LISTEN})
+    folder = Path(ray.get_runtime_context().get_temp_dir()).parent
+    print(json.dumps([addresses, oct(folder.stat().st_mode), folder.name]))
+assert not folder.exists()
 """
 
 
 @pytest.mark.slow
-def test_every_port_of_a_local_search_is_on_the_loopback_address(tmp_path):
+def test_other_machines_reach_no_port_of_a_local_search_and_other_users_no_file(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-c", LISTENING, str(tmp_path)],
@@ -36,8 +39,10 @@ def test_every_port_of_a_local_search_is_on_the_loopback_address(tmp_path):
         check=True,
         timeout=240,
     )
-    addresses = json.loads(done.stdout.splitlines()[-1])
+    addresses, mode, name = json.loads(done.stdout.splitlines()[-1])
     assert addresses
+    assert mode == "0o40700"
+    assert name.startswith("aiq-")
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
 
 
@@ -46,10 +51,10 @@ def test_every_port_of_a_local_search_is_on_the_loopback_address(tmp_path):
     [
         (
             Exception("The current node timed out during startup. This could happen"),
-            "cannot be started in time",
+            "in time: the machine is too busy or short of memory. Close other programs, then continue with",
         ),
-        (ConnectionError("no head\nmore"), "cannot be started: no head"),
-        (RuntimeError(), "cannot be started: RuntimeError"),
+        (ConnectionError("no head\nmore"), "no head. Fix that, then continue with `aiq resume digits-1`."),
+        (RuntimeError(), "RuntimeError. Fix that, then continue with `aiq resume digits-1`."),
     ],
 )
 def test_a_ray_that_does_not_start_is_a_sentence(tmp_path, monkeypatch, error, expected):
@@ -60,9 +65,11 @@ def test_a_ray_that_does_not_start_is_a_sentence(tmp_path, monkeypatch, error, e
 
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(ray, "init", fail)
-    with pytest.raises(AiqError) as refused, connected(tmp_path):
+    with pytest.raises(AiqError) as refused, connected(tmp_path, study="digits-1"):
         pass
-    assert f"Ray at this machine {expected}" in str(refused.value)
+    assert str(refused.value).startswith("Ray cannot be started on this machine (its logs are in ")
+    assert expected in str(refused.value)
+    assert "`aiq resume digits-1`" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

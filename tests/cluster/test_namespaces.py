@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from aiq_search.study.record import ATTEMPTS
 from aiq_search.tracking.removal import runs_of
 from tests.cluster import stranger
 from tests.cluster.hosts import Host, Network, why_not
+from tests.support.waiting import wait_for
 
 _REASON = why_not()
 pytestmark = [
@@ -40,8 +40,8 @@ model: {name: "noting:network"}
 dataset: {name: digits}
 parameters:
   model.width: {type: int, low: 2, high: 64}
-search: {trials: 8, sampler: random, pruner: none}
-training: {epochs: 6}
+search: {trials: 6, sampler: random, pruner: none}
+training: {epochs: 5}
 confirm: {finalists: 1, seeds: 1}
 """
 
@@ -107,14 +107,6 @@ class Cluster:
     def alive(self) -> int:
         summary = self.ask_dashboard("/nodes?view=summary").get("data", {}).get("summary", [])
         return sum(node["raylet"].get("state") == "ALIVE" for node in summary)
-
-
-def wait_for(what: Callable[[], object], seconds: float = 200.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            raise TimeoutError("it did not happen")
-        time.sleep(0.3)
 
 
 def environment(folder: Path, token: Path) -> dict[str, str]:
@@ -253,7 +245,7 @@ def test_a_search_from_a_third_host_outlives_the_loss_of_one(cluster):
     study = Study.open(cluster.home, "cut")
     records = study.records()
     explored = [record for record in records if record.origin is None]
-    assert sorted(record.key.number for record in explored) == list(range(8))
+    assert sorted(record.key.number for record in explored) == list(range(6))
     assert {record.state for record in records} == {TrialState.COMPLETE}
     assert study.document.ended == "finished"
     begun = [trial.user_attrs.get(ATTEMPTS, 1) for trial in study.load(Phase.EXPLORE).trials]

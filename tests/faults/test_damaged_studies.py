@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 from typer.testing import CliRunner
 
 from aiq_search.cli.main import app
@@ -18,6 +21,7 @@ from aiq_search.study.storage import cut_torn_tail
 from aiq_search.training import CheckpointError
 from aiq_search.training.checkpoint import load_weights, save_weights
 from tests.search.simulation import finish, new_study
+from tests.study.test_document import wrong_documents
 
 FLIPS = 100
 
@@ -83,6 +87,25 @@ def test_a_damaged_study_json_is_understood_or_refused_and_left_as_it_is(whole, 
     assert outcomes["StudyError"] > FLIPS / 5
 
 
+@settings(max_examples=50, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(wrong_documents())
+def test_no_command_shows_a_traceback_for_a_wrong_study_json(whole, tmp_path, monkeypatch, content):
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'absent.db'}")
+    monkeypatch.chdir(tmp_path)
+    if not (tmp_path / "studies").exists():
+        finish(new_study(tmp_path, "good", search={"trials": 1}, confirm={"finalists": 0}))
+        shutil.copytree(whole.directory, tmp_path / "studies" / "study")
+    if content.get("study") == "one":
+        content["study"] = "study"
+    damaged = tmp_path / "studies" / "study" / "study.json"
+    damaged.write_bytes(json.dumps(content).encode("utf-8", "surrogatepass"))
+    for command in ("studies --format json", "trials study", "best study", "pareto study"):
+        result = CliRunner().invoke(app, command.split())
+        assert isinstance(result.exception, AiqError | None), (command, result.exception)
+        assert not command.startswith("studies") or '"good"' in result.stdout
+
+
 @pytest.fixture
 def damaged(whole, tmp_path, monkeypatch):
     """Journal of a study, damaged in its midst, in AIQ_HOME."""
@@ -137,24 +160,21 @@ def test_a_damaged_checkpoint_is_a_checkpoint_error_and_left_as_it_is(tmp_path):
     assert CheckpointError.exit_code == 2  # of `aiq export`, which reads such a file
 
 
-def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path, monkeypatch):
+def test_a_trial_with_a_damaged_checkpoint_starts_over(tmp_path):
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.worker import Report
-    from aiq_search.worker.trainable import TrainingTrainable
+    from aiq_search.worker.worker import TrialWorker
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the worker's side sets it for its whole process
     study = new_study(tmp_path)
     driver = StudyDriver(study)
     driver.begin()
     assignment = driver.next_assignment()
-    trainable = TrainingTrainable.__new__(TrainingTrainable)  # without Ray's log files
-    dataset = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
+    worker = TrialWorker(load_dataset(DatasetOptions(name="digits", validation=360, test=360)))
     reports = []
     for checkpoint in (None, b"", b"damaged", b"\xff" * 100):
         if checkpoint is not None:
             Path(assignment.checkpoint).write_bytes(checkpoint)
-        trainable.setup({"assignment": assignment.to_json()}, dataset)
-        reports.append(Report.from_json(trainable.step()["report"]))
+        worker.begin(assignment)
+        reports.append(worker.step())
     assert reports[0].reason is None
     assert all(report == reports[0] for report in reports)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aiq_search.search.runners.ray_tune import reason_of
+from aiq_search.search.runners.reasons import death_in
 from aiq_search.study import Study, TrialState
 from benchmarks.faults.networks import network
 
@@ -155,15 +155,15 @@ def test_what_ray_says_of_a_dead_worker_is_one_line() -> None:
         "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit "
         "detail: Worker unexpectedly exits. End of file. Some common causes include: (1) the process …\n"
     )
-    assert reason_of(page) == (
+    assert death_in(page) == (
         "the worker died: Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits. "
         "End of file."
     )
     raised = "Failure # 1 (occurred at 2026-01-01)\nray::train()\nImportError: no module\n"
-    assert reason_of(raised) == "the worker died: ImportError: no module"
+    assert death_in(raised) == "the worker died: ImportError: no module"
     low = "1 worker(s) were killed due to the node running low on memory."
-    assert reason_of(low).startswith("out of memory: ")
-    assert reason_of("") == "the worker died: no message"
+    assert death_in(low).startswith("out of memory: ")
+    assert death_in("") == "the worker died: no message"
 
 
 def test_the_networks_of_the_fault_tests_learn_and_fail_as_they_should() -> None:

@@ -10,9 +10,9 @@ import pytest
 from aiq_search.report import story
 from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures, progress
 from aiq_search.report.figures import facts as facts_module
-from aiq_search.report.words import typeset
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.pareto import pareto_front
+from aiq_search.words import typeset
 from tests.tracking.simulated import (
     RecordedTrials,
     SimulatedStudy,

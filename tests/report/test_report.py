@@ -124,9 +124,13 @@ def test_the_story_counts_every_trial() -> None:
 @pytest.mark.parametrize(
     ("size", "weights", "sentence"),
     [
-        (100_000, 90_000, "the champion has 1,000 times fewer parameters (1,125 times fewer, counting only"),
-        (43, 40, "the champion has 2.3 times as many parameters (2.0 times as many, counting only"),
-        (100, 80, "the champion has as many parameters."),
+        (
+            100_000,
+            90_000,
+            "the best so far has 1,000 times fewer parameters (1,125 times fewer, counting only",
+        ),
+        (43, 40, "the best so far has 2.3 times as many parameters (2.0 times as many, counting only"),
+        (100, 80, "the best so far has as many parameters."),
     ],
 )
 def test_the_price_of_the_champion_is_told_in_points_and_times(

@@ -1,12 +1,14 @@
 """Studies without training: a worker that computes what a network would have reported."""
 
-import math
-import random
+import itertools
+from contextlib import suppress
 
 from aiq_search.search.driver import StudyDriver
+from aiq_search.search.runners.in_process import InProcessRunner
 from aiq_search.space import load_space
 from aiq_search.study import Study, TrialKey
 from aiq_search.worker import Assignment, Report
+from tests.search.reports import report_of
 
 DATASET = {
     "name": "digits",
@@ -63,37 +65,35 @@ def key_of(assignment):
     return TrialKey.parse(assignment.key)
 
 
-def metrics_of(assignment, epoch):
-    """Numbers that get better with the epochs, best near hidden1 = 12, hidden2 = 6, noisy by seed."""
-    widths = assignment.architecture["arguments"]
-    noise = random.Random(assignment.seed).gauss(0, 0.01)
-    distance = abs(math.log(widths["hidden1"] / 12)) + abs(math.log(widths["hidden2"] / 6))
-    aiq = max(0.01, (0.9 - 0.1 * distance + noise) * (1 - 0.5**epoch))
-    accuracy = min(1.0, max(0.0, aiq + 0.05))
-    return {
-        "aiq": aiq,
-        "accuracy": accuracy,
-        "efficiency": min(1.0, aiq**3 / accuracy**2),
-        "loss": 1 - aiq,
-        "train_loss": 1 - aiq,
-        "efficiency/hidden1": 0.5,
-        "efficiency/hidden2": 0.5,
-    }
+class SimulatedWorker:
+    """Computes the report of the next epoch instead of training it.
+
+    Args:
+        change: May replace a report: called with assignment, epoch and report.
+    """
+
+    def __init__(self, change=None):
+        self.begun = []
+        self._change = change or (lambda assignment, epoch, report: report)
+
+    def begin(self, assignment):
+        assert Assignment.from_json(assignment.to_json()) == assignment
+        self.begun.append(TrialKey.parse(assignment.key))
+        self._assignment, self._epoch = assignment, 0
+
+    def step(self):
+        self._epoch += 1
+        report = report_of(self._assignment, self._epoch)
+        report = self._change(self._assignment, self._epoch, report)
+        assert Report.from_json(report.to_json()) == report
+        return report
+
+    def put_aside(self):
+        """Nothing: starting over gives the same reports."""
 
 
-def report_of(assignment, epoch, metrics=None):
-    metrics = metrics or metrics_of(assignment, epoch)
-    last = epoch >= assignment.training["epochs"]
-    test = {f"test/{n}": metrics[n] for n in ("aiq", "accuracy", "efficiency")}
-    widths = assignment.architecture["arguments"]
-    weights = 64 * widths["hidden1"] + widths["hidden1"] * widths["hidden2"] + widths["hidden2"] * 10
-    return Report(
-        epochs=((epoch, metrics),),
-        chosen=epoch,
-        size={"parameters": weights + 10, "parameters_weights": weights, "macs": weights},
-        done=last,
-        test=test if last and assignment.test else {},
-    )
+class Killed(BaseException):
+    """What ends a driver that is killed, in place of a signal."""
 
 
 def run(driver, *, concurrency=1, change=None, stop_after=None):
@@ -105,26 +105,23 @@ def run(driver, *, concurrency=1, change=None, stop_after=None):
         change: May replace a report: called with assignment, epoch and report.
         stop_after: Number of reports after which the driver is left as a kill would leave it.
     """
-    live, begun, reports = {}, [], 0
-    while True:
-        while len(live) < concurrency and (assignment := driver.next_assignment()) is not None:
-            assert Assignment.from_json(assignment.to_json()) == assignment
-            live[key_of(assignment)] = (assignment, 0)
-            begun.append(key_of(assignment))
-        if not live:
-            assert driver.finished or driver.draining
-            return begun
-        for key, (assignment, epoch) in list(live.items()):
-            report = report_of(assignment, epoch + 1)
-            if change is not None:
-                report = change(assignment, epoch + 1, report)
-            live[key] = (assignment, epoch + 1)
-            assert Report.from_json(report.to_json()) == report
-            if not driver.report(key, report):
-                del live[key]
-            reports += 1
-            if stop_after is not None and reports >= stop_after:
-                return begun
+    begun, report, reports = [], driver.report, itertools.count(1)
+
+    def make():
+        worker = SimulatedWorker(change)
+        worker.begun = begun
+        return worker
+
+    def report_and_die(key, content):
+        continues = report(key, content)
+        if next(reports) == stop_after:
+            raise Killed
+        return continues
+
+    driver.report = report_and_die
+    with suppress(Killed):
+        InProcessRunner(make, concurrency).run(driver)
+    return begun
 
 
 def finish(study, listeners=(), **how):

@@ -9,7 +9,8 @@ from optuna.trial import TrialState as OptunaState
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, Study, TrialEnded, TrialStarted, TrialState
 from aiq_search.study.record import ATTEMPTS, BEGIN
-from tests.search.simulation import Recorder, finish, key_of, new_study, report_of, run
+from tests.search.reports import report_of
+from tests.search.simulation import Recorder, finish, key_of, new_study, run
 
 
 def reopened(study: Study) -> Study:
@@ -126,7 +127,7 @@ def test_a_full_disk_stops_the_study_and_keeps_the_trial(tmp_path):
     key = key_of(driver.next_assignment())
     driver.halt(key, "the disk is full where the study is: free some space")
     assert driver.draining
-    assert driver.message.endswith("then go on with `aiq resume study`")
+    assert driver.message.endswith("then continue with `aiq resume study`")
     assert study.record(Phase.EXPLORE, 0).state is TrialState.RUNNING
 
 

@@ -19,7 +19,8 @@ from aiq_search.study import (
     TrialState,
 )
 from aiq_search.worker import Report
-from tests.search.simulation import Recorder, finish, new_study, report_of, run
+from tests.search.reports import report_of
+from tests.search.simulation import Recorder, finish, new_study, run
 
 
 def states(study, phase):

@@ -8,7 +8,8 @@ from optuna.trial import TrialState as OptunaState
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, Study, TrialState
 from aiq_search.worker import Report
-from tests.search.simulation import finish, key_of, new_study, report_of, run
+from tests.search.reports import report_of
+from tests.search.simulation import finish, key_of, new_study, run
 
 TINY = {"type": "int", "low": 2, "high": 3}
 

@@ -11,7 +11,8 @@ from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Phase, PhaseStarted, Study, TrialKey, TrialState
 from aiq_search.study.champion import name_finalists
 from aiq_search.study.record import BEGIN
-from tests.search.simulation import Recorder, finish, key_of, new_study, report_of, run, simulated_space
+from tests.search.reports import report_of
+from tests.search.simulation import Recorder, finish, key_of, new_study, run, simulated_space
 from tests.search.test_growth import made_up
 
 WIDTHS = {"type": "int", "low": 2, "high": 4, "powers_of": 2}

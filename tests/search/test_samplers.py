@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from aiq_search.errors import InputError
+from aiq_search.search.check import check_space
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.samplers import STEERED_BY_CONSTRAINTS, constraints_note, create_sampler
 from aiq_search.space import load_space
@@ -105,7 +106,7 @@ def test_a_conditional_space_killed_and_resumed_draws_the_same(tmp_path):
 
 def test_an_option_that_cannot_be_in_a_conditional_space_is_refused_before_anything_is_written():
     search = {"sampler": {"name": "tpe", "multivariate": False}}
-    StudyDriver.check(simulated_space(search=search))
+    check_space(simulated_space(search=search))
     document = simulated_space(search=search).document()
     hidden1, hidden2 = document["parameters"].values()
     document["parameters"] = {
@@ -113,7 +114,7 @@ def test_an_option_that_cannot_be_in_a_conditional_space_is_refused_before_anyth
         "model.hidden2": {**hidden2, "when": "model.hidden1 > 4"},
     }
     with pytest.raises(InputError, match=r"search\.sampler: .* set group: false, too"):
-        StudyDriver.check(load_space(document))
+        check_space(load_space(document))
 
 
 @pytest.mark.parametrize(

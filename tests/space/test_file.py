@@ -1,5 +1,7 @@
 import copy
+import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def test_a_space_survives_its_document(load):
         ("beta: 2", "beta: -1", 12, "objective.beta"),
         ("powers_of: 2", "powers_of: 3", 7, "must be powers of 3, but got 2"),
         ("choices: [false, true]", "choices: [true, true]", 10, "choices must differ"),
-        ("choices: [false, true]", "choices: []", 10, "at least 1 item"),
+        ("choices: [false, true]", "choices: []", 10, "choices: at least 1 item is required"),
         ("model: {name: lenet_5, activation: elu}", "model: lenet_5", 3, "expected a mapping"),
         ("maximize: aiq", "maximize: [aiq, accuracy]", 13, "several objectives cannot be pruned"),
         ("search: {trials", "\tsearch: {trials", 13, "not valid YAML"),
@@ -73,6 +75,66 @@ def test_a_space_survives_its_document(load):
         ("resources", "enqueue: [{model.conv1: 1000}]\nresources", 15, "1000 is outside its range"),
         ("resources", "enqueue: [{model.conv2: 3}]\nresources", 15, "3 is outside its range"),
         ("resources", "enqueue: [{model.conv: 3}]\nresources", 15, "is not searched"),
+        (
+            "name: lenet_5, activation: elu",
+            "name: lenet_5, &a activation: &b elu",
+            3,
+            "anchors and aliases (a)",
+        ),
+        ("activation: elu", "activation: *b", 3, "not valid YAML: found undefined alias"),
+        ("activation: elu", "<<: {activation: elu}", 3, "the tag tag:yaml.org,2002:merge is not supported"),
+        (
+            "activation: elu",
+            "activation: !!binary aGk=",
+            3,
+            "the tag tag:yaml.org,2002:binary is not supported",
+        ),
+        ("activation: elu", "? [activation]\n  : elu", 3, "a key must be text, but one is ['activation']"),
+        ("activation: elu", "3: elu", 3, "a key must be text, but one is 3"),
+        ("activation: elu", "x: " + "[" * 25 + "]" * 25, 3, "nested more than 20 levels deep"),
+        ("activation: elu", "activation: \x00", 3, "not valid YAML: character"),
+        ("low: 2, high: 256, log", f"low: 2, high: {'9' * 400}, log", 6, "… does not fit 64 bits"),
+        (
+            "low: 2, high: 256, log",
+            f"low: 2, high: {2**63}, log",
+            6,
+            "9223372036854775808 does not fit 64 bits",
+        ),
+        (
+            "low: 2, high: 256, log",
+            f"low: 2, high: {2**62}, log",
+            6,
+            "less than or equal to 9007199254740992",
+        ),
+        ("low: 2, high: 256, log", "low: 0x2, high: 256, log", 6, "write '0x2' as a decimal number"),
+        ("low: 2, high: 256, log", "low: 0o2, high: 256, log", 6, "write '0o2' as a decimal number"),
+        ("low: 2, high: 256, log", "low: 02, high: 256, log", 6, "write '02' as a decimal number"),
+        (
+            "low: 2, high: 256, log",
+            "low: 2.0, high: 256, log",
+            6,
+            "low: expected a whole number, but got 2.0",
+        ),
+        ("low: 2, high: 256, log", "low: true, high: 256, log", 6, "expected a whole number, but got True"),
+        ("low: 2, high: 256, log", 'low: "2", high: 256, log', 6, "expected a whole number, but got '2'"),
+        ("low: 2, high: 256, log: true", "low: 2, high: 256, log: 1", 6, "expected true or false, but got 1"),
+        ("low: 1e-3", "low: 1e999", 11, "expected a finite number, but got 1e999"),
+        ("low: 1e-3", "low: .nan", 11, "expected a finite number, but got .nan"),
+        ("low: 0.0, high: 0.5", "low: -1e308, high: 1e308", 9, "the range is too large"),
+        ("low: 0.0, high: 0.5", "low: 0.0, high: 0.5, step: 1e-300", 9, "the range is too large"),
+        ("batch_size: 200", f"batch_size: {2**62}", 14, "less than or equal to 2147483647"),
+        ("beta: 2", "beta: .inf", 12, "expected a finite number"),
+        (
+            "choices: [false, true]",
+            "choices: [[1, 2], true]",
+            10,
+            "choices.0: expected true or false, a number or",
+        ),
+        ("choices: [false, true]", "choices: [1, true]", 10, "choices must differ"),
+        ("name: lenet_5,", "name: [lenet_5],", 3, "model.name: expected text, but got ['lenet_5']"),
+        ("model.fc >= 4", "9 ** 9 ** 9 > 1", 9, "the exponent 387420489 is over 64"),
+        ("model.fc >= 4", "round(model.fc, -999999999, 1)", 9, "round takes 1 to 2 numbers, but got 3"),
+        ("model.fc >= 4", "-" * 2000 + "1", 9, "has 2,001 characters"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_file_line_and_what_was_expected(load, old, new, line, said):
@@ -93,6 +155,75 @@ def test_what_is_no_mapping_is_refused_in_one_sentence(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(SpaceError, match=r"space\.yaml"):
         load_space(path)
+
+
+def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_bytes(b"name: x\nmodel: \xff\n")
+    with pytest.raises(SpaceError, match=r"space\.yaml:2: not text in UTF-8: byte 0xff"):
+        load_space(path)
+
+
+def test_aliases_are_refused_before_they_are_expanded(tmp_path):
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40))]
+    path = tmp_path / "space.yaml"
+    path.write_text("\n".join(lines))
+    started = time.process_time()
+    with pytest.raises(SpaceError, match=r"space\.yaml:1: a0: anchors and aliases \(a0\) are not supported"):
+        load_space(path)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("size", [100_001, 5_000_000])
+def test_a_file_that_is_too_large_is_not_parsed(tmp_path, size):
+    path = tmp_path / "space.yaml"
+    path.write_bytes(b"x: 1\n" * (size // 5 + 1))
+    with pytest.raises(SpaceError, match="over 100,000 bytes"):
+        load_space(path)
+
+
+def test_a_file_of_many_mistakes_lists_the_first(load):
+    with pytest.raises(SpaceError) as error:
+        load(("epochs: 10", ", ".join(f"x{i}: 1" for i in range(300))))
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "… and 280 more."
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\x07", "\u202egnp", "a" * 900])
+def test_a_message_is_short_and_steers_no_terminal(load, name):
+    with pytest.raises(SpaceError, match="unknown key") as error:
+        load(overrides=[f"search={{{json.dumps(name)}: 1}}"])
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (float("nan"), "search.target: expected a finite number, but got nan"),
+        (10**30, "search.target: a whole number does not fit 64 bits"),
+        ({3: 1}, "search.target: a key must be text, but one is 3"),
+        ({1, 2}, "search.target: expected plain data, but got set"),
+        (Path("x"), "search.target: expected plain data, but got PosixPath"),
+    ],
+)
+def test_a_document_is_held_to_the_rules_of_a_file(load, value, said):
+    document = load().document()
+    document["search"]["target"] = value
+    with pytest.raises(SpaceError, match=f"^the search space: {re.escape(said)}"):
+        load_space(document)
+    document["search"]["target"] = document
+    with pytest.raises(SpaceError, match="nested more than 20 levels deep"):
+        load_space(document)
+
+
+def test_a_space_remembers_where_it_was_written_and_is_equal_to_one_that_was_not(load):
+    space = load(overrides=["search.trials=20"])
+    assert str(space.error(("search", "seed"), "no")).endswith("space.yaml:13: search.seed: no.")
+    assert str(space.error(("search", "trials"), "no")) == "--set: search.trials: no."
+    assert str(space.error(("training", "momentum"), "no")).endswith("space.yaml:14: training.momentum: no.")
+    assert space == load_space(space.document())
 
 
 def test_a_missing_file_offers_the_nearest(tmp_path):
@@ -126,7 +257,11 @@ def test_edits_reach_every_kind_of_field(load):
         ("search.trials", "expected dotted.key=value"),
         ("search..trials=3", "expected dotted.key=value"),
         ("search.trils=3", 'did you mean "trials"'),
-        ("name.x=3", "not a mapping"),
+        ("name.x=3", "--set: name: is not a mapping"),
+        ("parameters.model.conv1.low.x=3", "--set: parameters.model.conv1.low: is not a mapping"),
+        ("search.seed=1e999", "--set: search.seed: expected a finite number"),
+        ("search={trials: &a 3}", "--set: search.trials: anchors and aliases"),
+        ("enqueue=[{model.conv1: 3000}]", "--set: enqueue.0.model.conv1: 3000 is outside its range"),
         ("search.trials=[", "not valid YAML"),
     ],
 )
@@ -156,6 +291,26 @@ def test_the_fingerprint_ignores_budgets_and_sees_ranges(load):
 def test_a_parameter_that_sets_nothing_is_refused(load, parameter, said):
     with pytest.raises(SpaceError, match=said):
         check_names(load(overrides=[f"parameters.{parameter}"]))
+
+
+def test_what_a_file_names_is_blamed_with_its_line(load):
+    for old, new, said in [
+        (
+            "name: lenet_5,",
+            "name: lenet_6,",
+            "3: model.name: unknown model 'lenet_6'; did you mean \"lenet_5\"?",
+        ),
+        (
+            "name: mnist,",
+            "name: mnits,",
+            "4: dataset.name: unknown data set 'mnits'; did you mean \"mnist\"?",
+        ),
+        ("activation: elu", "activatoin: elu", "3: model.activatoin: model 'lenet_5' takes no argument"),
+        ("  model.conv2:", "  model.conv3:", "7: parameters.model.conv3: model 'lenet_5' takes no argument"),
+    ]:
+        with pytest.raises(SpaceError) as error:
+            check_names(load((old, new)))
+        assert f"space.yaml:{said}" in str(error.value)
 
 
 def test_networks_that_do_not_fit_the_data_are_refused(load):

@@ -78,3 +78,9 @@ def test_constraints_that_leave_nothing_to_draw_are_reported():
     space = space_of({"model.hidden1": WIDE}, objective={"constraints": ["model.hidden1 < 1"]})
     with pytest.raises(SpaceError, match="10,000 configurations in a row"):
         next(drawn(space))
+
+
+def test_a_number_of_hundreds_of_digits_is_given_by_its_magnitude():
+    space = space_of({f"model.hidden{i}": {**WIDE, "high": 10**15} for i in range(1, 400)})
+    assert str(space_size(space)) == "about 10^5985 configurations"
+    assert str(space_size(space_of({"model.hidden1": WIDE}))) == "1,000,000 configurations"

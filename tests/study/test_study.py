@@ -1,24 +1,20 @@
-import fcntl
+"""A study: created, found, changed by its own methods alone, moved and deleted."""
+
+from __future__ import annotations
+
 import json
-import os
-import resource
-import subprocess
-import sys
-import threading
+import re
 
 import pytest
 
-from aiq_search.errors import AiqError, StudyError
-from aiq_search.study import Phase, Study, StudyLock, list_studies
-from aiq_search.study.storage import cut_torn_tail
-from tests.search.simulation import finish, new_study
+from aiq_search.errors import StudyError
+from aiq_search.study import Phase, Study, TrialKey, clear_unborn, list_studies
+from tests.search.simulation import DATASET, finish, new_study, simulated_space
 
 
 def test_an_id_names_the_space_and_the_time(tmp_path):
-    from tests.search.simulation import DATASET, simulated_space
-
     study = Study.create(tmp_path, simulated_space(), DATASET)
-    assert __import__("re").fullmatch(r"simulated-\d{8}-\d{6}-[0-9a-f]{4}", study.id)
+    assert re.fullmatch(r"simulated-\d{8}-\d{6}-[0-9a-f]{4}", study.id)
 
 
 def test_a_space_s_name_means_its_newest_study(tmp_path):
@@ -53,100 +49,93 @@ def test_a_study_is_never_overwritten(tmp_path):
     assert len(Study.open(tmp_path, "one").records()) == 18
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"space": {}}'])
-def test_a_damaged_document_is_named(tmp_path, content):
+def test_a_larger_budget_is_written_when_the_study_is_reopened(tmp_path):
+    study = new_study(tmp_path, "one", search={"trials": 4})
+    finish(study)
+    more = study.extended(8)
+    assert (more.space.search.trials, study.refreshed().space.search.trials) == (8, 4)
+    more.reopen("sqlite:///mlflow.db")
+    assert more.refreshed().space.search.trials == 8
+    assert more.finalists == []  # there will be more to choose from
+
+
+def test_who_dies_while_reopening_resumes_the_old_budget(tmp_path, monkeypatch):
+    study = new_study(tmp_path, "one", search={"trials": 4})
+    finish(study)
+    study.mark_ended("finished")
+    more = study.extended(8)
+    monkeypatch.setattr(more, "choose_finalists_anew", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        more.reopen("sqlite:///mlflow.db")
+    left = study.refreshed()
+    assert (left.space.search.trials, left.document.ended) == (4, None)
+    finish(left)
+    assert len(left.records(Phase.EXPLORE)) == 4
+
+
+def test_the_same_budget_keeps_the_finalists(tmp_path):
+    study = new_study(tmp_path, "one", search={"trials": 4})
+    finish(study)
+    chosen = study.finalists
+    study.reopen("sqlite:///mlflow.db")
+    assert study.finalists == chosen != []
+
+
+def test_how_it_ended_is_written(tmp_path):
     study = new_study(tmp_path, "one")
-    (study.directory / "study.json").write_text(content)
-    with pytest.raises(StudyError, match=r"study\.json: damaged"):
-        Study.open(tmp_path, "one")
+    study.mark_ended("interrupted")
+    assert study.refreshed().document.ended == "interrupted"
+    assert not study.complete
+    study.reopen("sqlite:///mlflow.db")
+    assert study.refreshed().document.ended is None
+
+
+def test_moved_checkpoints_leave_nothing_behind_and_a_larger_budget_unwritten(tmp_path):
+    study = new_study(tmp_path, "one", search={"trials": 4})
+    finish(study)
+    key = TrialKey("one", Phase.EXPLORE, 0)
+    study.weights_path(key).write_whole(b"weights")
+    moved = study.extended(8).moved(str(tmp_path / "shared"))
+    assert moved.weights_path(key).read_bytes() == b"weights"
+    assert str(moved.weights_path(key)).startswith(str(tmp_path / "shared" / "one"))
+    assert list(study.checkpoints.glob("*")) == []
+    assert moved.refreshed().checkpoints == moved.checkpoints
+    assert (moved.space.search.trials, moved.refreshed().space.search.trials) == (8, 4)
+    moved.reopen("sqlite:///mlflow.db")
+    assert moved.refreshed().space.search.trials == 8
+    assert moved.finalists == []
+
+
+def test_what_a_crash_left_half_written_is_removed(tmp_path):
+    study = new_study(tmp_path, "one")
+    finish(study)
+    whole = sorted(study.directory.iterdir())
+    for name in ("study.part", "checkpoints/a.part", "checkpoints/.probe-1"):
+        (study.directory / name).touch()
+    assert len(study.leftovers()) == 3
+    with study.journal.open("ab") as journal:
+        journal.write(b'{"op_code"')
+    with study.held():
+        [note] = study.repair()
+    assert "cut 10 bytes of an unfinished line" in note
+    assert study.leftovers() == []
+    assert sorted(study.directory.iterdir()) == sorted([*whole, study.directory / "lock"])
+
+
+def test_a_folder_without_study_json_is_cleared_for_its_id(tmp_path):
+    study = new_study(tmp_path, "one")
+    (study.directory / "study.json").unlink()
     assert list_studies(tmp_path) == []
+    clear_unborn(tmp_path, "one")
+    assert new_study(tmp_path, "one").refreshed().id == "one"
 
 
-@pytest.mark.parametrize("tail", [b'{"op_code": 4, "worker', b"x" * 200_000, b"\0\0\0"])
-def test_a_torn_tail_is_cut_and_the_study_goes_on(tmp_path, tail):
+def test_its_provenance_is_this_process(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/aiq", "search", "--tracking-uri", "https://ada:love@host"])
+    monkeypatch.setenv("AIQ_JOB", "5b")
     study = new_study(tmp_path, "one")
-    finish(study)
-    whole = study.journal.read_bytes()
-    study.journal.write_bytes(whole + tail)
-    assert len(Study.open(tmp_path, "one").records()) == 18  # looking needs no repair
-    assert cut_torn_tail(study.journal) == len(tail)
-    assert study.journal.read_bytes() == whole
-    assert cut_torn_tail(study.journal) == 0
-
-
-def test_a_journal_damaged_in_the_middle_is_an_error_not_a_traceback(tmp_path):
-    study = new_study(tmp_path, "one")
-    finish(study)
-    lines = study.journal.read_bytes().splitlines(keepends=True)
-    lines[len(lines) // 2] = b"garbage\n"
-    study.journal.write_bytes(b"".join(lines))
-    with pytest.raises(StudyError, match="damaged"):
-        Study.open(tmp_path, "one").records()
-
-
-def test_a_missing_journal_is_an_error_and_is_not_made(tmp_path):
-    study = new_study(tmp_path, "one")
-    study.journal.unlink()
-    with pytest.raises(StudyError, match="journal is missing"):
-        Study.open(tmp_path, "one").records()
-    assert not study.journal.exists()
-
-
-def test_one_driver_holds_a_study_and_is_named(tmp_path):
-    study = new_study(tmp_path, "one")
-    path = study.directory / "lock"
-    assert not study.is_running
-    with StudyLock(path):
-        assert study.is_running
-        with pytest.raises(StudyError, match=f"another driver \\(process {os.getpid()} on"), StudyLock(path):
-            pass
-    assert not study.is_running
-
-
-def test_whoever_looks_at_a_lock_does_not_keep_a_driver_out(tmp_path):
-    path = tmp_path / "lock"
-    path.touch()
-    with path.open() as looking:
-        fcntl.flock(looking, fcntl.LOCK_SH)
-        threading.Timer(0.06, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
-        with StudyLock(path):
-            assert StudyLock.is_held(path)
-
-
-def test_a_lock_that_cannot_be_written_is_a_sentence(tmp_path):
-    (tmp_path / "lock").mkdir()
-    with pytest.raises(AiqError, match="the study's lock cannot be written"), StudyLock(tmp_path / "lock"):
-        pass
-
-
-def test_a_full_disk_leaves_no_half_line_in_the_journal(tmp_path):
-    study = new_study(tmp_path, "one")
-    whole = study.journal.read_bytes()
-    trials = study.load(Phase.EXPLORE)
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 9, old[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            trials.ask()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    assert study.journal.read_bytes() == whole
-    trials.ask()
-    assert len(Study.open(tmp_path, "one").load(Phase.EXPLORE).trials) == 1
-
-
-def test_the_death_of_the_holder_frees_the_lock(tmp_path):
-    study = new_study(tmp_path, "one")
-    path = study.directory / "lock"
-    code = (
-        "import sys, time, pathlib\n"
-        "from aiq_search.study.lock import StudyLock\n"
-        "with StudyLock(pathlib.Path(sys.argv[1])):\n"
-        "    print('held', flush=True); time.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"held\n"
-        assert study.is_running
-        holder.kill()
-    with StudyLock(path):
-        assert json.loads(path.read_text())["pid"] == os.getpid()
+    provenance = study.refreshed().document.provenance
+    assert provenance.command == ("aiq", "search", "--tracking-uri", "https://***@host")
+    assert provenance.job == "5b"
+    assert {"python", "torch", "optuna"} <= provenance.versions.keys()
+    assert "love@" not in json.dumps(study.document.as_json())

@@ -13,8 +13,8 @@ from tests.search.simulation import finish, new_study
 class StudyViewConformance:
     """What everyone who looks at a study relies on; a subclass says from where ``view`` is read."""
 
-    @pytest.fixture(scope="class")
-    def view(self, study: Study) -> StudyView:
+    @pytest.fixture
+    def view(self) -> StudyView:
         raise NotImplementedError
 
     def test_id_and_document(self, view, study):
@@ -116,22 +116,27 @@ def study(tmp_path_factory):
 
 
 class TestFromItsFolder(StudyViewConformance):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def view(self, study):
         return Study.open(study.home, study.id)
 
 
-class TestFromMlflow(StudyViewConformance):
-    @pytest.fixture(scope="class")
-    def view(self, study, tmp_path_factory):
-        from aiq_search.tracking import MlflowListener, reconcile
-        from aiq_search.tracking.reading import find_study
+@pytest.fixture(scope="module")
+def in_mlflow(study, tmp_path_factory):
+    """The study as a real delivery brought it into a real store."""
+    from aiq_search.tracking import MlflowListener, reconcile
+    from aiq_search.tracking.reading import find_study
 
-        uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-        listener = MlflowListener(study.directory, uri)
-        reconcile(study, listener)
-        listener.on_event(end_of(study))
-        assert not listener.close(120, 240)
-        view = find_study(study.id, uri)
-        assert view is not None
-        return view
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+    listener = MlflowListener(study.directory, uri)
+    reconcile(study, listener)
+    listener.on_event(end_of(study))
+    assert not listener.close(120, 240)
+    return find_study(study.id, uri)
+
+
+class TestFromMlflow(StudyViewConformance):
+    @pytest.fixture
+    def view(self, in_mlflow):
+        assert in_mlflow is not None
+        return in_mlflow

@@ -141,7 +141,7 @@ def test_the_alias_moves_only_to_a_better_champion(outbox: Outbox, store: str, t
     ("change", "said"),
     [
         ({"dataset": document()["dataset"] | {"digest": "another"}}, "other data or another split"),
-        ({"beta": 4}, "other objective"),
+        ({"beta": 4, "space": document()["space"] | {"objective": {"beta": 4}}}, "other objective"),
     ],
 )
 def test_champions_of_different_questions_are_not_compared(

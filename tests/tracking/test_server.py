@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import requests
 
 from aiq_search.app.ui import open_ui, space_of
 from aiq_search.errors import AiqError, InputError
@@ -35,6 +36,21 @@ def test_it_refuses_to_listen_elsewhere_without_authentication(
     monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "x")
     with pytest.raises(InputError, match="MLFLOW_AUTH_ADMIN_PASSWORD"), serving(store, host):
         pass
+
+
+@pytest.mark.slow
+def test_elsewhere_nobody_chooses_where_it_writes(monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    pytest.importorskip("flask_wtf", reason="mlflow[auth]")
+    monkeypatch.delenv("MLFLOW_AUTH_CONFIG_PATH", raising=False)
+    for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
+        monkeypatch.setenv(name, "a long enough password")
+    with serving(store, "0.0.0.0") as server:  # noqa: S104
+        create = f"{server.url}/api/2.0/mlflow/experiments/create"
+        login = ("admin", "a long enough password")
+        placed = {"name": "placed", "artifact_location": "file:///tmp/a"}
+        assert requests.post(create, json=placed, timeout=60).status_code == 401
+        assert requests.post(create, json=placed, auth=login, timeout=60).status_code == 403
+        assert requests.post(create, json={"name": "own"}, auth=login, timeout=60).ok
 
 
 def test_a_port_that_is_taken_is_a_sentence(store: str) -> None:

@@ -33,8 +33,13 @@ def narrow(digits):
     return Architecture("mlp", arguments, digits.input_shape, 10)
 
 
-def options(**fields):
-    return TrainingOptions(**{"epochs": 4, "batch_size": 50, "learning_rate": 0.05, **fields})
+@pytest.fixture(params=["torch", "compiled"])
+def options(request):
+    def make(**fields):
+        given = {"epochs": 4, "batch_size": 50, "learning_rate": 0.05, "engine": request.param, **fields}
+        return TrainingOptions(**given)
+
+    return make
 
 
 def finish(run):
@@ -43,7 +48,7 @@ def finish(run):
     return run
 
 
-def test_training_learns_digits(digits, narrow):
+def test_training_learns_digits(digits, narrow, options):
     run = finish(TrainingRun(narrow, digits, options(epochs=12), seed=0))
     test = run.evaluate_best("test")
     assert test.accuracy > 0.9
@@ -53,7 +58,7 @@ def test_training_learns_digits(digits, narrow):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_the_seed_fixes_everything(digits, narrow, optimizer, schedule):
+def test_the_seed_fixes_everything(digits, narrow, optimizer, schedule, options):
     chosen = options(optimizer=optimizer, schedule=schedule, learning_rate=0.01)
     first, second, other = (finish(TrainingRun(narrow, digits, chosen, seed=s)) for s in (1, 1, 2))
     assert first.history == second.history
@@ -62,7 +67,7 @@ def test_the_seed_fixes_everything(digits, narrow, optimizer, schedule):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_a_checkpoint_changes_nothing_bit_for_bit(tmp_path, digits, narrow, optimizer, epochs):
+def test_a_checkpoint_changes_nothing_bit_for_bit(tmp_path, digits, narrow, optimizer, epochs, options):
     chosen = options(optimizer=optimizer, schedule="cosine", learning_rate=0.01)
     whole = finish(TrainingRun(narrow, digits, chosen, seed=1))
     interrupted = TrainingRun(narrow, digits, chosen, seed=1)
@@ -77,36 +82,40 @@ def test_a_checkpoint_changes_nothing_bit_for_bit(tmp_path, digits, narrow, opti
     assert all(torch.equal(whole.best_weights[n], t) for n, t in resumed.best_weights.items())
 
 
-def test_the_chosen_epoch_has_the_lowest_validation_loss(digits, narrow):
+def test_the_chosen_epoch_has_the_lowest_validation_loss(digits, narrow, options):
     run = finish(TrainingRun(narrow, digits, options(epochs=8, learning_rate=0.3, patience=None), seed=0))
     losses = [result.validation.loss for result in run.history]
     assert run.best.epoch == losses.index(min(losses)) + 1
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    assert run.evaluate_best("validation") == run.best.validation
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.model.state_dict().items())
     model = narrow.build()
     model.load_state_dict(run.best_weights)
     again = evaluate(model, run.validation_split, beta=2.0)
-    assert again == run.best.validation
+    assert again.loss == pytest.approx(run.best.validation.loss, rel=1e-5)
+    assert again.aiq == pytest.approx(run.best.validation.aiq, abs=1e-3)
 
 
-def test_patience_ends_a_run_that_gets_no_better(digits, narrow):
+def test_patience_ends_a_run_that_gets_no_better(digits, narrow, options):
     run = finish(TrainingRun(narrow, digits, options(epochs=50, learning_rate=1e-9, patience=3), seed=0))
     assert run.epoch < 50
     assert run.epoch - run.best.epoch == 3
 
 
-def test_a_loss_that_is_not_finite_is_an_error_that_says_when(digits):
+def test_a_loss_that_is_not_finite_is_an_error_that_says_when(digits, options):
     wild = Architecture("mlp", {"hidden1": 64, "hidden2": 64}, digits.input_shape, 10)
     run = TrainingRun(wild, digits, options(learning_rate=1e30), seed=0)
     with pytest.raises(DivergedError, match=r"loss is (nan|inf) in epoch \d"):
         finish(run)
 
 
-def test_every_sample_is_learnt_from_once_an_epoch(digits, narrow):
+def test_every_sample_is_learnt_from_once_an_epoch(digits, narrow, options):
     run = TrainingRun(narrow, digits, options(batch_size=100), seed=0)
-    batches = list(run._batches())
+    batches = run._batches()
     assert sorted(torch.cat(batches).tolist()) == list(range(len(digits.train)))
 
 
-def test_a_last_batch_of_one_sample_joins_the_one_before():
+def test_a_last_batch_of_one_sample_joins_the_one_before(options):
     split = Split(np.random.default_rng(0).random((21, 4)).astype(np.float32), np.arange(21) % 2)
     data = Dataset("t", split, split, split, ("a", "b"), Normalization.standardise(split.inputs), "digest")
     architecture = Architecture("mlp", {"hidden1": 3, "batch_norm": True}, (4,), 2)
@@ -127,7 +136,7 @@ def test_a_collapsed_network_has_efficiency_and_aiq_zero(digits):
     assert measured.aiq == 0
 
 
-def test_evaluating_does_not_depend_on_batches_or_change_the_model(digits, narrow, monkeypatch):
+def test_evaluating_does_not_depend_on_batches_or_change_the_model(digits, narrow, monkeypatch, options):
     run = TrainingRun(narrow, digits, options(), seed=0)
     run.run_epoch()
     before = {n: t.clone() for n, t in run.model.state_dict().items()}
@@ -143,7 +152,7 @@ def test_evaluating_does_not_depend_on_batches_or_change_the_model(digits, narro
     assert all(torch.equal(before[n], t) for n, t in run.model.state_dict().items())
 
 
-def test_shared_arrays_are_only_read(digits, narrow):
+def test_shared_arrays_are_only_read(digits, narrow, options):
     frozen = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
     for split in (frozen.train, frozen.validation, frozen.test):
         split.inputs.setflags(write=False)
@@ -153,13 +162,30 @@ def test_shared_arrays_are_only_read(digits, narrow):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_one_sentence(digits, narrow):
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_a_gpu_that_is_not_there_is_one_sentence(digits, narrow, engine):
     with pytest.raises(InputError, match="sees no GPU"):
-        TrainingRun(narrow, digits, options(device="cuda"), seed=0)
+        TrainingRun(narrow, digits, TrainingOptions(device="cuda", engine=engine), seed=0)
+
+
+def test_the_compiled_engine_has_no_gpu(digits, narrow):
+    with pytest.raises(InputError, match="set the device to cpu, or the engine to torch"):
+        TrainingRun(narrow, digits, TrainingOptions(device="cuda", engine="compiled"), seed=0)
+
+
+def test_auto_is_compiled_where_it_knows_the_network(digits, narrow):
+    gelu = Architecture("mlp", {"hidden1": 8, "activation": "gelu"}, digits.input_shape, 10)
+    cpu = {"device": "cpu", "epochs": 1}
+    assert TrainingRun(narrow, digits, TrainingOptions(**cpu), seed=0).engine.name == "compiled"
+    assert TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
+    run = finish(TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0))
+    assert run.epoch == 1
+    with pytest.raises(InputError, match=r"does not know this network \(hidden1_gelu: GELU.*auto or torch"):
+        TrainingRun(gelu, digits, TrainingOptions(engine="compiled"), seed=0)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "other"])
-def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, digits, narrow, damage):
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, digits, narrow, damage, options):
     path = tmp_path / "checkpoint"
     run = TrainingRun(narrow, digits, options(), seed=0)
     run.run_epoch()

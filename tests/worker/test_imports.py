@@ -7,6 +7,9 @@ COSTLY = ("mlflow", "optuna", "plotly", "sklearn", "sqlalchemy", "torchvision")
 
 
 def test_a_worker_imports_nothing_that_the_driver_alone_needs():
-    code = f"import sys, aiq_search.worker.trainable; print(*[m for m in {COSTLY} if m in sys.modules])"
+    code = (
+        "import sys, aiq_search.worker.trainable, aiq_search.worker.worker; "
+        f"print(*[m for m in {COSTLY} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.memory import available_memory
-from aiq_search.study import Study, list_studies
+from aiq_search.study import list_studies, unreadable_studies
+from aiq_search.study.provenance import PACKAGES, versions
 from aiq_search.tracking import default_tracking_uri
 from aiq_search.tracking.health import mlflow_trouble
 
 __all__ = ["check_environment", "check_home"]
 
-_PACKAGES = ("aiq-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 _LOW_DISK = 1_000_000_000
 _LOW_MEMORY = 1_000_000_000
 
@@ -51,15 +49,14 @@ def check_environment(home: Path, tracking_uri: str | None = None) -> Iterator[F
 
 def check_home(home: Path) -> Iterator[Finding]:
     """Check for studies in AIQ_HOME that cannot be read, or that are not finished."""
-    readable: dict[str, Study] = {study.id: study for study in list_studies(home)}
     for path in sorted((home / "studies").glob("*")):
-        if path.is_dir() and path.name not in readable:
-            yield _finding(
-                Level.PROBLEM,
-                f"{path} is not a readable study: study.json is missing or damaged.",
-                "Restore study.json from a copy, or remove the folder.",
-            )
-    waiting = [s for s in readable.values() if s.document.ended != "finished" and not s.is_running]
+        if path.is_dir() and not (path / "study.json").is_file():
+            what = f"{path} has no study.json: its search died before the study was created."
+            yield _finding(Level.PROBLEM, what, "Remove the folder, or restore study.json from a copy.")
+    for error in unreadable_studies(home).values():
+        what, _, remedy = str(error).rpartition("; ")
+        yield _finding(Level.PROBLEM, f"{what}.", remedy[:1].upper() + remedy[1:])
+    waiting = [s for s in list_studies(home) if s.document.ended != "finished" and not s.is_running]
     for study in waiting:
         yield _finding(
             Level.NOTE,
@@ -69,19 +66,16 @@ def check_home(home: Path) -> Iterator[Finding]:
 
 
 def _versions() -> Finding:
-    installed, missing = [f"Python {platform.python_version()}"], []
-    for package in _PACKAGES:
-        try:
-            installed.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            missing.append(package)
+    found = versions()
+    installed = ", ".join(f"{name} {version}" for name, version in found.items())
+    missing = [package for package in PACKAGES if package not in found]
     if missing:
         return _finding(
             Level.PROBLEM,
-            f"Not installed: {', '.join(missing)} (but {', '.join(installed)}).",
+            f"Not installed: {', '.join(missing)} (but {installed}).",
             "Install aiq-search with its dependencies: pip install aiq-search",
         )
-    return _finding(Level.OK, f"{', '.join(installed)}.")
+    return _finding(Level.OK, f"{installed[:1].upper()}{installed[1:]}.")
 
 
 def _torchvision() -> Finding:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiq_search.app.doctor.study import leftovers, mismatches
 from aiq_search.errors import AiqError
-from aiq_search.report.words import counted
 from aiq_search.study import Study
 from aiq_search.study.ended import end_of
+from aiq_search.words import counted
 
 __all__ = ["fix_study"]
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from aiq_search.app.doctor.choice import check_choice
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError
-from aiq_search.report.words import counted
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
 from aiq_search.study import Phase, Study, TrialRecord, TrialState
 from aiq_search.user_code import NO_CODE, CodePolicy
+from aiq_search.words import counted
 
 __all__ = ["LayerCeiling", "check_search", "layer_ceilings"]
 
@@ -64,6 +65,8 @@ def check_search(
         records: Its trials.
         code: Which code the study may name; none by default.
     """
+    refused = list(check_choice(study, records))
+    yield from refused
     explored = [r for r in records if r.key.phase is Phase.EXPLORE and r.finished and r.copied_from is None]
     if len(explored) < _ENOUGH:
         yield _finding(
@@ -84,7 +87,7 @@ def check_search(
         for finding in check(study, explored)
     ]
     yield from findings
-    if not findings:
+    if not findings and not refused:
         yield _finding(Level.OK, "The ranges, the pruner and the constraints suit the results.")
 
 

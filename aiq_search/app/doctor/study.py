@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError, StudyError
 from aiq_search.places import Place
-from aiq_search.report.words import counted
 from aiq_search.study import Study, TrialRecord, TrialState
 from aiq_search.tracking.layout import ENDS
 from aiq_search.tracking.outbox import FILE as OUTBOX
+from aiq_search.words import counted
 
 if TYPE_CHECKING:
     from aiq_search.tracking.removal import StudyRun

@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import BEST, BLUE, GREY, ORANGE, figure, style
-from aiq_search.report.words import counted
 from aiq_search.study.events import TrialState
 from aiq_search.study.record import TrialRecord
+from aiq_search.words import counted
 
 __all__ = ["NetworkView", "confusion", "finalists", "frequent_states", "learning_curves"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.study.champion import (
     Champion,
-    choose_champion,
     judge_finalists,
     most_accurate,
     rank_key,
@@ -18,6 +18,7 @@ from aiq_search.study.champion import (
 )
 from aiq_search.study.description import widths
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.finalists import Verdict, verdicts
 from aiq_search.study.progress import ranking
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class StudyFacts:
     """
 
     def __init__(self, study: StudyView) -> None:
+        self._study = study
         self.id = study.id
         self.document = study.document
         self.options = study.document.space
@@ -134,13 +136,30 @@ class StudyFacts:
     def winner(self) -> Champion | None:
         """The champion as far as the study has come, with its numbers over the seeds."""
         with suppress(NothingFeasibleError):
-            return choose_champion(self.options, self.explored, self.confirmed, self._finalists)
+            champion = self._study.champion()
+            ours = {record.key.number: record for record in self.explored}
+            return replace(champion, explored=ours.get(champion.trial, champion.explored))
         return None
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """How each finalist came out, the champion first."""
+        return verdicts(self.options, self.winner, self.finalists)
+
+    @property
+    def confirmed_winner(self) -> bool:
+        """Whether the champion was chosen on fresh seeds."""
+        return self.winner is not None and bool(self.winner.judges)
 
     @property
     def champion(self) -> TrialRecord | None:
         """The exploring trial that found the champion."""
         return self.winner.explored if self.winner else None
+
+    @property
+    def title(self) -> str:
+        """What the winner is called: champion only where it was confirmed."""
+        return "champion" if self.confirmed_winner else "best so far"
 
     @cached_property
     def finalists(self) -> list[Champion]:

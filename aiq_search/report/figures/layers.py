@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import PALETTE, figure
-from aiq_search.report.words import counted
+from aiq_search.words import counted
 
 __all__ = ["SHOWN", "layer_efficiencies"]
 

@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from aiq_search.report.figures.facts import StudyFacts, sampled
 from aiq_search.report.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
-from aiq_search.report.words import counted
 from aiq_search.study.events import TrialState
 from aiq_search.study.progress import Best
+from aiq_search.words import counted
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import BEST, BLUE, GREY, ORANGE, figure, trials
-from aiq_search.report.words import counted, ratio, typeset
 from aiq_search.study.pareto import pareto_front
+from aiq_search.words import counted, ratio, typeset
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord

@@ -24,7 +24,7 @@ class Runner(Protocol):
     * A trial whose worker dies is continued or fails, as ``StudyDriver.died`` decides.
     * A trial that takes longer than ``search.trial_minutes`` fails.
     * A worker that cannot write its files halts the study; the trial is kept.
-    * While the driver drains, running epochs may end within ``DRAIN_SECONDS``, and their trials are put aside.
+    * While the driver drains, running epochs may end within ``DRAIN_SECONDS``; their trials are put aside.
     * An error of the driver, such as a full disk, reaches the caller as it was raised.
     """
 

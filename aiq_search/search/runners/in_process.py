@@ -28,13 +28,13 @@ _LOOK = 0.5
 class InProcessRunner:
     """Runs a study in this process.
 
-    What happens in a trial happens to this process: a network that crashes the interpreter ends the search, and
-    a call into C that hangs cannot be interrupted. Outside of the main thread no epoch can.
+    What happens in a trial happens to this process: a network that crashes the interpreter ends the search,
+    and a call into C that hangs cannot be interrupted. Outside of the main thread no epoch can.
 
     Args:
         make: Creates a worker.
-        concurrency: Trials at once: each in turn trains an epoch. With ``TrialWorker`` only one: torch has one
-            random state for the whole process.
+        concurrency: Trials at once: each in turn trains an epoch. One for ``TrialWorker``: torch has a single
+            random state in a process.
     """
 
     def __init__(self, make: Callable[[], Worker], concurrency: int = 1) -> None:

@@ -51,7 +51,7 @@ def _named(owner: Any, path: str) -> Any:  # noqa: ANN401
             value = getattr(value, name)
         except AttributeError:
             raise RuntimeError(
-                f"Ray {ray.__version__} has no {type(owner).__name__}.{path}, which aiq_search uses: install a "
-                'Ray that pyproject.toml allows (pip install "ray<3"), or adapt ray_internals.py.'
+                f"Ray {ray.__version__} has no {type(owner).__name__}.{path}, which aiq_search uses: install "
+                'a Ray that pyproject.toml allows (pip install "ray<3"), or adapt ray_internals.py.'
             ) from None
     return value

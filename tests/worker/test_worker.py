@@ -1,0 +1,130 @@
+"""A worker by itself: no Ray, no driver."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+
+from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.models import Architecture
+from aiq_search.training import TrainingOptions, load_weights
+from aiq_search.worker import Assignment
+from aiq_search.worker.worker import TrialWorker
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_dataset(DatasetOptions(name="digits", validation=360, test=360))
+
+
+def assignment(folder, *, model="mlp", arguments=None, epochs=3, **more):
+    architecture = Architecture(model, arguments or {"hidden1": 8, "hidden2": 4}, (1, 8, 8), 10)
+    return Assignment(
+        key="study/explore/0",
+        architecture=architecture.document(),
+        training=TrainingOptions(epochs=epochs, batch_size=100).model_dump(mode="json"),
+        seed=7,
+        beta=2.0,
+        test=True,
+        checkpoint=str(folder / "trial.unfinished.safetensors"),
+        weights=str(folder / "trial.safetensors"),
+        **more,
+    )
+
+
+def reports_of(worker, task):
+    worker.begin(task)
+    reports = [worker.step()]
+    while not reports[-1].done:
+        reports.append(worker.step())
+    return reports
+
+
+def test_a_trial_is_reported_epoch_by_epoch_and_its_weights_are_kept(dataset, tmp_path):
+    reports = reports_of(TrialWorker(dataset), assignment(tmp_path))
+    assert [[epoch for epoch, _ in report.epochs] for report in reports] == [[1], [2], [3]]
+    assert [report.done for report in reports] == [False, False, True]
+    assert set(reports[-1].test) == {"test/aiq", "test/accuracy", "test/efficiency"}
+    weights, document = load_weights(tmp_path / "trial.safetensors")
+    assert document["epoch"] == reports[-1].chosen
+    assert sum(tensor.numel() for tensor in weights.values()) == reports[-1].size["parameters"]
+
+
+def test_the_next_assignment_starts_from_nothing(dataset, tmp_path):
+    worker = TrialWorker(dataset)
+    assert reports_of(worker, assignment(tmp_path)) == reports_of(worker, assignment(tmp_path))
+
+
+def test_what_was_put_aside_is_continued_by_another_worker_as_if_nothing_had_happened(dataset, tmp_path):
+    whole = reports_of(TrialWorker(dataset), assignment(tmp_path))
+    first = TrialWorker(dataset)
+    first.begin(assignment(tmp_path))
+    first.step()
+    first.put_aside()
+    continued = reports_of(TrialWorker(dataset), assignment(tmp_path))
+    assert [[epoch for epoch, _ in report.epochs] for report in continued] == [[1, 2], [3]]
+    assert [each for report in continued for each in report.epochs] == [
+        each for report in whole for each in report.epochs
+    ]
+    assert continued[-1].test == whole[-1].test
+
+
+def test_before_the_first_epoch_there_is_nothing_to_put_aside(dataset, tmp_path):
+    worker = TrialWorker(dataset)
+    worker.begin(assignment(tmp_path))
+    worker.put_aside()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_that_takes_too_long_fails_between_its_epochs(dataset, tmp_path):
+    [report] = reports_of(TrialWorker(dataset), assignment(tmp_path, minutes=1e-6))
+    assert report.reason == "took longer than search.trial_minutes = 1e-06"
+    assert len(report.epochs) == 1
+
+
+def raising(input_shape, classes, error):
+    """A user's model that cannot be built."""
+    raise {
+        "bug": ValueError("the user's model has a bug\nand a second line"),
+        "file": FileNotFoundError(errno.ENOENT, "No such file", "weights.pt"),
+        "full": OSError(errno.ENOSPC, "No space left on device"),
+        "memory": MemoryError(),
+    }[error]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("bug", "ValueError: the user's model has a bug"),
+        ("file", "FileNotFoundError: [Errno 2] No such file: 'weights.pt'"),
+        ("memory", "out of memory: MemoryError: ; a smaller batch or network takes less"),
+    ],
+)
+def test_an_error_of_the_user_s_code_is_a_failed_trial_and_the_worker_lives_on(
+    dataset, tmp_path, monkeypatch, error, reason
+):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    worker = TrialWorker(dataset)
+    task = assignment(tmp_path, model="tests.worker.test_worker:raising", arguments={"error": error})
+    [report] = reports_of(worker, task)
+    assert report.reason == reason
+    assert "raising" in report.traceback
+    assert reports_of(worker, assignment(tmp_path))[-1].reason is None
+
+
+def test_a_full_disk_is_no_fault_of_the_trial_s(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    worker = TrialWorker(dataset)
+    with pytest.raises(OSError, match="No space left on device"):
+        reports_of(
+            worker,
+            assignment(tmp_path, model="tests.worker.test_worker:raising", arguments={"error": "full"}),
+        )
+
+
+def test_a_trial_without_a_gpu_trains_on_the_cpu_even_where_one_is_in_sight(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert reports_of(TrialWorker(dataset, gpu=0), assignment(tmp_path))[-1].reason is None
