@@ -109,7 +109,7 @@ def _held_back(facts: StudyFacts) -> list[str]:
     winner = facts.champion
     measured = {} if winner is None else {n: winner.metrics.get(f"efficiency/{n}") for n in facts.layers}
     layers = {name: value for name, value in measured.items() if value is not None}
-    if len(layers) < 2:
+    if len(set(layers.values())) < 2:
         return []
     low, high = min(layers, key=lambda n: layers[n]), max(layers, key=lambda n: layers[n])
     return [

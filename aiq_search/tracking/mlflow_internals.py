@@ -7,6 +7,7 @@ mlflow, which takes seconds: import it where it is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import LifecycleStage, Metric, Run
@@ -14,7 +15,32 @@ from mlflow.tracking import MlflowClient
 
 from aiq_search.tracking.uri import is_server
 
-__all__ = ["last_metrics", "runs_in_database"]
+__all__ = ["RunRow", "last_metrics", "runs_in_database"]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run without its numbers.
+
+    Attributes:
+        run_id: MLflow's name for it.
+        status: RUNNING, FINISHED, FAILED or KILLED.
+        tag: Value of the tag that was asked for.
+        active: Whether it was not deleted.
+        started: Milliseconds since 1970.
+    """
+
+    run_id: str
+    status: str
+    tag: str | None
+    active: bool
+    started: int
+
+    @classmethod
+    def of(cls, run: Run, tag: str) -> RunRow:
+        """The row of a run that MLflow found."""
+        active = run.info.lifecycle_stage == LifecycleStage.ACTIVE
+        return cls(run.info.run_id, run.info.status, run.data.tags.get(tag), active, run.info.start_time)
 
 
 def last_metrics(run: Run) -> Sequence[Metric]:
@@ -25,8 +51,8 @@ def last_metrics(run: Run) -> Sequence[Metric]:
 
 def runs_in_database(
     client: MlflowClient, experiment: str, tag: tuple[str, str], shown: str
-) -> list[tuple[str, str, str | None]] | None:
-    """Ids of an experiment's active runs with their status and a tag, without the rest of the runs.
+) -> list[RunRow] | None:
+    """An experiment's runs, active and deleted, with a tag and without their numbers.
 
     MLflow's own search builds every metric, parameter and tag of each run: a millisecond a run.
 
@@ -37,7 +63,7 @@ def runs_in_database(
         shown: Name of the tag to show.
 
     Returns:
-        Id, status and tag of each run; None where the store is a server, which has no such question.
+        The runs; None where the store is a server, which has no such question.
     """
     if is_server(client.tracking_uri):
         return None
@@ -51,11 +77,13 @@ def runs_in_database(
         return None
     filtered, other = aliased(SqlTag), aliased(SqlTag)
     query: Any = (
-        select(SqlRun.run_uuid, SqlRun.status, other.value)
+        select(SqlRun.run_uuid, SqlRun.status, other.value, SqlRun.lifecycle_stage, SqlRun.start_time)
         .join(filtered, filtered.run_uuid == SqlRun.run_uuid)
         .outerjoin(other, (other.run_uuid == SqlRun.run_uuid) & (other.key == shown))
-        .where(SqlRun.experiment_id == int(experiment), SqlRun.lifecycle_stage == LifecycleStage.ACTIVE)
-        .where(filtered.key == tag[0], filtered.value == tag[1])
+        .where(SqlRun.experiment_id == int(experiment), filtered.key == tag[0], filtered.value == tag[1])
     )
     with store.ManagedSessionMaker() as session:
-        return [(run_id, status, value) for run_id, status, value in session.execute(query)]
+        return [
+            RunRow(run_id, status, value, stage == LifecycleStage.ACTIVE, started)
+            for run_id, status, value, stage, started in session.execute(query)
+        ]

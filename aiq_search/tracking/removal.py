@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mlflow.exceptions import MlflowException
 
 from aiq_search.tracking.client import connect, search_runs, unreachable
-from aiq_search.tracking.mlflow_internals import runs_in_database
+from aiq_search.tracking.mlflow_internals import RunRow, runs_in_database
 
 __all__ = ["StudyRun", "remove_runs", "runs_of"]
 
@@ -46,11 +46,12 @@ def runs_of(study: str, space: str, uri: str) -> list[StudyRun]:
         experiment = client.get_experiment_by_name(space)
         if experiment is None:
             return []
-        rows = runs_in_database(client, experiment.experiment_id, ("aiq.study", study), "aiq.trial_key")
+        key = "aiq.trial_key"
+        rows = runs_in_database(client, experiment.experiment_id, ("aiq.study", study), key)
         if rows is None:
-            found = search_runs(client, [experiment.experiment_id], f"tags.`aiq.study` = '{study}'")
-            rows = [(r.info.run_id, r.info.status, r.data.tags.get("aiq.trial_key")) for r in found]
-        return [StudyRun(run_id, owner or study, status) for run_id, status, owner in rows]
+            runs = search_runs(client, [experiment.experiment_id], f"tags.`aiq.study` = '{study}'")
+            rows = [RunRow.of(run, key) for run in runs]
+        return [StudyRun(row.run_id, row.tag or study, row.status) for row in rows if row.active]
     except MlflowException as error:
         raise unreachable(uri, error) from None
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from mlflow.entities import LifecycleStage, Run, ViewType
-from mlflow.exceptions import MlflowException
 
 from aiq_search.redaction import redact
 from aiq_search.study.document import StudyDocument
 from aiq_search.tracking import layout
 from aiq_search.tracking.client import search_runs
 from aiq_search.tracking.layout import Point
-from aiq_search.tracking.mlflow_internals import last_metrics
+from aiq_search.tracking.mlflow_internals import RunRow, last_metrics, runs_in_database
 from aiq_search.tracking.outbox import Outbox
 from aiq_search.tracking.store import Store
 from aiq_search.tracking.uri import artifact_root
@@ -121,44 +120,39 @@ class StudyRuns:
 
     def _find(self, study: str) -> None:
         """Learn from MLflow's tags which runs the study has; forget others, delete doubles."""
-        where = f"tags.`aiq.study` = '{study}'"
-        client = self._store.client
-        by_owner: dict[str, list[Run]] = {}
-        for run in self._store.ask(
-            lambda: list(search_runs(client, [self._experiment], where, ViewType.ALL))
-        ):
-            by_owner.setdefault(run.data.tags.get("aiq.trial_key", ""), []).append(run)
-        by_owner.pop("", None)
+        client, key = self._store.client, "aiq.trial_key"
+        whole: dict[str, Run] = {}
+        rows = self._store.ask(lambda: runs_in_database(client, self._experiment, ("aiq.study", study), key))
+        if rows is None:
+            where = f"tags.`aiq.study` = '{study}'"
+            runs = self._store.ask(lambda: list(search_runs(client, [self._experiment], where, ViewType.ALL)))
+            whole = {run.info.run_id: run for run in runs}
+            rows = [RunRow.of(run, key) for run in runs]
+        by_owner: dict[str, list[RunRow]] = {}
+        for row in rows:
+            if row.tag:
+                by_owner.setdefault(row.tag, []).append(row)
         known = self._outbox.runs()
         self._ids = {}
-        for owner, runs in by_owner.items():
-            first, *doubles = sorted(runs, key=lambda run: _preference(run, known.get(owner)))
-            self._ids[owner] = first.info.run_id
+        for owner, candidates in by_owner.items():
+            first, *doubles = sorted(candidates, key=lambda row: _preference(row, known.get(owner)))
+            self._ids[owner] = first.run_id
             if owner not in known:
                 self._unknown.add(owner)
             if owner in self._unknown or owner == study:
-                self._last[owner] = {m.key: (m.step, m.value) for m in last_metrics(first)}
+                run = whole.get(first.run_id) or self._store.ask(partial(client.get_run, first.run_id))
+                self._last[owner] = {m.key: (m.step, m.value) for m in last_metrics(run)}
             for double in doubles:
-                if double.info.lifecycle_stage == LifecycleStage.ACTIVE:
-                    self._delete(double.info.run_id, owner)
-        self._outbox.forget_runs(owner for owner, run in known.items() if self._ids.get(owner) != run)
+                if double.active:
+                    _log.warning("deleting %s, a second run of %s", double.run_id, owner)
+                    self._store.ask(partial(client.delete_run, double.run_id))
+        self._outbox.forget_runs(owner for owner, run_id in known.items() if self._ids.get(owner) != run_id)
         self._outbox.remember_runs(self._ids)
 
-    def _delete(self, run_id: str, owner: str) -> None:
-        """Delete a second run, if MLflow's user may: a driver may only delete in experiments that it made."""
-        _log.warning("deleting %s, a second run of %s", run_id, owner)
-        try:
-            self._store.ask(partial(self._store.client.delete_run, run_id))
-        except MlflowException as error:
-            if error.error_code != "PERMISSION_DENIED":
-                raise
-            _log.warning("%s stays: MLflow's user may not delete it", run_id)
 
-
-def _preference(run: Run, known: str | None) -> tuple[bool, bool, int, str]:
+def _preference(row: RunRow, known: str | None) -> tuple[bool, bool, int, str]:
     """Sorts the run to keep first: the remembered one, else the oldest active one.
 
     A request that timed out may have made a double.
     """
-    active = run.info.lifecycle_stage == LifecycleStage.ACTIVE
-    return run.info.run_id != known, not active, run.info.start_time, run.info.run_id
+    return row.run_id != known, not row.active, row.started, row.run_id

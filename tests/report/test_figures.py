@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from aiq_search.report import story
-from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
+from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures, progress
+from aiq_search.report.figures import facts as facts_module
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.pareto import pareto_front
 from aiq_search.words import typeset
@@ -185,3 +186,41 @@ def test_a_layer_at_its_ceiling_is_told() -> None:
     ceilings = {t.name: t.x[0] for t in picture.figure.data if t.name.startswith("ceiling")}
     assert ceilings == {"ceiling of fc": 0.0849}
     assert "1 dot sits near the ceiling" in picture.caption
+
+
+def test_a_large_study_is_drawn_from_a_sample_that_has_all_that_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(facts_module, "MOST_DRAWN", 40)
+    monkeypatch.setattr(progress, "LINES", 10)
+    study = simulated_study(300)
+    facts = StudyFacts(study)
+    assert len(facts.complete) == 180
+    assert len(facts.drawn) == 40
+    keys = {r.key for r in facts.drawn}
+    assert {r.key for r in facts.ranked[:4]} <= keys
+    assert facts.confirmed_origins <= {key.number for key in keys}
+    assert facts.champion is not None
+    assert facts.most_accurate is not None
+    assert {facts.champion.key, facts.most_accurate.key} <= keys
+    pictures = by_name(build_figures(facts))
+    for name in ("tradeoff", "size", "slices", "parallel", "progress"):
+        assert "Of 180 complete trials 40 are drawn" in pictures[name].caption
+    drawn = [t for t in pictures["tradeoff"].figure.data if t.name in ("trial", "finalist", "champion")]
+    drawn += [t for t in pictures["tradeoff"].figure.data if t.name == "misses a constraint"]
+    assert sum(len(t.x) for t in drawn) == 41  # the champion is a finalist too
+    for trace in pictures["rungs"].figure.data:
+        assert sum(x is None for x in trace.x) <= 10
+    line = pictures["progress"].figure.data[1]
+    best = [facts.shown(facts.score(r)) for r in facts.complete if r.feasible]
+    assert line.y[-1] == max(best)
+    assert line.x[-1] == 180
+
+
+def test_the_pictures_of_a_larger_study_are_hardly_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_module, "MOST_DRAWN", 60)
+    monkeypatch.setattr(progress, "LINES", 20)
+    sizes = [
+        sum(len(picture.figure.to_json()) for picture in drawn(SimulatedStudy(trials(n)))) for n in (150, 450)
+    ]
+    assert sizes[1] < 1.1 * sizes[0]

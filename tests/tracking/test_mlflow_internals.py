@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from mlflow.entities import Metric
+from mlflow.entities import Metric, ViewType
 from mlflow.tracking import MlflowClient
 
 from aiq_search.tracking import Outbox
-from aiq_search.tracking.mlflow_internals import last_metrics, runs_in_database
+from aiq_search.tracking.mlflow_internals import RunRow, last_metrics, runs_in_database
 from aiq_search.tracking.removal import runs_of
 from tests.tracking.conftest import Server
 from tests.tracking.conftest import runs_of as whole_runs_of
@@ -40,13 +40,14 @@ def test_the_runs_in_a_database_are_those_that_a_search_finds(outbox: Outbox, st
     client.delete_run(gone.info.run_id)
     rows = runs_in_database(client, experiment.experiment_id, ("aiq.study", STUDY), "aiq.trial_key")
     assert rows is not None, ADAPT
-    expected = {
-        (run.info.run_id, run.info.status, run.data.tags.get("aiq.trial_key"))
-        for run in client.search_runs([experiment.experiment_id], f"tags.`aiq.study` = '{STUDY}'")
-    }
+    where = f"tags.`aiq.study` = '{STUDY}'"
+    found = client.search_runs([experiment.experiment_id], where, ViewType.ALL)
+    expected = {RunRow.of(run, "aiq.trial_key") for run in found}
     assert set(rows) == expected
     assert len(rows) == len(expected)
-    assert (stranger.info.run_id, "RUNNING", None) in expected
+    begun = stranger.info.start_time
+    assert RunRow(stranger.info.run_id, "RUNNING", None, True, begun) in expected
+    assert [row.tag for row in rows if not row.active] == ["gone"]
 
 
 def test_a_server_s_runs_are_searched_for(outbox: Outbox, server: Server) -> None:

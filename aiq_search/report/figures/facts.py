@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.study.champion import (
@@ -25,7 +25,24 @@ if TYPE_CHECKING:
     from aiq_search.study import StudyView
     from aiq_search.study.record import TrialRecord
 
-__all__ = ["StudyFacts"]
+__all__ = ["MOST_DRAWN", "StudyFacts", "sampled"]
+
+
+# Complete trials up to which a picture shows all: more make the page heavy and look no different.
+MOST_DRAWN = 2000
+
+T = TypeVar("T")
+
+
+def sampled(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, at even distances.
+
+    >>> sampled(range(10), 4), sampled("ab", 5)
+    ([0, 2, 5, 7], ['a', 'b'])
+    """
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]
 
 
 class StudyFacts:
@@ -85,6 +102,30 @@ class StudyFacts:
     def complete(self) -> list[TrialRecord]:
         """Exploring trials that were trained to their end."""
         return [r for r in self.explored if r.state is TrialState.COMPLETE and r.metrics]
+
+    @cached_property
+    def drawn(self) -> list[TrialRecord]:
+        """The complete trials that pictures show: all, or in a large study a sample with all that matter.
+
+        Those are the best, the most accurate, and the finalists; the others are taken at even distances.
+        """
+        if len(self.complete) <= MOST_DRAWN:
+            return self.complete
+        matter = {r.key for r in self.ranked[: MOST_DRAWN // 10]}
+        matter |= {r.key for r in self.complete if r.key.number in self.confirmed_origins}
+        matter |= {r.key for r in (self.champion, self.most_accurate) if r is not None}
+        others = sampled([r for r in self.complete if r.key not in matter], MOST_DRAWN - len(matter))
+        chosen = matter | {r.key for r in others}
+        return [r for r in self.complete if r.key in chosen]
+
+    @property
+    def sample(self) -> str:
+        """A sentence on ``drawn``, for captions; empty where all trials are drawn."""
+        if len(self.drawn) == len(self.complete):
+            return ""
+        return (
+            f" Of {len(self.complete):,} complete trials {len(self.drawn):,} are drawn, the best among them."
+        )
 
     @cached_property
     def ranked(self) -> list[TrialRecord]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.figures.facts import StudyFacts, sampled
 from aiq_search.report.figures.style import BLUE, SCALE, figure, style
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def importances(facts: StudyFacts) -> tuple[go.Figure, str] | None:
 def _importances(facts: StudyFacts) -> dict[str, float]:
     import optuna
 
-    records = facts.complete[:: max(1, math.ceil(len(facts.complete) / MOST))]
+    records = sampled(facts.complete, MOST)
     if len(records) < FEWEST:
         return {}
     names = [n for n in facts.rules if len({_plain(r.params.get(n)) for r in records}) > 1]
@@ -101,7 +101,7 @@ def slices(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         rows, columns, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.34 / rows
     )
     for i, name in enumerate(names):
-        records = [r for r in facts.complete if name in r.params]
+        records = [r for r in facts.drawn if name in r.params]
         drawn.add_trace(_slice(facts, name, records), i // columns + 1, i % columns + 1)
     style(drawn, 60 + 230 * rows)
     for i, (name, rule) in enumerate(facts.rules.items()):
@@ -112,7 +112,7 @@ def slices(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     drawn.update_yaxes(title=facts.goal, col=1)
     return drawn, (
         "Each point is a complete trial; later ones are more orange. If the best points lie at the edge of a "
-        "range, widen it; if they lie everywhere, the parameter may be left out."
+        "range, widen it; if they lie everywhere, the parameter may be left out." + facts.sample
     )
 
 
@@ -131,7 +131,7 @@ def _slice(facts: StudyFacts, name: str, records: Sequence[TrialRecord]) -> go.S
 
 def parallel_coordinates(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     """Every complete trial as a line through its parameters and its numbers."""
-    records = [r for r in facts.complete if all(n in r.params for n in facts.rules)]
+    records = [r for r in facts.drawn if all(n in r.params for n in facts.rules)]
     if len(records) < 2 or not facts.rules:
         return None
     dimensions = [_dimension(name, rule, records) for name, rule in facts.rules.items()]
@@ -146,7 +146,7 @@ def parallel_coordinates(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     drawn.update_layout(margin={"l": 60, "r": 40, "t": 70, "b": 30})
     return drawn, (
         f"Orange lines have more {facts.goal}. Drag along an axis to keep only the trials that pass "
-        "there, for example the highest aIQ, and see which parameters they share."
+        "there, for example the highest aIQ, and see which parameters they share." + facts.sample
     )
 
 

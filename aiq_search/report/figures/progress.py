@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.figures.facts import StudyFacts, sampled
 from aiq_search.report.figures.style import BAD, BEST, BLUE, GREY, figure, style, trials
 from aiq_search.study.events import TrialState
 from aiq_search.study.progress import Best
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
 
 __all__ = ["best_so_far", "rungs"]
+
+LINES = 400  # trials of one state whose epochs are drawn
 
 
 def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
@@ -32,12 +34,21 @@ def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         best.add(record)
         leaders.append(best.trial)
     minutes = [((r.ended or 0) - begin) / 60 for r in ended]
+    shown = {r.key for r in facts.drawn}
+    places = [i for i, record in enumerate(ended) if record.key in shown]
+    values, texts = [_shown(facts, ended[i]) for i in places], [facts.hover(ended[i]) for i in places]
+    # The line has a point where the best changes, and one at its end.
+    steps = [i for i, leader in enumerate(leaders) if i == 0 or leader is not leaders[i - 1]]
+    steps.append(len(ended) - 1)
+    best_values = [
+        None if leader is None else _shown(facts, leader) for leader in map(leaders.__getitem__, steps)
+    ]
     drawn = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     for column, x in ((1, list(range(1, len(ended) + 1))), (2, minutes)):
-        points = trials(x, [_shown(facts, r) for r in ended], [facts.hover(r) for r in ended], "trial", BLUE)
+        points = trials([x[i] for i in places], values, texts, "trial", BLUE)
         line = go.Scatter(
-            x=x,
-            y=[None if r is None else _shown(facts, r) for r in leaders],
+            x=[x[i] for i in steps],
+            y=best_values,
             mode="lines",
             line={"color": BEST, "width": 2.5, "shape": "hv"},
             name="best so far",
@@ -50,7 +61,7 @@ def best_so_far(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     drawn.update_xaxes(title="complete trials", col=1)
     drawn.update_xaxes(title="minutes", col=2)
     drawn.update_yaxes(title=f"validation {facts.goal}", col=1)
-    return drawn, _when(best, minutes)
+    return drawn, _when(best, minutes) + facts.sample
 
 
 def _when(best: Best[TrialRecord], minutes: Sequence[float]) -> str:
@@ -92,7 +103,7 @@ def rungs(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         x: list[int | None] = []
         y: list[float | None] = []
         texts: list[str] = []
-        for record in chosen:  # one trace for all, with gaps: thousands of traces would never draw
+        for record in sampled(chosen, LINES):  # one trace, with gaps: thousands of traces would never draw
             column = record.history[name]
             x += [*range(1, len(column) + 1), None]
             y += [*(round(v, 4) for v in column), None]
@@ -118,4 +129,5 @@ def rungs(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         f"{counted(pruned, 'trial', 'were')} stopped early, of {len(with_history):,}, so that the search ran "
         f"{run:,} epochs instead of up to {longest * len(with_history):,}. Lines that end early belong to "
         "trials that did worse than others at the same epoch."
+        + (f" Of each kind at most {LINES} are drawn." if len(with_history) > LINES else "")
     )

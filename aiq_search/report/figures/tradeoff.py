@@ -43,10 +43,12 @@ def accuracy_and_efficiency(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         line={"color": ORANGE, "width": 2, "shape": "vh"},
         hoverinfo="skip",
     )
-    traces = [*_equal_aiq(facts.beta, x, y), line, *_points(facts, shown, "efficiency", "accuracy")]
+    points = _points(facts, facts.drawn, "efficiency", "accuracy")
+    traces = [*_equal_aiq(facts.beta, x, y), line, *points]
     drawn = figure(traces, "network efficiency", "validation accuracy", xaxis_range=x, yaxis_range=y)
     hidden = int((accuracy < y[0]).sum())
     text = _front(facts, len(front)) + " Along a grey line aIQ is the same; up and right is better."
+    text += facts.sample
     below = counted(hidden, "less accurate trial", "lie")
     return drawn, text + (f" {below} below the picture (double-click to see all)." if hidden else "")
 
@@ -103,14 +105,14 @@ def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     if not shown:
         return None
     drawn = figure(
-        _points(facts, shown, "parameters", "aiq"), "parameters", "validation aIQ", xaxis_type="log"
+        _points(facts, facts.drawn, "parameters", "aiq"), "parameters", "validation aIQ", xaxis_type="log"
     )
     ticks = _ticks([r.metrics["parameters"] for r in shown])
     drawn.update_xaxes(tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
     best = facts.champion
     tried = [r for r in facts.explored if "parameters" in r.metrics]  # also those stopped early
     big = max(tried, key=lambda r: r.metrics["parameters"])
-    text = "Each point is a complete trial; further left is smaller, further up is better."
+    text = "Each point is a complete trial; further left is smaller, further up is better." + facts.sample
     if best is not None and big.metrics["parameters"] > best.metrics["parameters"]:
         text += (
             f" The champion has {best.metrics['parameters']:,.0f} parameters; the largest network tried, "
@@ -132,7 +134,8 @@ def _ticks(values: Sequence[float]) -> list[int]:
 
 
 def _points(facts: StudyFacts, shown: Sequence[TrialRecord], x: str, y: str) -> list[go.Scatter]:
-    """Trials by kind, the champion last and on top."""
+    """Trials by kind, the champion last and on top; those that have both numbers."""
+    shown = [r for r in shown if {x, y} <= r.metrics.keys()]
     winner = facts.champion
     final = facts.confirmed_origins
     kinds: list[tuple[str, str, list[TrialRecord], dict[str, Any]]] = [
