@@ -17,7 +17,7 @@ def compile_all() -> None:
         *(nn.Conv2d(3, 7, 3), nn.MaxPool2d(2), nn.ELU()),
         *(nn.Conv2d(7, 7, 3), nn.BatchNorm2d(7), nn.ReLU(), nn.MaxPool2d((1, 2))),
         *(nn.Conv2d(7, 7, 1), nn.Tanh(), nn.Dropout(0.1), nn.Flatten()),
-        *(nn.Linear(21, 7), nn.ELU(), nn.Linear(7, 7)),
+        *(nn.Linear(21, 23), nn.ELU(), nn.Linear(23, 7)),
     )
     pictures = torch.randint(0, 256, (80, 3, 12, 12), dtype=torch.uint8)
     _train(images, pictures, "sgd")

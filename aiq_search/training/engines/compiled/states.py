@@ -14,7 +14,7 @@ from aiq_search.training.engines.compiled.vectors import (
 
 __all__ = ["LayerStates"]
 
-# A histogram over all states of so many channels is small; wider layers are counted by statespace.
+# A histogram over all states of so many channels is small; statespace counts wider layers.
 _HISTOGRAM_CHANNELS = 16
 # Up to so many channels the histogram is kept in parts, which together fit into the first cache.
 _PARTED_CHANNELS = 10
@@ -31,7 +31,7 @@ class LayerStates:
         self._channels = channels
         self._counter: StateCounter | None = None
         if channels > _HISTOGRAM_CHANNELS:
-            self._counter = StateCounter(channels)
+            self._counter = StateCounter(channels, backend="compiled")
         else:
             self._parts = 4 if channels <= _PARTED_CHANNELS else 1
             self._counts = np.zeros(self._parts << channels, np.int64)
