@@ -31,7 +31,8 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _OPERATORS = frozenset(
     """
     Abs Add ArgMax AveragePool BatchNormalization Cast CastLike Celu Clip Concat Constant Conv Div Dropout Elu
-    Erf Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish
+    Erf Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid
+    HardSwish
     Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mish Mul
     Neg PRelu Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Selu Shape Sigmoid Slice
     Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
