@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aiq_search.training.engines.torch_internals import leave_compiler_out, step_of
 from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
 from aiq_search.training.options import TrainingOptions
 
@@ -28,6 +29,7 @@ class TorchEngine:
     def __init__(self, model: nn.Module, options: TrainingOptions, split: TensorSplit) -> None:
         self.model = model
         self._optimizer = _optimizer(model, options)
+        self._step = step_of(self._optimizer)
 
     def train(self, split: TensorSplit, batches: Iterable[Tensor], learning_rate: float) -> list[float]:
         """As `Engine.train`."""
@@ -40,7 +42,7 @@ class TorchEngine:
             loss = functional.cross_entropy(self.model(inputs), labels)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
+            self._step()
             losses.append(loss.detach() * len(labels))
         # Read only now: a GPU computes on while the next batches are asked for.
         return torch.stack(losses).tolist() if losses else []
@@ -63,6 +65,7 @@ class TorchEngine:
 
 
 def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    leave_compiler_out()
     # The fused kernels matter: a narrow network's step is mostly overhead.
     if options.optimizer == "sgd":
         return torch.optim.SGD(
