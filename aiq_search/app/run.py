@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from aiq_search.app.ending import End, delivering, ending, translating_storage_e
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import PreparedStudy, SpaceSource, prepare_new, prepare_resumed
 from aiq_search.app.publish import Publish
-from aiq_search.cluster import connected
+from aiq_search.cluster import Connection
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError
 from aiq_search.study import (
     Champion,
@@ -118,8 +118,11 @@ def run_search(
         InputError: The space, the data or an option is wrong.
         AiqError: Ray cannot be started.
     """
-    prepared = prepare_new(source, replace(options or RunOptions(), **changes))
-    return run_prepared(prepared, listeners=listeners, publish=publish, worker=worker)
+    options = replace(options or RunOptions(), **changes)
+    with Connection(options.home, options.address) as connection:
+        prepared = prepare_new(source, options, _beginning(connection, options))
+        prepared.connection = connection
+        return run_prepared(prepared, listeners=listeners, publish=publish, worker=worker)
 
 
 def resume_search(
@@ -152,8 +155,16 @@ def resume_search(
         StudyError: There is no such study, another driver holds it, or what it was started with has changed.
         InputError: An option is wrong.
     """
-    prepared = prepare_resumed(name, replace(options or RunOptions(), **changes), source)
-    return run_prepared(prepared, listeners=listeners, publish=publish)
+    options = replace(options or RunOptions(), **changes)
+    with Connection(options.home, options.address) as connection:
+        prepared = prepare_resumed(name, options, source, _beginning(connection, options))
+        prepared.connection = connection
+        return run_prepared(prepared, listeners=listeners, publish=publish)
+
+
+def _beginning(connection: Connection, options: RunOptions) -> Callable[[], None] | None:
+    """Begins, while the study is prepared, what its runner needs."""
+    return connection.begin if options.runner == "ray" else None
 
 
 def run_prepared(
@@ -291,17 +302,17 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
     from aiq_search.cluster.preflight import check_cluster
 
     study = driver.study
-    with connected(study.home, prepared.options.address, study.id):
-        import ray
+    with prepared.connection or Connection(study.home, prepared.options.address) as connection:
+        connection.begin()
+        from aiq_search.search.runners.ray_tune import RayRunner  # while Ray starts
 
-        from aiq_search.search.runners.ray_tune import RayRunner
+        connection.wait(study.id)
+        import ray
 
         dataset = prepared.data.load()
         data = ray.put(dataset)
         check_cluster(study, dataset, data, prepared.data.code)
-        # A control store that was started for this search alone is not restarted by anyone.
-        patience = {} if prepared.options.address else {"patience": 5.0}
-        RayRunner(make, data, **patience).run(driver)
+        RayRunner(make, data, own=connection.own).run(driver)
 
 
 def failure_of(result: SearchResult) -> AiqError | None:

@@ -13,6 +13,7 @@ import pytest
 from aiq_search import run_search
 from aiq_search.app.publish import publish_nothing
 from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.search import preflight
 from aiq_search.study import Phase, Study, TrialEnded, TrialState
 from aiq_search.study.document import StudyDocument
 from aiq_search.training import load_weights
@@ -59,7 +60,10 @@ def searched(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("AIQ_HOME", str(folder / "home"))
-        heard.loads = counted(patch, sys.modules["aiq_search.datasets"], "load_dataset")
+        heard.loads = [
+            counted(patch, module, "load_dataset")
+            for module in (preflight, sys.modules["aiq_search.datasets"])
+        ]
         heard.opened = counted(patch, StudyDocument, "read")
         result = run_search(SPACE, overrides=SMALL, study_id="digits-test", listeners=[heard])
     return result, heard
@@ -79,7 +83,7 @@ def counted(patch, owner, name):
 
 def test_the_data_are_loaded_once_and_the_study_is_not_looked_up_again(searched):
     _, heard = searched
-    assert len(heard.loads) == 1
+    assert sum(map(len, heard.loads)) == 1
     assert len(heard.opened) == 1  # by reopen(), which compares the budget with the one before
 
 
