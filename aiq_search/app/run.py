@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiq_search.app import publish as publishing
 from aiq_search.app.ending import End, delivering, ending, translating_storage_errors
@@ -37,9 +37,12 @@ if TYPE_CHECKING:
     from aiq_search.tracking import MlflowListener, Undelivered
     from aiq_search.worker import MakeWorker
 
-__all__ = ["SearchResult", "failure_of", "resume_search", "run_prepared", "run_search"]
+__all__ = ["Announce", "SearchResult", "failure_of", "resume_search", "run_prepared", "run_search"]
 
 _log = logging.getLogger("aiq_search.search")
+
+# Is given what a search found, once that is known.
+Announce: TypeAlias = "Callable[[SearchResult], None]"
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def run_search(
     *,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
+    announce: Announce | None = None,
     worker: MakeWorker | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
@@ -108,6 +112,7 @@ def run_search(
         options: What it is run with.
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
+        announce: Is given the result as soon as it is known, before it is published.
         worker: Creates what answers assignments with reports; by default it trains.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
@@ -122,7 +127,7 @@ def run_search(
     with Connection(options.home, options.address) as connection:
         prepared = prepare_new(source, options, _beginning(connection, options))
         prepared.connection = connection
-        return run_prepared(prepared, listeners=listeners, publish=publish, worker=worker)
+        return run_prepared(prepared, listeners=listeners, publish=publish, announce=announce, worker=worker)
 
 
 def resume_search(
@@ -132,6 +137,7 @@ def resume_search(
     source: Path | None = None,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
+    announce: Announce | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
     """Continue a study: finished trials are kept, interrupted ones continue from their checkpoints.
@@ -146,6 +152,7 @@ def resume_search(
         source: Its search-space file; refused where that searches something else.
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
+        announce: As in ``run_search``.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Returns:
@@ -159,7 +166,7 @@ def resume_search(
     with Connection(options.home, options.address) as connection:
         prepared = prepare_resumed(name, options, source, _beginning(connection, options))
         prepared.connection = connection
-        return run_prepared(prepared, listeners=listeners, publish=publish)
+        return run_prepared(prepared, listeners=listeners, publish=publish, announce=announce)
 
 
 def _beginning(connection: Connection, options: RunOptions) -> Callable[[], None] | None:
@@ -172,6 +179,7 @@ def run_prepared(
     *,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
+    announce: Announce | None = None,
     worker: MakeWorker | None = None,
 ) -> SearchResult:
     """Train what is left to train of a study, and publish what it found.
@@ -180,6 +188,7 @@ def run_prepared(
         prepared: The study: new, interrupted or finished.
         listeners: Receive every event.
         publish: See ``run_search``.
+        announce: See ``run_search``.
         worker: See ``run_search``.
 
     Returns:
@@ -202,17 +211,23 @@ def run_prepared(
                 end = _conclude(study, tracker)
             else:
                 end = _search(prepared, driver, tracker, signals, worker)
-            if end.to_publish and not signals:
-                prepared.notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
-    return SearchResult(
-        study=study,
-        champion=end.champion,
-        reason=end.reason,
-        message=end.message,
-        undelivered=delivery.undelivered,
-        notes=(*prepared.notes, *filter(None, [delivery.registered])),
-        signal=signals[0] if signals and end.reason != "finished" else None,
-    )
+            result = SearchResult(
+                study=study,
+                champion=end.champion,
+                reason=end.reason,
+                message=end.message,
+                notes=tuple(prepared.notes),
+                signal=signals[0] if signals and end.reason != "finished" else None,
+            )
+            notes = list(result.notes)
+            try:
+                if announce is not None:
+                    announce(result)
+            finally:  # MLflow receives it also where its terminal is gone
+                if end.to_publish and not signals:
+                    notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
+    notes += filter(None, [delivery.registered])
+    return replace(result, undelivered=delivery.undelivered, notes=tuple(notes))
 
 
 def _take_up(prepared: PreparedStudy) -> Study:

@@ -26,7 +26,7 @@ from aiq_search.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from aiq_search.app.run import SearchResult
+    from aiq_search.app.run import Announce, SearchResult
     from aiq_search.study import StudyListener
 
 __all__ = ["resume", "retry", "search"]
@@ -71,7 +71,9 @@ def search(
         return
     from aiq_search.app.run import run_search
 
-    _run_with_view(lambda listener: run_search(file, options, listeners=[listener]), form)
+    _run_with_view(
+        lambda view, announce: run_search(file, options, listeners=[view], announce=announce), form
+    )
 
 
 def resume(
@@ -109,7 +111,10 @@ def resume(
     )
     if not resume_on_cluster(context, study, options):
         _run_with_view(
-            lambda listener: resume_search(study, options, source=file, listeners=[listener]), form
+            lambda view, announce: resume_search(
+                study, options, source=file, listeners=[view], announce=announce
+            ),
+            form,
         )
 
 
@@ -133,30 +138,35 @@ def retry(
         address=address,
         allow_code=allow_code or (),
     )
-    _run_with_view(lambda listener: retry_failed(study, options, listeners=[listener]), form)
+    _run_with_view(
+        lambda view, announce: retry_failed(study, options, listeners=[view], announce=announce), form
+    )
 
 
-def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
-    """Run a study with a view, then show what it found."""
-    from aiq_search.app.look import Choice
+def _run_with_view(start: Callable[[StudyListener, Announce], SearchResult], form: Format) -> None:
+    """Run a study with a view, and show what it found as soon as that is known."""
     from aiq_search.app.run import failure_of
-    from aiq_search.cli.output import print_json, print_message, stderr
+    from aiq_search.cli.output import print_message, stderr
     from aiq_search.cli.view import search_view
 
     with search_view(stderr()) as view:
-        result = start(view)
-    for note in result.notes:
+        shown: list[str] = []
+
+        def announce(result: SearchResult) -> None:
+            view.close()
+            for note in result.notes:
+                print_message(note)
+                shown.append(note)
+            _show(result, form)
+
+        result = start(view, announce)
+    for note in result.notes[len(shown) :]:
         print_message(note)
     if result.undelivered:
         print_message(result.undelivered)
+    if result.champion is not None and form is not Format.JSON:
+        _show_commands(result.study.id)
     failure = failure_of(result)
-    if failure is not None and result.champion is None:
-        raise failure
-    if result.champion is not None:
-        if form is Format.JSON:
-            print_json(Choice.of(result.study).document())
-        else:
-            _show(result)
     if failure is not None:
         raise failure
     if result.signal is not None:
@@ -164,18 +174,27 @@ def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format)
         raise typer.Exit(128 + result.signal)
 
 
-def _show(result: SearchResult) -> None:
-    """The champion, and the commands to look further."""
+def _show(result: SearchResult, form: Format) -> None:
+    """The champion, if there is one."""
+    from aiq_search.app.look import Choice
     from aiq_search.cli.champion import champion_view
-    from aiq_search.cli.output import print_message, stdout
+    from aiq_search.cli.output import print_json, stdout
     from aiq_search.study.finalists import verdicts_of
 
     if result.champion is None:
         return
+    if form is Format.JSON:
+        print_json(Choice.of(result.study).document())
+        return
     stdout().print(
         champion_view(result.study.document, result.champion, result.most_accurate, verdicts_of(result.study))
     )
-    name = result.study.id  # another study may be the newest of its space
+
+
+def _show_commands(name: str) -> None:
+    """The commands to look further, with the study's id: another may be the newest of its space."""
+    from aiq_search.cli.output import print_message
+
     commands = {
         f"aiq trials {name}": "list the trials",
         f"aiq report {name}": "write an HTML report",

@@ -106,6 +106,10 @@ class SearchView:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
         """Do nothing: lines stay."""
 
     def on_event(self, event: Event) -> None:
@@ -160,8 +164,8 @@ class _LiveView(SearchView):
         self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Remove the view."""
+    def close(self) -> None:
+        """Remove the view; closing it again does nothing."""
         self._live.stop()
 
     def on_event(self, event: Event) -> None:
