@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import aiq_search.datasets
 from aiq_search import run_search
 from aiq_search.app.publish import publish_nothing
 from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.search import preflight
 from aiq_search.study import Phase, Study, TrialEnded, TrialState
 from aiq_search.study.document import StudyDocument
 from aiq_search.training import load_weights
@@ -59,21 +61,22 @@ def searched(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("AIQ_HOME", str(folder / "home"))
-        heard.loads = counted(patch, sys.modules["aiq_search.datasets"], "load_dataset")
-        heard.opened = counted(patch, StudyDocument, "read")
+        heard.loads = counted(patch, "load_dataset", aiq_search.datasets, preflight)
+        heard.opened = counted(patch, "read", StudyDocument)
         result = run_search(SPACE, overrides=SMALL, study_id="digits-test", listeners=[heard])
     return result, heard
 
 
-def counted(patch, owner, name):
-    """Have the calls of a function noted."""
-    calls, original = [], getattr(owner, name)
+def counted(patch, name, *owners):
+    """Have the calls of a function noted, wherever it was imported to."""
+    calls, original = [], getattr(owners[0], name)
 
     def noting(*arguments):
         calls.append(arguments)
         return original(*arguments)
 
-    patch.setattr(owner, name, noting)
+    for owner in owners:
+        patch.setattr(owner, name, noting)
     return calls
 
 
