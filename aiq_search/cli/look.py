@@ -86,7 +86,7 @@ def trials(
 
 def _show_trial(name: str, number: int, tracking_uri: str | None, form: Format) -> None:
     from aiq_search.app.trials import trial_document, trial_of
-    from aiq_search.cli.output import configuration, print_json, print_line, print_rows, stdout, table
+    from aiq_search.cli.output import configuration, print_json, print_line, print_rows, show, table
 
     study, record = trial_of(name, number, tracking_uri)
     if form is Format.JSON:
@@ -101,7 +101,7 @@ def _show_trial(name: str, number: int, tracking_uri: str | None, form: Format) 
     print_line(f"{record.name} of {study.id}: {record.state}, seed {record.seed}")
     print_line(f"  {configuration(record.params, '  ')}")
     if curve:
-        stdout().print(table(["epoch", *names], curve))
+        show("", table(["epoch", *names], curve))
     if record.epoch is not None:
         print_line(f"Its numbers are those of epoch {record.epoch}, of the lowest validation loss.")
     if record.reason:
@@ -122,14 +122,14 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
     """Show the champion of STUDY, why each finalist won or lost, and the most accurate trial."""
     from aiq_search.app.look import best_of
     from aiq_search.cli.champion import champion_view, finalists_view
-    from aiq_search.cli.output import print_json, print_message, print_rows, stdout
+    from aiq_search.cli.output import print_json, print_message, print_rows, show
     from aiq_search.study.chance import chance_problem
 
     choice = best_of(study, tracking_uri)
     view, champion, document = choice.study, choice.champion, choice.document()
     if champion is None:
         if form is Format.TABLE and choice.verdicts:
-            stdout().print(finalists_view(view.space, choice.verdicts))
+            show(finalists_view(view.space, choice.verdicts))
         raise NothingFeasibleError(choice.reason)
     if form is Format.JSON:
         print_json(document)
@@ -141,7 +141,7 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
         print_rows([flat | document["params"]], form, [])
     else:
         print_message(f"study {view.id}")
-        stdout().print(champion_view(view.document, champion, choice.rival, choice.verdicts))
+        show(champion_view(view.document, champion, choice.rival, choice.verdicts))
     problem = chance_problem(view.document, champion)
     if problem is not None:
         raise NothingFeasibleError(problem)

@@ -9,19 +9,16 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
-from textwrap import wrap
 from typing import Any
 
-from rich import box
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 
 from aiq_search.cli.options import Format
+from aiq_search.cli.tables import Column, Grid
 
 __all__ = [
     "configuration",
@@ -33,6 +30,7 @@ __all__ = [
     "print_log",
     "print_message",
     "print_rows",
+    "show",
     "stderr",
     "stdout",
     "table",
@@ -40,18 +38,14 @@ __all__ = [
 ]
 
 # Columns of words, which may take several lines.
-_PROSE = ("configuration", "reason", "range", "when", "what", "remedy", "detail")
-_PROSE_WIDTH = 24
+_PROSE = frozenset({"configuration", "detail", "message", "range", "reason", "remedy", "what", "when", "why"})
 
-# From so many rows on, a table is printed line by line.
-_MANY_ROWS = 200
-
-# Into a pipe or a file, a table is as wide as it needs to be.
+# Columns of what is not a terminal, unless COLUMNS names another number: a row is a line, for grep.
 _PIPE_WIDTH = 240
 
 # Characters that are printed of a message, and of a value in a table.
 _LONGEST = 4000
-_LONGEST_VALUE = 500
+_LONGEST_VALUE = 1000
 
 # What is shown instead of sent: C0 and C1 controls but line ends and tabs, what reorders text or separates
 # lines, and halves of surrogate pairs, which cannot be encoded.
@@ -103,12 +97,19 @@ class _SafeConsole(Console):
 def stdout() -> Console:
     """Where the result goes."""
     console = _SafeConsole()
-    return console if console.is_terminal else _SafeConsole(width=_PIPE_WIDTH)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return _SafeConsole(width=_PIPE_WIDTH)
 
 
 def stderr() -> Console:
     """Where everything goes that is not the result."""
     return _SafeConsole(stderr=True)
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and texts below each other; a word that is too long for a line stays whole."""
+    stdout().print(*parts, sep="\n", crop=False)
 
 
 def print_line(line: object) -> None:
@@ -177,27 +178,21 @@ def configuration(params: Mapping[str, Any], separator: str = " ") -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """A table with its numbers aligned right."""
-    columns = [plain(column, _LONGEST_VALUE) for column in columns]
-    drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) for row in rows)
-        drawn.add_column(
-            column,
-            justify="right" if numeric else "left",
-            min_width=_least_width(column, [row[index] for row in rows]),
-            no_wrap=column not in _PROSE,
-        )
-    for row in rows:
-        drawn.add_row(*(number(value) for value in row))
-    return drawn
-
-
-def _least_width(column: str, cells: Sequence[Any]) -> int:
-    """Numbers and names are read and copied whole; only the words of a sentence may wrap."""
-    longest = max(len(text) for text in (column, *map(number, cells)))
-    return min(longest, _PROSE_WIDTH) if column in _PROSE else longest
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Grid:
+    """A table for people, its numbers aligned right."""
+    cells = [[row[index] for row in rows] for index in range(len(columns))]
+    return Grid(
+        [
+            Column(
+                plain(head, _LONGEST_VALUE),
+                [number(value) for value in column],
+                right=any(isinstance(value, int | float) for value in column),
+                prose=head in _PROSE,
+            )
+            for head, column in zip(columns, cells, strict=True)
+        ],
+        title,
+    )
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], form: Format, columns: Sequence[str]) -> None:
@@ -218,54 +213,5 @@ def _csv_value(value: Any) -> Any:  # noqa: ANN401
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print the columns that fit, the first ones first, and name those that do not."""
-    console = stdout()
     heads = [column.removeprefix("model.").removeprefix("training.") for column in columns]
-    widths = [
-        _least_width(head, [row.get(column) for row in rows])
-        for head, column in zip(heads, columns, strict=True)
-    ]
-    fit = len(columns)
-    while fit > 1 and sum(widths[:fit]) + 3 * fit + 1 > console.width:  # two of padding, one of border
-        fit -= 1
-    shown = [[row.get(column) for column in columns[:fit]] for row in rows]
-    if len(rows) < _MANY_ROWS:
-        console.print(table(heads[:fit], shown))
-    else:
-        _print_long_table(console, heads[:fit], widths[:fit], shown)
-    if fit < len(columns):
-        print_message(f"No room for {', '.join(heads[fit:])}: widen the terminal, or use --format csv.")
-
-
-def _print_long_table(
-    console: Console, heads: Sequence[str], widths: Sequence[int], rows: Sequence[Sequence[Any]]
-) -> None:
-    """Print a table like ``table``, line by line: rich takes a millisecond for each row."""
-    cells = [[number(value) for value in row] for row in rows]
-    numeric = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(heads))]
-    room = console.width - sum(widths) - 3 * len(heads) - 1
-    wide = []
-    for i, (head, width) in enumerate(zip(heads, widths, strict=True)):
-        longest = max(cell_len(text) for text in (head, *(row[i] for row in cells)))
-        more = min(max(0, room), longest - width) if head in _PROSE else 0  # words take what room is left
-        room -= more
-        wide.append(width + more)
-
-    def line(texts: Sequence[str]) -> str:
-        padded = (
-            " " * (width - cell_len(text)) + text if right else set_cell_size(text, width)
-            for text, width, right in zip(texts, wide, numeric, strict=True)
-        )
-        return f"  {'   '.join(padded)}".rstrip()
-
-    lines = [line(heads), f" {'─' * (sum(wide) + 3 * len(wide) - 1)}"]
-    for row in cells:
-        if all(cell_len(text) <= width and "\n" not in text for text, width in zip(row, wide, strict=True)):
-            lines.append(line(row))
-        else:
-            wrapped = [
-                [part for whole in text.split("\n") for part in wrap(whole, width) or [""]]
-                for text, width in zip(row, wide, strict=True)
-            ]
-            lines += map(line, zip_longest(*wrapped, fillvalue=""))
-    console.out("\n".join(("", *lines, "")), highlight=False)
+    show("", table(heads, [[row.get(column) for column in columns] for row in rows]))

@@ -167,12 +167,12 @@ def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format)
 def _show(result: SearchResult) -> None:
     """The champion, and the commands to look further."""
     from aiq_search.cli.champion import champion_view
-    from aiq_search.cli.output import print_message, stdout
+    from aiq_search.cli.output import print_message, show
     from aiq_search.study.finalists import verdicts_of
 
     if result.champion is None:
         return
-    stdout().print(
+    show(
         champion_view(result.study.document, result.champion, result.most_accurate, verdicts_of(result.study))
     )
     name = result.study.id  # another study may be the newest of its space
