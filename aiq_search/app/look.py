@@ -201,7 +201,10 @@ def trials_of(
 
 
 def trial_rows(study: StudyView) -> list[dict[str, Any]]:
-    """A row for each trial: name, state, numbers, parameters, and why it ended."""
+    """A row for each trial: name, state, numbers, parameters, and why it ended.
+
+    ``trial`` is the exploring trial whose configuration was trained; ``number`` counts within a phase.
+    """
     rows = []
     for record in study.records():
         seconds = None
@@ -211,7 +214,9 @@ def trial_rows(study: StudyView) -> list[dict[str, Any]]:
             {
                 "name": record.name,
                 "phase": str(record.key.phase),
-                "trial": record.key.number,
+                "trial": record.key.number if record.origin is None else record.origin,
+                "number": record.key.number,
+                "replicate": record.replicate,
                 "state": str(record.state),
                 "value": record.value,
                 **record.metrics,

@@ -79,7 +79,7 @@ class SearchResult:
         return f"<SearchResult of {self.study.id}: {self.reason}, champion {champion}>"
 
     def pareto_front(self) -> ParetoFront:
-        """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
+        """The trials that no other beats in every objective, in accuracy and efficiency if there is one."""
         return front_of(self.study)
 
     @property

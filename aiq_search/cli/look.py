@@ -148,7 +148,7 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
 
 
 def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
-    """Show the trials of STUDY that no other beats in every objective, and their hypervolume."""
+    """Show the trials of STUDY that no other beats in every objective, and its champion."""
     from aiq_search.app.look import pareto_of
     from aiq_search.cli.output import print_json, print_message, print_rows
 
@@ -156,9 +156,9 @@ def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatO
     if form is Format.JSON:
         print_json({"study": view.id, **front.document()})
         return
-    rows = [{"name": r.name, **r.metrics, **r.params} for r in front.records]
+    rows = [{"name": r.name, "note": note, **r.metrics, **r.params} for r, note in front.rows()]
     names = list(dict.fromkeys([*(name for name, _ in front.directions), "aiq", "accuracy", "efficiency"]))
-    columns = list(dict.fromkeys(["name", *names, "parameters", "configuration"]))
+    columns = list(dict.fromkeys(["name", *names, "parameters", "note", "configuration"]))
     if form is Format.TABLE:
         rows = [_for_people(row, view.space.parameters) for row in rows]
     print_message(f"study {view.id}")

@@ -38,7 +38,9 @@ __all__ = [
 ]
 
 # Columns of words, which may take several lines.
-_PROSE = frozenset({"configuration", "detail", "message", "range", "reason", "remedy", "what", "when", "why"})
+_PROSE = frozenset(
+    {"configuration", "detail", "message", "note", "range", "reason", "remedy", "what", "when", "why"}
+)
 
 # Columns of what is not a terminal, unless COLUMNS names another number: a row is a line, for grep.
 _PIPE_WIDTH = 240

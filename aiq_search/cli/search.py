@@ -143,7 +143,7 @@ def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format)
     from aiq_search.cli.output import print_json, print_message, stderr
     from aiq_search.cli.view import search_view
 
-    with search_view(stderr()) as view:
+    with search_view(stderr(), publishes=True) as view:
         result = start(view)
     for note in result.notes:
         print_message(note)
