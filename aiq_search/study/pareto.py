@@ -77,7 +77,7 @@ class ParetoFront:
 
 
 def front_of(study: StudyView) -> ParetoFront:
-    """The front of a study's objectives (of accuracy and efficiency where it has only one), and its champion."""
+    """The champion, and the front of the objectives: of accuracy and efficiency where there is only one."""
     directions = study.space.objective.directions
     if len(directions) == 1:
         directions = (("accuracy", "maximize"), ("efficiency", "maximize"))
