@@ -81,6 +81,10 @@ def resume(
         Path | None,
         typer.Option(metavar="FILE", help="Its file; refused where that searches another space."),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="If it continues on a cluster, show its log until it ends."),
+    ] = False,
     trials: Trials = None,
     study_storage: StudyStorage = None,
     storage: SharedStorage = None,
@@ -107,7 +111,7 @@ def resume(
         address=address,
         allow_code=allow_code or (),
     )
-    if not resume_on_cluster(context, study, options):
+    if not resume_on_cluster(context, study, options, follow):
         _run_with_view(
             lambda listener: resume_search(study, options, source=file, listeners=[listener]), form
         )

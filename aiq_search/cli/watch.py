@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
+from aiq_search.cli.options import Format, FormatOption, OptionalStudy, TrackingUri
 
 __all__ = ["watch"]
 
 
 def watch(
-    study: StudyArgument,
+    study: OptionalStudy = None,
     every: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval in seconds.")
     ] = 2.0,

@@ -134,6 +134,24 @@ def test_a_space_name_prints_which_study_it_meant(aiq, study):
     assert "simulated-2" in err
 
 
+@pytest.mark.parametrize("command", ["best", "pareto", "trials", "watch", "report"])
+def test_without_a_name_the_newest_study_is_taken_and_named(aiq, study, command):
+    finish(new_study(Path(".aiq"), "other", name="another"))
+    new_study(Path(".aiq"), "never-began")
+    code, out, err = aiq(command)
+    assert code == 0
+    assert "study other" in out + err
+    assert "simulated-1" not in out + err
+
+
+@pytest.mark.parametrize("command", ["best", "pareto", "trials", "watch", "report"])
+def test_without_any_study_the_commands_name_how_to_start_one(aiq, command):
+    code, out, err = aiq(command)
+    assert (code, out) == (2, "")
+    assert "there is no study in" in err
+    assert "start one: aiq search FILE" in err
+
+
 @pytest.mark.parametrize("width", ["60", "80"])
 @pytest.mark.parametrize(
     ("command", "columns"),
