@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from aiq_search.cluster.local import LocalCluster
 from aiq_search.errors import InputError
-from aiq_search.study import list_studies
 from aiq_search.study.home import aiq_home
 
 __all__ = ["adopt_cluster", "connection_lines", "leave_cluster", "local_cluster", "stop_cluster"]
@@ -76,6 +75,8 @@ def stop_cluster(
     Returns:
         The services that were running; None where nobody agreed.
     """
+    from aiq_search.study import list_studies  # and Optuna, which other commands do not need here
+
     cluster = local_cluster(home)
     running = [study.id for study in list_studies(cluster.home) if study.is_running]
     if cluster.state is not None and running and not agree(running):

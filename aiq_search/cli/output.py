@@ -1,8 +1,4 @@
-"""What is printed: results on stdout, everything else on stderr; nothing of it can steer the terminal.
-
-Names, reasons and messages come from files, networks and other programs. Wherever they are printed, control
-characters are shown instead of sent, and what is long is shortened.
-"""
+"""What is printed: results on stdout, everything else on stderr; nothing of it can steer the terminal."""
 
 from __future__ import annotations
 
@@ -11,14 +7,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
+from rich.console import Console, RenderableType
 
 from aiq_search.cli.options import Format
 from aiq_search.cli.tables import Column, Grid
+from aiq_search.terminal.text import LONGEST_VALUE, SafeConsole, configuration, number, plain, stderr
 
 __all__ = [
     "configuration",
@@ -45,68 +41,13 @@ _PROSE = frozenset(
 # Columns of what is not a terminal, unless COLUMNS names another number: a row is a line, for grep.
 _PIPE_WIDTH = 240
 
-# Characters that are printed of a message, and of a value in a table.
-_LONGEST = 4000
-_LONGEST_VALUE = 1000
-
-# What is shown instead of sent: C0 and C1 controls but line ends and tabs, what reorders text or separates
-# lines, and halves of surrogate pairs, which cannot be encoded.
-_SHOWN = [
-    *range(0x09),
-    *range(0x0B, 0x20),
-    *range(0x7F, 0xA0),
-    0x61C,
-    *range(0x200E, 0x2010),
-    *range(0x2028, 0x202F),
-    *range(0x2066, 0x206A),
-    0xFEFF,
-    *range(0xD800, 0xE000),
-]
-_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _SHOWN}
-
-
-def plain(text: str, longest: int | None = _LONGEST) -> str:
-    r"""Text from anywhere as it can be printed: control characters are escaped, and its middle is cut out.
-
-    >>> plain("\x1b[31mred"), plain("abcdefghij" * 1000, longest=20)
-    ('\\x1b[31mred', 'abcdefghijabcd … (9,980 characters) … efghij')
-    """
-    if longest is not None and len(text) > longest:
-        tail = longest // 3
-        head = longest - tail
-        cut = len(text) - head - tail
-        text = f"{text[:head]} … ({cut:,} characters) … {text[len(text) - tail :]}"
-    return text.translate(_ESCAPES)
-
-
-class _SafeConsole(Console):
-    """A console that sends its own control sequences and no others, whatever it is given to print.
-
-    Nor does it read markup or names of emoji: a file's "[bold]" is text.
-    """
-
-    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
-        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            if segment.control:
-                yield segment
-            else:
-                yield Segment(segment.text.translate(_ESCAPES), segment.style)
-
 
 def stdout() -> Console:
     """Where the result goes."""
-    console = _SafeConsole()
+    console = SafeConsole()
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console
-    return _SafeConsole(width=_PIPE_WIDTH)
-
-
-def stderr() -> Console:
-    """Where everything goes that is not the result."""
-    return _SafeConsole(stderr=True)
+    return SafeConsole(width=_PIPE_WIDTH)
 
 
 def show(*parts: RenderableType) -> None:
@@ -152,41 +93,13 @@ def print_json(document: Any) -> None:  # noqa: ANN401
     print(json.dumps(document, indent=2, allow_nan=False))
 
 
-def number(value: Any) -> str:  # noqa: ANN401
-    """A value as a person reads it.
-
-    >>> number(0.87654), number(12345), number(1e-05), number(None), number(True)
-    ('0.8765', '12,345', '1e-05', '', 'yes')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
-    return plain(str(value), _LONGEST_VALUE)
-
-
-def configuration(params: Mapping[str, Any], separator: str = " ") -> str:
-    """A configuration in one cell.
-
-    >>> configuration({"model.hidden1": 16, "training.learning_rate": 0.01})
-    'hidden1=16 learning_rate=0.0100'
-    """
-    return separator.join(
-        f"{plain(name.partition('.')[2], _LONGEST_VALUE)}={number(value)}" for name, value in params.items()
-    )
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Grid:
     """A table for people, its numbers aligned right."""
     cells = [[row[index] for row in rows] for index in range(len(columns))]
     return Grid(
         [
             Column(
-                plain(head, _LONGEST_VALUE),
+                plain(head, LONGEST_VALUE),
                 [number(value) for value in column],
                 right=any(isinstance(value, int | float) for value in column),
                 prose=head in _PROSE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +26,6 @@ from aiq_search.cli.options import (
 
 if TYPE_CHECKING:
     from aiq_search.app.run import SearchResult
-    from aiq_search.study import StudyListener
 
 __all__ = ["resume", "retry", "search"]
 
@@ -71,7 +69,7 @@ def search(
         return
     from aiq_search.app.run import run_search
 
-    _run_with_view(lambda listener: run_search(file, options, listeners=[listener]), form)
+    _finish(run_search(file, options, progress=True), form)
 
 
 def resume(
@@ -112,9 +110,7 @@ def resume(
         allow_code=allow_code or (),
     )
     if not resume_on_cluster(context, study, options, follow):
-        _run_with_view(
-            lambda listener: resume_search(study, options, source=file, listeners=[listener]), form
-        )
+        _finish(resume_search(study, options, source=file, progress=True), form)
 
 
 def retry(
@@ -137,18 +133,15 @@ def retry(
         address=address,
         allow_code=allow_code or (),
     )
-    _run_with_view(lambda listener: retry_failed(study, options, listeners=[listener]), form)
+    _finish(retry_failed(study, options, progress=True), form)
 
 
-def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
-    """Run a study with a view, then show what it found."""
+def _finish(result: SearchResult, form: Format) -> None:
+    """Show what a search found, and end with its exit code."""
     from aiq_search.app.look import Choice
     from aiq_search.app.run import failure_of
-    from aiq_search.cli.output import print_json, print_message, stderr
-    from aiq_search.cli.view import search_view
+    from aiq_search.cli.output import print_json, print_message
 
-    with search_view(stderr(), publishes=True) as view:
-        result = start(view)
     for note in result.notes:
         print_message(note)
     if result.undelivered:

@@ -22,7 +22,7 @@ def watch(
     """Watch STUDY until its search ends; json and csv then print its row of `aiq studies`."""
     from aiq_search.app.look import Watch
     from aiq_search.cli.output import print_json, print_rows, stderr, stdout
-    from aiq_search.cli.view import search_view
+    from aiq_search.terminal.view import search_view
 
     watched = Watch(study, tracking_uri)
     with search_view(stdout() if form is Format.TABLE else stderr()) as view:

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from aiq_search.cli import main, output
 from aiq_search.cli.options import Format
-from aiq_search.cli.view import SearchView
 from aiq_search.study import Phase, TrialEnded, TrialKey, TrialState
+from aiq_search.terminal.view import SearchView
 
 SPACE = """
 schema_version: 1
@@ -170,7 +170,7 @@ def test_a_console_sends_its_own_sequences_and_no_others(capsys):
 
 def test_a_console_on_a_terminal_still_has_colours():
     stream = io.StringIO()
-    console = output._SafeConsole()
+    console = output.SafeConsole()
     console.file, console._force_terminal, console._color_system = stream, True, 1
     console.print(Text(HOSTILE, style="red"))
     assert "\x1b[31m" in stream.getvalue()

@@ -11,8 +11,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from aiq_search.cli.output import configuration, plain
-from aiq_search.cli.tally import Tally
 from aiq_search.study import (
     Event,
     Phase,
@@ -23,6 +21,8 @@ from aiq_search.study import (
     TrialRecord,
     TrialState,
 )
+from aiq_search.terminal.tally import Tally
+from aiq_search.terminal.text import configuration, plain
 from aiq_search.words import counted
 
 __all__ = ["SearchView", "search_view"]

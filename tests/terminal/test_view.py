@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from aiq_search.cli import tally, view
 from aiq_search.study import EpochEnded, Phase, TrialEnded, TrialKey, TrialStarted, TrialState
 from aiq_search.study.events import PhaseStarted, StudyEnded, StudyStarted
+from aiq_search.terminal import tally, view
 from tests.app.test_choice import LARGE, SMALL, reported
 from tests.search.simulation import StudyDriver, finish, new_study, run, simulated_space
 
