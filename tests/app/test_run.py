@@ -12,6 +12,8 @@ import pytest
 
 import aiq_search.datasets
 from aiq_search import run_search
+from aiq_search.app.dry_run import dry_run
+from aiq_search.app.options import RunOptions
 from aiq_search.app.publish import publish_nothing
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.search import preflight
@@ -117,6 +119,16 @@ def test_the_storage_counts_what_happened_and_nothing_runs_on(searched):
         assert states == {key: n for key, n in told.items() if key[0] is phase}
     assert {state for _, state in told} == {"COMPLETE", "PRUNED"}
     assert len(result.study.records(Phase.EXPLORE)) == 10
+
+
+def test_the_dry_run_estimates_the_disk_space_within_a_factor_of_two(searched, folder):
+    smallest, largest = dry_run(SPACE, RunOptions(overrides=SMALL)).disk_bytes
+    taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert smallest / 2 < taken < largest * 2
+    reports = [path for path in folder.rglob("*.html") if path.stat().st_size > 1_000_000]
+    assert sorted(path.name for path in reports) == ["report.html", "report.html"]  # here, and in MLflow
+    heavy = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 1_000_000]
+    assert {path.name for path in heavy} == {"report.html", "mlflow.db"}
 
 
 def test_the_kept_weights_give_the_recorded_numbers(searched):
