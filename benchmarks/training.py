@@ -2,19 +2,20 @@
 
     python -m benchmarks.training [--rounds 15] [--data-dir DIR]
 
-One thread, batches of 200 images of MNIST's shape, float32, SGD with Nesterov's momentum. The images are MNIST's
-where ``--data-dir`` or ``AIQ_DATA_DIR`` holds them in torchvision's layout, random ones elsewhere.
+One thread, batches of 200 images of MNIST's shape, float32, SGD with Nesterov's momentum. The images are
+MNIST's where ``--data-dir`` or ``AIQ_DATA_DIR`` holds them in torchvision's layout, random ones elsewhere.
 
-In every round each way trains for some steps, in turn, so that a busy machine slows all of them alike. Printed
-are medians over the rounds, of times and of ratios:
+In every round each way trains for some steps, in turn, so that a busy machine slows all of them alike.
+Printed are medians over the rounds, of times and of ratios:
 
 * plain: the loop of PyTorch's tutorials, with a fused optimizer; the network as ``models`` builds it;
 * torch: ``training.engine: torch``;
 * auto: ``training.engine: auto``, and which engine that is;
 * floor: how much faster than plain a step would be at the core's peak;
-* peak: what share of that peak ``auto`` reaches. The peak is measured in the same rounds: fused multiply-adds
-  of registers. Counted are two operations for each weight and position, as the network's definition has them, for
-  the output, the gradient of the weights and, except for the first layer, that of the input.
+* of peak: what share of that peak ``auto`` reaches. The peak is measured in the same rounds: fused
+  multiply-adds of registers. Counted are two operations for each weight and position, as the network's
+  definition has them, for the output, the gradient of the weights and, except for the first layer, that of
+  the input; also those that a gradient skips because they are zero.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ def operations(goal: Goal) -> float:
 
 
 @kernel()
-def multiply_add(numbers, count):  # type: ignore[no-untyped-def]
+def multiply_add(numbers, count):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """16 fused multiply-adds of vectors, so often."""
     left, right = loads(numbers, 0, LANES, block(4)), loads(numbers, 4 * LANES, LANES, block(4))
     totals = block(16)
