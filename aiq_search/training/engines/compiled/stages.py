@@ -25,7 +25,7 @@ from aiq_search.training.engines.compiled.vectors import (
 __all__ = ["Batch", "StageKernels"]
 
 # Bytes of a map between two kernels: it should still be in the cache when the second one reads it.
-_SCRATCH = 1 << 18
+_SCRATCH = 1 << 19
 
 
 @dataclass(frozen=True)
