@@ -3,9 +3,9 @@
     python -m benchmarks.engines [--seeds 20] [--data-dir DIR] [--networks "MLP on digits, 16-8"]
 
 Each network is trained by both engines from the same seeds, and measured by torch on the test split. Initial
-weights and batches are the same, but rounding grows over thousands of steps, so single trainings differ. Their
-means must not: the difference is printed beside the standard error of a mean. The last column shows how far
-the compiled engine's own measurement of its networks is from torch's, at most.
+weights and batches are the same, but rounding grows over thousands of steps, so single trainings differ.
+Their means must not: the difference is printed beside the standard error of a mean. The last column shows
+how far the compiled engine's own measurement of its networks is from torch's, at most.
 """
 
 from __future__ import annotations
