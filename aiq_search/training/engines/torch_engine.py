@@ -91,7 +91,7 @@ class TorchEngine:
 def _gains_from_channels_last(model: nn.Module) -> bool:
     """Whether a network trains faster on a CPU with the channels of a pixel next to each other.
 
-    Measured on LeNet-5: 1.2 to 1.7 times as fast from 8 channels on, slower below. A forward of the network's own
+    Measured on LeNet-5: 1.2 to 1.7 times as fast from 8 channels on, slower below. A module of the user's own
     may rely on the usual layout.
     """
     modules = list(model.modules())
