@@ -146,8 +146,10 @@ def test_the_kept_weights_give_the_recorded_numbers(searched):
     split = TensorSplit.of(data.validation, data.normalization, torch.device("cpu"))
     torch.set_num_threads(1)
     measured = evaluate(model, split, beta=2.0)
-    assert measured.aiq == record.metrics["aiq"]
-    assert measured.accuracy == record.metrics["accuracy"]
+    # The engine that measured may round differently: one of 360 samples may be in another state.
+    assert record.engine == "compiled"
+    assert measured.aiq == pytest.approx(record.metrics["aiq"], abs=0.02)
+    assert measured.accuracy == pytest.approx(record.metrics["accuracy"], abs=1.5 / len(split))
     assert document["trial"] == str(record.key)
 
 
