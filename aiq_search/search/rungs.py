@@ -23,9 +23,9 @@ from aiq_search.worker.messages import RUNG_SAMPLES
 if TYPE_CHECKING:
     from aiq_search.training import TrainingOptions
 
-__all__ = ["Rungs", "stopped_share"]
+__all__ = ["Rungs", "is_long", "stopped_share"]
 
-# Where an epoch is shorter, measuring at a rung would cost as much as it saves.
+# Where an epoch is shorter, there is little to save.
 _MIN_SAMPLES = 10 * RUNG_SAMPLES
 _MIN_BATCHES = 40
 
@@ -40,6 +40,11 @@ def stopped_share(share: float) -> float:
     [0.24, 0.33, 0.47]
     """
     return 2 / 3 * math.sqrt(share)
+
+
+def is_long(samples: int, options: TrainingOptions) -> bool:
+    """Whether an epoch of so many samples is long enough to save a part of it."""
+    return samples >= max(_MIN_SAMPLES, _MIN_BATCHES * options.batch_size)
 
 
 class Rungs:
@@ -61,8 +66,7 @@ class Rungs:
 
     def of(self, options: TrainingOptions) -> tuple[float, ...]:
         """The rungs of a trial that is trained like this: none where an epoch is short."""
-        is_long = self._samples >= max(_MIN_SAMPLES, _MIN_BATCHES * options.batch_size)
-        return self._shares if is_long else ()
+        return self._shares if is_long(self._samples, options) else ()
 
     def adopt(self, record: TrialRecord) -> None:
         """Take note of an earlier driver's trial."""
