@@ -14,6 +14,7 @@ import optuna
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.search.ledger import Ledger
 from aiq_search.search.phases import Confirming, Exploring, SearchPhase
+from aiq_search.search.prices import with_prices
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.racing import Racing
 from aiq_search.search.samplers import create_sampler
@@ -72,6 +73,7 @@ class StudyDriver:
         self._clock = clock
         options = self.space.search
         sampler = create_sampler(options.sampler, options.seed, conditional=self.space.conditional)
+        sampler = with_prices(sampler, self.space, study.document.dataset)
         exploring = study.load(Phase.EXPLORE, sampler, create_pruner(options.pruner))
         confirming = study.load(Phase.CONFIRM, optuna.samplers.RandomSampler(0))
         self._ledger = Ledger(self.space.objective)

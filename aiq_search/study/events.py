@@ -20,6 +20,7 @@ __all__ = [
     "HistoryListener",
     "Phase",
     "PhaseStarted",
+    "RungReached",
     "StudyEnded",
     "StudyListener",
     "StudyStarted",
@@ -130,6 +131,21 @@ class TrialStarted:
 
 
 @dataclass(frozen=True)
+class RungReached:
+    """A trial has come to a rung within its first epoch.
+
+    ``share`` of the epoch is done, ``samples`` were learnt from. ``metrics`` has aiq, accuracy, efficiency
+    and loss, on a part of the validation split: they serve to compare trials at the same rung, nothing else.
+    """
+
+    key: TrialKey
+    share: float
+    samples: int
+    metrics: Mapping[str, float]
+    time: float
+
+
+@dataclass(frozen=True)
 class EpochEnded:
     """One epoch of a trial was trained and validated.
 
@@ -185,7 +201,9 @@ class StudyEnded:
     verdicts: Sequence[Mapping[str, Any]] = ()
 
 
-Event: TypeAlias = StudyStarted | PhaseStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded
+Event: TypeAlias = (
+    StudyStarted | PhaseStarted | TrialStarted | RungReached | EpochEnded | TrialEnded | StudyEnded
+)
 
 
 class StudyListener(Protocol):

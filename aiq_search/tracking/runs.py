@@ -39,7 +39,7 @@ class StudyRuns:
         self._ids: dict[str, str] = {}
         self._sure = False  # whether ``_ids`` is all that MLflow has
         self._unknown: set[str] = set()  # owners whose runs the outbox did not know
-        self._steps: dict[str, set[int]] = {}  # of them, as they were found
+        self._steps: dict[tuple[str, str], set[int]] = {}  # of them, as they were found
         self._last: dict[
             str, dict[str, tuple[int, float]]
         ] = {}  # each number's last step and value, likewise
@@ -92,11 +92,16 @@ class StudyRuns:
         """
         if owner not in self._unknown or not points:
             return points
-        if owner not in self._steps:
-            run_id, name, client = self._ids[owner], points[0].name, self._store.client
+        return [point for point in points if point.step not in self._steps_of(owner, point.name)]
+
+    def _steps_of(self, owner: str, name: str) -> set[int]:
+        """The steps that a run has of a metric; the metrics of an epoch, or of a rung, share theirs."""
+        kind = "rung" if name.startswith(layout.RUNG) else "epoch"
+        if (owner, kind) not in self._steps:
+            run_id, client = self._ids[owner], self._store.client
             history = self._store.ask(lambda: client.get_metric_history(run_id, name))
-            self._steps[owner] = {metric.step for metric in history}
-        return [point for point in points if point.step not in self._steps[owner]]
+            self._steps[owner, kind] = {metric.step for metric in history}
+        return self._steps[owner, kind]
 
     def new_values(self, owner: str, points: list[Point]) -> list[Point]:
         """Those of an owner's points that are not the last values of its run already."""
