@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ from aiq_search.app.ending import End, delivering, ending, translating_storage_e
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import PreparedStudy, SpaceSource, prepare_new, prepare_resumed
 from aiq_search.app.publish import Publish
-from aiq_search.cluster import connected
+from aiq_search.cluster import Connection
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError
 from aiq_search.study import (
     Champion,
@@ -123,8 +123,10 @@ def run_search(
         InputError: The space, the data or an option is wrong.
         AiqError: Ray cannot be started.
     """
-    with showing(progress, listeners) as heard:
-        prepared = prepare_new(source, replace(options or RunOptions(), **changes))
+    options = replace(options or RunOptions(), **changes)
+    with showing(progress, listeners) as heard, Connection(options.home, options.address) as connection:
+        prepared = prepare_new(source, options, _beginning(connection, options))
+        prepared.connection = connection
         return run_prepared(prepared, listeners=heard, publish=publish, worker=worker)
 
 
@@ -160,9 +162,16 @@ def resume_search(
         StudyError: There is no such study, another driver holds it, or what it was started with has changed.
         InputError: An option is wrong.
     """
-    with showing(progress, listeners) as heard:
-        prepared = prepare_resumed(name, replace(options or RunOptions(), **changes), source)
+    options = replace(options or RunOptions(), **changes)
+    with showing(progress, listeners) as heard, Connection(options.home, options.address) as connection:
+        prepared = prepare_resumed(name, options, source, _beginning(connection, options))
+        prepared.connection = connection
         return run_prepared(prepared, listeners=heard, publish=publish)
+
+
+def _beginning(connection: Connection, options: RunOptions) -> Callable[[], None] | None:
+    """Begins, while the study is prepared, what its runner needs."""
+    return connection.begin if options.runner == "ray" else None
 
 
 @contextmanager
@@ -317,17 +326,17 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
     from aiq_search.cluster.preflight import check_cluster
 
     study = driver.study
-    with connected(study.home, prepared.options.address, study.id):
-        import ray
+    with prepared.connection or Connection(study.home, prepared.options.address) as connection:
+        connection.begin()
+        from aiq_search.search.runners.ray_tune import RayRunner  # while Ray starts
 
-        from aiq_search.search.runners.ray_tune import RayRunner
+        connection.wait(study.id)
+        import ray
 
         dataset = prepared.data.load()
         data = ray.put(dataset)
         check_cluster(study, dataset, data, prepared.data.code)
-        # A control store that was started for this search alone is not restarted by anyone.
-        patience = {} if prepared.options.address else {"patience": 5.0}
-        RayRunner(make, data, **patience).run(driver)
+        RayRunner(make, data, own=connection.own).run(driver)
 
 
 def failure_of(result: SearchResult) -> AiqError | None:

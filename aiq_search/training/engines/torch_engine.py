@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aiq_search.training.engines.torch_internals import leave_compiler_out, step_of
 from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
 from aiq_search.training.options import TrainingOptions
 
@@ -34,6 +35,7 @@ class TorchEngine:
             self._layout = torch.channels_last
         self._lay_out(self._layout)
         self._optimizer = _optimizer(model, options)
+        self._step = step_of(self._optimizer)
 
     def train(self, split: TensorSplit, batches: Iterable[Tensor], learning_rate: float) -> list[float]:
         """As `Engine.train`."""
@@ -46,7 +48,7 @@ class TorchEngine:
             loss = functional.cross_entropy(self.model(inputs), labels)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
+            self._step()
             losses.append(loss.detach() * len(labels))
         # Read only now: a GPU computes on while the next batches are asked for.
         return torch.stack(losses).tolist() if losses else []
@@ -101,6 +103,7 @@ def _gains_from_channels_last(model: nn.Module) -> bool:
 
 
 def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    leave_compiler_out()
     # The fused kernels matter: a narrow network's step is mostly overhead.
     if options.optimizer == "sgd":
         return torch.optim.SGD(
