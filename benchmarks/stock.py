@@ -13,8 +13,9 @@ of its own:
 * bare: two processes that do nothing but train the list with our ``TrainingRun``. This is the floor.
 
 The clock of each runs from the first trial's start, before its worker process exists, to the last trial's
-end. Ours and bare take turns; stock, which takes long, runs once, with that number of DataLoader workers that
-is the faster on the first four configurations.
+end; "with start and end" it runs from the process's start to its end. Ours and bare take turns; stock, which
+takes long, runs once, with that number of DataLoader workers that is the faster on the first four
+configurations.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -242,22 +243,37 @@ def bare_trial(point: Point) -> float:
     return 0.0 if run.best is None else run.best.validation.aiq
 
 
-def measured(what: str, trials: int, data_dir: Path, workers: int = 0) -> float:
+class Rates(NamedTuple):
+    """Trials a minute.
+
+    Attributes:
+        trials: From the first trial's start to the last one's end.
+        whole: From the process's start to its end.
+    """
+
+    trials: float
+    whole: float
+
+
+def measured(what: str, trials: int, data_dir: Path, workers: int = 0) -> Rates:
     """Trials a minute of one way, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
         command = [sys.executable, "-m", "benchmarks.stock", "--only", what, "--trials", str(trials)]
         command += ["--peer-workers", str(workers), "--data-dir", str(data_dir)]
+        begun = time.perf_counter()
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": folder}
         )
-    return trials / json.loads(done.stdout.splitlines()[-1]) * 60
+        whole = time.perf_counter() - begun
+    return Rates(trials / json.loads(done.stdout.splitlines()[-1]) * 60, trials / whole * 60)
 
 
 def faster(numbers: list[int], trials: int, data_dir: Path) -> int:
     """The number of DataLoader workers that serves the stock recipe best."""
     if len(numbers) == 1:
         return numbers[0]
-    rates = {number: measured("stock", min(trials, CALIBRATION), data_dir, number) for number in numbers}
+    few = min(trials, CALIBRATION)
+    rates = {number: measured("stock", few, data_dir, number).trials for number in numbers}
     for number, rate in rates.items():
         print(f"stock, {number} DataLoader workers: {rate:.1f} trials a minute, few trials", file=sys.stderr)
     return max(rates, key=lambda number: rates[number])
@@ -265,22 +281,28 @@ def faster(numbers: list[int], trials: int, data_dir: Path) -> int:
 
 def compare(trials: int, rounds: int, numbers: list[int], data_dir: Path) -> Table:
     """Run all three and set them side by side."""
-    rates: dict[str, list[float]] = {"ours": [], "bare": []}
+    rates: dict[str, list[Rates]] = {"ours": [], "bare": []}
     for number in range(rounds):
         for what in ("ours", "bare") if number % 2 == 0 else ("bare", "ours"):
             rates[what].append(measured(what, trials, data_dir))
-            print(f"{what}: {rates[what][-1]:.1f} trials a minute", file=sys.stderr)
-    own = statistics.median(rates["ours"])
+            print(f"{what}: {rates[what][-1].trials:.1f} trials a minute", file=sys.stderr)
+    own, whole = (statistics.median(column) for column in zip(*rates["ours"], strict=True))
+    bare_rates = [each.trials for each in rates["bare"]]
+    share = statistics.median(a.trials / b for a, b in zip(rates["ours"], bare_rates, strict=True))
     table = Table(
         "", "trials a minute", "goal", "ours / it", title=f"{trials} configurations, {EPOCHS} epochs"
     )
     table.add_row("ours", f"{own:.1f}", "", "")
+    table.add_row("ours, with start and end", f"{whole:.1f}", "", "")
     if numbers:
         workers = faster(numbers, trials, data_dir)
         peer = measured("stock", trials, data_dir, workers)
-        table.add_row(f"stock ({workers} DataLoader workers)", f"{peer:.1f}", ">= 8", f"{own / peer:.1f}")
-    share = statistics.median(a / b for a, b in zip(rates["ours"], rates["bare"], strict=True))
-    table.add_row("bare training loop", f"{statistics.median(rates['bare']):.1f}", ">= 0.80", f"{share:.2f}")
+        name = f"stock ({workers} DataLoader workers)"
+        table.add_row(name, f"{peer.trials:.1f}", ">= 60", f"{own / peer.trials:.1f}")
+        table.add_row(
+            f"{name}, with start and end", f"{peer.whole:.1f}", ">= 25", f"{whole / peer.whole:.1f}"
+        )
+    table.add_row("bare training loop", f"{statistics.median(bare_rates):.1f}", ">= 0.80", f"{share:.2f}")
     return table
 
 

@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DryRun", "Probe", "dry_run"]
 
-# Disk space of a trial besides its weights: journal, outbox and MLflow's database.
-_RECORD_BYTES = 60_000
+# Disk space besides weights: of a study (MLflow's empty database, and a report here and in MLflow), of a
+# trial in journal, outbox and MLflow's database, and of each of its epochs there.
+_STUDY_BYTES = 5_500_000
+_TRIAL_BYTES = 28_000
+_EPOCH_BYTES = 2_300
+
+# Copies of the champion's weights: three formats here and in MLflow, and one in its registered model.
+_CHAMPION_COPIES = 7
 
 # The batches of one network are timed for about so long.
 _ENOUGH_SECONDS = 1.0
@@ -66,7 +72,7 @@ class DryRun:
         widest: The network of the highest corner.
         hours: From the fastest (every trial as the narrowest) to the slowest (every trial as the
             widest, none stopped early).
-        disk_bytes: Likewise.
+        disk_bytes: Likewise, of the study and of a local MLflow.
     """
 
     name: str
@@ -122,10 +128,7 @@ def dry_run(
     concurrency = min(slots, space.search.concurrency or slots)
     epochs = total * space.training.epochs / concurrency
     hours = [probe.epoch_seconds * epochs / 3600 for probe in (narrowest, widest)]
-    kept = (
-        2 * max(5, space.confirm.finalists or 0) + 3 * concurrency
-    )  # a checkpoint is three times the weights
-    disk = [total * _RECORD_BYTES + kept * probe.bytes for probe in (narrowest, widest)]
+    disk = [_disk_bytes(space, total, concurrency, probe.bytes) for probe in (narrowest, widest)]
     size = space_size(space)
     return DryRun(
         name=space.name,
@@ -138,6 +141,14 @@ def dry_run(
         hours=(min(hours), max(hours)),
         disk_bytes=(min(disk), max(disk)),
     )
+
+
+def _disk_bytes(space: SearchSpace, trials: int, concurrency: int, weights: int) -> int:
+    """What a study of networks of a size takes, in AIQ_HOME and in a local MLflow."""
+    records = trials * (_TRIAL_BYTES + _EPOCH_BYTES * space.training.epochs)
+    kept = 2 * max(5, space.confirm.finalists or 0)
+    resumable = 3 * concurrency  # a checkpoint is three times the weights
+    return _STUDY_BYTES + records + (kept + resumable + _CHAMPION_COPIES) * weights
 
 
 def _probe(space: SearchSpace, dataset: Dataset, code: CodePolicy, *, widest: bool) -> Probe:

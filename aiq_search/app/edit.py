@@ -10,7 +10,7 @@ from typing import Any
 
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import prepare_existing
-from aiq_search.app.run import Announce, SearchResult, run_prepared
+from aiq_search.app.run import Announce, SearchResult, run_prepared, showing
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.places import LocalPath, Place
 from aiq_search.study import Study, StudyListener
@@ -102,6 +102,7 @@ def retry_failed(
     options: RunOptions | None = None,
     *,
     listeners: Iterable[StudyListener] = (),
+    progress: bool | None = None,
     announce: Announce | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
@@ -111,7 +112,8 @@ def retry_failed(
         name: The study's id, or its space's name for the newest.
         options: What it is run with.
         listeners: Receive every event.
-        announce: As in ``run_search``.
+        progress: See ``run_search``.
+        announce: See ``run_search``.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Raises:
@@ -126,6 +128,7 @@ def retry_failed(
             raise InputError(
                 f"study {study.id} has no failed trial to run again; `aiq resume {study.id}` continues it."
             )
-    prepared = prepare_existing(study, options)
-    prepared.notes[:0] = notes
-    return run_prepared(prepared, listeners=listeners, announce=announce)
+    with showing(progress, listeners, announce) as (heard, tell):
+        prepared = prepare_existing(study, options)
+        prepared.notes[:0] = notes
+        return run_prepared(prepared, listeners=heard, announce=tell)

@@ -205,7 +205,7 @@ def prepare_new(
         raise AiqError(
             f"{options.home}: no study can be created there ({error.strerror}); set AIQ_HOME."
         ) from None
-    notes = [*dataset.warnings, *filter(None, [constraints_note(space)])]
+    notes = list(filter(None, [constraints_note(space)]))
     notes += [f"Warm start: using {learn_from(study, each)} trials from study {each.id}." for each in earlier]
     data = StudyData(study, dataset=dataset, code=code)
     return PreparedStudy(study, data, options, tracking_uri, notes=notes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from aiq_search.tracking import MlflowListener, Undelivered
     from aiq_search.worker import MakeWorker
 
-__all__ = ["Announce", "SearchResult", "failure_of", "resume_search", "run_prepared", "run_search"]
+__all__ = ["Announce", "SearchResult", "failure_of", "resume_search", "run_prepared", "run_search", "showing"]
 
 _log = logging.getLogger("aiq_search.search")
 
@@ -82,7 +84,7 @@ class SearchResult:
         return f"<SearchResult of {self.study.id}: {self.reason}, champion {champion}>"
 
     def pareto_front(self) -> ParetoFront:
-        """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
+        """The trials that no other beats in every objective, in accuracy and efficiency if there is one."""
         return front_of(self.study)
 
     @property
@@ -101,8 +103,9 @@ def run_search(
     *,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
-    announce: Announce | None = None,
     worker: MakeWorker | None = None,
+    progress: bool | None = None,
+    announce: Announce | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
     """Run a new study to its end.
@@ -112,8 +115,10 @@ def run_search(
         options: What it is run with.
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
-        announce: Is given the result as soon as it is known, before it is published.
         worker: Creates what answers assignments with reports; by default it trains.
+        progress: Whether to show on stderr how the search proceeds: a live view on a terminal, elsewhere a
+            line for each event. By default on a terminal only.
+        announce: Is given the result as soon as it is known, before it is published.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Returns:
@@ -124,10 +129,13 @@ def run_search(
         AiqError: Ray cannot be started.
     """
     options = replace(options or RunOptions(), **changes)
-    with Connection(options.home, options.address) as connection:
+    with (
+        showing(progress, listeners, announce) as (heard, tell),
+        Connection(options.home, options.address) as connection,
+    ):
         prepared = prepare_new(source, options, _beginning(connection, options))
         prepared.connection = connection
-        return run_prepared(prepared, listeners=listeners, publish=publish, announce=announce, worker=worker)
+        return run_prepared(prepared, listeners=heard, publish=publish, announce=tell, worker=worker)
 
 
 def resume_search(
@@ -137,6 +145,7 @@ def resume_search(
     source: Path | None = None,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
+    progress: bool | None = None,
     announce: Announce | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
@@ -152,7 +161,8 @@ def resume_search(
         source: Its search-space file; refused where that searches something else.
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
-        announce: As in ``run_search``.
+        progress: See ``run_search``.
+        announce: See ``run_search``.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Returns:
@@ -163,15 +173,43 @@ def resume_search(
         InputError: An option is wrong.
     """
     options = replace(options or RunOptions(), **changes)
-    with Connection(options.home, options.address) as connection:
+    with (
+        showing(progress, listeners, announce) as (heard, tell),
+        Connection(options.home, options.address) as connection,
+    ):
         prepared = prepare_resumed(name, options, source, _beginning(connection, options))
         prepared.connection = connection
-        return run_prepared(prepared, listeners=listeners, publish=publish, announce=announce)
+        return run_prepared(prepared, listeners=heard, publish=publish, announce=tell)
 
 
 def _beginning(connection: Connection, options: RunOptions) -> Callable[[], None] | None:
     """Begins, while the study is prepared, what its runner needs."""
     return connection.begin if options.runner == "ray" else None
+
+
+@contextmanager
+def showing(
+    progress: bool | None, listeners: Iterable[StudyListener], announce: Announce | None = None
+) -> Iterator[tuple[list[StudyListener], Announce | None]]:
+    """Show how a search proceeds while the context lasts; see ``run_search``.
+
+    Yields:
+        The listeners, with the view if there is one, and ``announce``, for which the view makes way.
+    """
+    if progress is False or (progress is None and not sys.stderr.isatty()):
+        yield list(listeners), announce
+        return
+    from aiq_search.terminal.text import stderr
+    from aiq_search.terminal.view import search_view
+
+    with search_view(stderr(), publishes=True) as view:
+
+        def announce_aside(result: SearchResult) -> None:
+            if announce is not None:
+                with view.aside():
+                    announce(result)
+
+        yield [*listeners, view], announce_aside
 
 
 def run_prepared(
@@ -223,7 +261,7 @@ def run_prepared(
             try:
                 if announce is not None:
                     announce(result)
-            finally:  # MLflow receives it also where its terminal is gone
+            finally:  # MLflow receives it also where the terminal is gone
                 if end.to_publish and not signals:
                     notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
     notes += filter(None, [delivery.registered])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,7 @@ from aiq_search.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from aiq_search.app.run import Announce, SearchResult
-    from aiq_search.study import StudyListener
+    from aiq_search.app.run import SearchResult
 
 __all__ = ["resume", "retry", "search"]
 
@@ -71,9 +71,7 @@ def search(
         return
     from aiq_search.app.run import run_search
 
-    _run_with_view(
-        lambda view, announce: run_search(file, options, listeners=[view], announce=announce), form
-    )
+    _finish(partial(run_search, file, options, progress=True), form)
 
 
 def resume(
@@ -83,6 +81,10 @@ def resume(
         Path | None,
         typer.Option(metavar="FILE", help="Its file; refused where that searches another space."),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="If it continues on a cluster, show its log until it ends."),
+    ] = False,
     trials: Trials = None,
     study_storage: StudyStorage = None,
     storage: SharedStorage = None,
@@ -109,13 +111,8 @@ def resume(
         address=address,
         allow_code=allow_code or (),
     )
-    if not resume_on_cluster(context, study, options):
-        _run_with_view(
-            lambda view, announce: resume_search(
-                study, options, source=file, listeners=[view], announce=announce
-            ),
-            form,
-        )
+    if not resume_on_cluster(context, study, options, follow):
+        _finish(partial(resume_search, study, options, source=file, progress=True), form)
 
 
 def retry(
@@ -138,28 +135,23 @@ def retry(
         address=address,
         allow_code=allow_code or (),
     )
-    _run_with_view(
-        lambda view, announce: retry_failed(study, options, listeners=[view], announce=announce), form
-    )
+    _finish(partial(retry_failed, study, options, progress=True), form)
 
 
-def _run_with_view(start: Callable[[StudyListener, Announce], SearchResult], form: Format) -> None:
-    """Run a study with a view, and show what it found as soon as that is known."""
+def _finish(run: Callable[..., SearchResult], form: Format) -> None:
+    """Show what a search found as soon as that is known, and end with its exit code."""
     from aiq_search.app.run import failure_of
-    from aiq_search.cli.output import print_message, stderr
-    from aiq_search.cli.view import search_view
+    from aiq_search.cli.output import print_message
 
-    with search_view(stderr()) as view:
-        shown: list[str] = []
+    shown: list[str] = []
 
-        def announce(result: SearchResult) -> None:
-            view.close()
-            for note in result.notes:
-                print_message(note)
-                shown.append(note)
-            _show(result, form)
+    def announce(result: SearchResult) -> None:
+        for note in result.notes:
+            print_message(note)
+        shown.extend(result.notes)
+        _show(result, form)
 
-        result = start(view, announce)
+    result = run(announce=announce)
     for note in result.notes[len(shown) :]:
         print_message(note)
     if result.undelivered:
@@ -178,7 +170,7 @@ def _show(result: SearchResult, form: Format) -> None:
     """The champion, if there is one."""
     from aiq_search.app.look import Choice
     from aiq_search.cli.champion import champion_view
-    from aiq_search.cli.output import print_json, stdout
+    from aiq_search.cli.output import print_json, show
     from aiq_search.study.finalists import verdicts_of
 
     if result.champion is None:
@@ -186,7 +178,7 @@ def _show(result: SearchResult, form: Format) -> None:
     if form is Format.JSON:
         print_json(Choice.of(result.study).document())
         return
-    stdout().print(
+    show(
         champion_view(result.study.document, result.champion, result.most_accurate, verdicts_of(result.study))
     )
 

@@ -94,7 +94,7 @@ def _new_token() -> str:
 
 def _forget_token(home: Path) -> None:
     """Remove a token that was made for a search that did not begin, with the folder made for it."""
-    if [each.name for each in home.iterdir()] != [_TOKEN_FILE]:
+    if not home.is_dir() or [each.name for each in home.iterdir()] != [_TOKEN_FILE]:
         return
     (home / _TOKEN_FILE).unlink()
     home.rmdir()

@@ -1,7 +1,16 @@
 """Named data sets as in-memory arrays with fixed train, validation and test splits."""
 
-from aiq_search.datasets.dataset import Dataset, Normalization, Split
+from aiq_search.datasets.dataset import Dataset, Normalization, Split, split_off
 from aiq_search.datasets.load import DATASETS, known_shape, load_dataset
 from aiq_search.datasets.options import DatasetOptions
 
-__all__ = ["DATASETS", "Dataset", "DatasetOptions", "Normalization", "Split", "known_shape", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetOptions",
+    "Normalization",
+    "Split",
+    "known_shape",
+    "load_dataset",
+    "split_off",
+]

@@ -14,6 +14,7 @@ import optuna
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.search.ledger import Ledger
 from aiq_search.search.phases import Confirming, Exploring, SearchPhase
+from aiq_search.search.prices import with_prices
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.racing import Racing
 from aiq_search.search.samplers import create_sampler
@@ -21,6 +22,7 @@ from aiq_search.search.trials import LiveTrials
 from aiq_search.study.champion import Champion
 from aiq_search.study.events import (
     Event,
+    HistoryListener,
     Phase,
     PhaseStarted,
     StudyEnded,
@@ -71,6 +73,7 @@ class StudyDriver:
         self._clock = clock
         options = self.space.search
         sampler = create_sampler(options.sampler, options.seed, conditional=self.space.conditional)
+        sampler = with_prices(sampler, self.space, study.document.dataset)
         exploring = study.load(Phase.EXPLORE, sampler, create_pruner(options.pruner))
         confirming = study.load(Phase.CONFIRM, optuna.samplers.RandomSampler(0))
         self._ledger = Ledger(self.space.objective)
@@ -94,7 +97,10 @@ class StudyDriver:
     # ---- the study's life ------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Take the study up from where it is: emit StudyStarted and queue what was interrupted."""
+        """Take the study up from where it is: emit StudyStarted and queue what was interrupted.
+
+        Listeners that want the history receive it, too.
+        """
         records = self.study.records()
         for record in records:
             self._trials.adopt(record)
@@ -108,6 +114,9 @@ class StudyDriver:
                 time=self._clock(),
             )
         )
+        for listener in self._listeners:
+            if records and isinstance(listener, HistoryListener):
+                listener.on_history(records)
         for phase in self._phases.values():
             phase.take_up()
         self._taken_up = True

@@ -11,8 +11,10 @@ from optuna.trial import FrozenTrial
 from aiq_search.errors import InputError
 from aiq_search.search.samplers import check_options
 from aiq_search.space.schema import PrunerOptions
+from aiq_search.study.asking import AskingStudy
+from aiq_search.study.optuna_internals import trial_id_of
 
-__all__ = ["create_pruner", "decide_again"]
+__all__ = ["count_as_stopped", "create_pruner", "decide_again"]
 
 _CLASSES: dict[str, tuple[type[BasePruner], dict[str, Any]]] = {
     # Early epochs rank well (Spearman .94 to .97 with the same seed), so the first rung is epoch 1.
@@ -20,6 +22,9 @@ _CLASSES: dict[str, tuple[type[BasePruner], dict[str, Any]]] = {
     "median": (optuna.pruners.MedianPruner, {}),
     "none": (optuna.pruners.NopPruner, {}),
 }
+
+# Where successive halving writes down that a trial has reached a rung: this and the rung's number.
+_RUNG = "completed_rung_"
 
 
 def create_pruner(options: PrunerOptions) -> BasePruner:
@@ -40,6 +45,22 @@ def create_pruner(options: PrunerOptions) -> BasePruner:
         raise InputError(f"search.pruner: {error}") from None
 
 
+def count_as_stopped(study: AskingStudy, trial: optuna.Trial, value: float) -> None:
+    """Have a trial that is stopped within its first epoch count among those that were compared after it.
+
+    Step 0 makes it the least of the pruned trials for the sampler. Successive halving, which lets a share of
+    all that came to a rung pass, would otherwise stop the same share of the survivors once more.
+
+    Args:
+        study: The exploring trials.
+        trial: The one that is stopped, in training.
+        value: The objective that it had.
+    """
+    trial.report(value, 0)
+    if isinstance(study.pruner, optuna.pruners.SuccessiveHalvingPruner):
+        study.storage.set_trial_system_attr(trial_id_of(trial), f"{_RUNG}0", value)
+
+
 def decide_again(study: optuna.Study, trial: FrozenTrial) -> bool:
     """Whether to prune a trial at its last epoch, where it is not known whether that was decided.
 
@@ -51,8 +72,8 @@ def decide_again(study: optuna.Study, trial: FrozenTrial) -> bool:
         trial: One of them, in training.
     """
     values = trial.intermediate_values
-    rungs = [name for name in trial.system_attrs if name.startswith("completed_rung_")]
-    last = f"completed_rung_{len(rungs) - 1}"
+    rungs = [name for name in trial.system_attrs if name.startswith(_RUNG)]
+    last = f"{_RUNG}{len(rungs) - 1}"
     prune = study.pruner.prune(study, trial)
     if prune or trial.system_attrs.get(last) != values[max(values)]:
         return prune

@@ -52,14 +52,18 @@ class SeededSampler(BaseSampler):
     """
 
     def __init__(self, create: Callable[[int], BaseSampler], study_seed: int) -> None:
-        self._create = create
-        self._study_seed = study_seed
+        self.create = create
+        self.study_seed = study_seed
         self._sampler = create(study_seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take a fresh sampler for the trial."""
-        self._sampler = self._create(derive_seed(self._study_seed, "sampler", trial.number))
+        self._sampler = self.create(self.seed_of(study, trial))
         self._sampler.before_trial(study, trial)
+
+    def seed_of(self, study: Study, trial: FrozenTrial) -> int:
+        """The seed of a trial's proposal."""
+        return derive_seed(self.study_seed, "sampler", trial.number)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The parameters that are drawn together."""

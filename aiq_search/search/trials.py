@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.search.ledger import Ledger
-from aiq_search.search.pruners import decide_again
+from aiq_search.search.pruners import count_as_stopped, decide_again
+from aiq_search.search.rungs import Rungs
 from aiq_search.search.running import RunningTrial, objective_values
 from aiq_search.study.asking import AskingStudy
-from aiq_search.study.events import EpochEnded, Event, Phase, TrialKey, TrialState
-from aiq_search.study.record import ATTEMPTS, BEGIN, END, TrialRecord
+from aiq_search.study.events import EpochEnded, Event, Phase, RungReached, TrialKey, TrialState
+from aiq_search.study.metrics import HEADLINE
+from aiq_search.study.progress import ranking
+from aiq_search.study.record import ATTEMPTS, BEGIN, END, RUNGS, TrialRecord
 from aiq_search.study.retention import Retention
 from aiq_search.study.study import Study
-from aiq_search.worker import Assignment, Report
+from aiq_search.worker import Assignment, Report, Rung
 
 __all__ = ["LiveTrials"]
 
@@ -61,10 +65,13 @@ class LiveTrials:
         self._emit = emit
         self._stopped = stopped
         self._clock = clock
+        self._rungs = Rungs(self._space, study.document.dataset.train)
         self._undecided: set[TrialKey] = set()  # an earlier driver may have died between report and verdict
 
     def adopt(self, record: TrialRecord) -> None:
         """Take over a trial of an earlier driver: finished, or interrupted."""
+        if record.key.phase is Phase.EXPLORE:
+            self._rungs.adopt(record)
         if record.finished:
             self._ledger.add(record)
             self._retention.add(record)
@@ -116,8 +123,9 @@ class LiveTrials:
         self._copy_result(running, source)
 
     def _copy_result(self, running: RunningTrial, source: TrialRecord) -> None:
-        if source.state is TrialState.PRUNED and source.value is not None:
-            running.trial.report(source.value, source.epochs)
+        if source.state is TrialState.PRUNED:
+            value = source.value if source.value is not None else self._rungs.value(source.rungs[-1])
+            running.trial.report(value, source.epochs)
         end = {
             name: getattr(source, name)
             for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "engine", "feasible")
@@ -129,16 +137,18 @@ class LiveTrials:
         record = running.record
         self.running[record.key] = running
         self._emit(record.begun(self._clock(), resumed=resumed))
+        options = self._space.training_options(record.params)
         return Assignment(
             key=str(record.key),
             architecture=self._study.architecture(record.params).document(),
-            training=self._space.training_options(record.params).model_dump(mode="json"),
+            training=options.model_dump(mode="json"),
             seed=record.seed,
             beta=self._space.objective.beta,
             test=record.key.phase is Phase.CONFIRM,
             checkpoint=str(self._study.checkpoint_path(record.key)),
             weights=str(self._study.weights_path(record.key)),
             minutes=self._space.search.trial_minutes,
+            rungs=self._rungs.of(options) if record.key.phase is Phase.EXPLORE else (),
         )
 
     def _record(self, phase: Phase, trial: optuna.Trial) -> TrialRecord:
@@ -157,6 +167,8 @@ class LiveTrials:
         running.chosen = report.chosen or running.chosen
         running.size = report.size or running.size
         running.engine = report.engine or running.engine
+        if report.rung is not None and self._stops_at(running, report.rung):
+            return False
         for epoch, metrics in report.epochs:
             if epoch in running.epochs:
                 continue
@@ -207,6 +219,31 @@ class LiveTrials:
             f"`aiq retry {self._study.id}` runs it again"
         )
 
+    def _stops_at(self, running: RunningTrial, rung: Rung) -> bool:
+        """Keep what a trial shows at a rung; if it is clearly worse than others were, it ends."""
+        record, key = running.record, running.record.key
+        reached = [earlier["share"] for earlier in record.rungs]
+        if rung.share not in reached:
+            metrics = {name: rung.metrics[name] for name in (*HEADLINE, "loss")}
+            rungs = [*record.rungs, {"share": rung.share, "samples": rung.samples, **metrics}]
+            running.trial.set_user_attr(RUNGS, rungs)
+            running.record = replace(record, rungs=rungs)
+            self._emit(RungReached(key, rung.share, rung.samples, metrics, self._clock()))
+        elif key not in self._undecided or rung.share != reached[-1]:
+            return False  # decided when it was reported
+        self._undecided.discard(key)
+        if not self._rungs.stops(key.number, rung.share, rung.metrics):
+            return False
+        value = self._rungs.value(rung.metrics)
+        count_as_stopped(self._optuna[key.phase], running.trial, value)
+        reason = (
+            f"stopped after {rung.samples:,} samples, {rung.share:g} of its first epoch: "
+            f"{ranking(self._space.objective)[0]} {value:.4f} was among the worst there"
+        )
+        end = {"reason": reason, "engine": running.engine}
+        self._end(key, TrialState.PRUNED, end, {**rung.metrics, **running.size})
+        return True
+
     def _prunes(self, running: RunningTrial, epoch: int, *, over: bool) -> bool:
         """Report the value that the trial would end with now, and ask the pruner unless the trial is over."""
         key = running.record.key
@@ -222,15 +259,27 @@ class LiveTrials:
         running.trial.report(objective_values(self._space.objective, running.at(epoch))[0], epoch)
         return not over and running.trial.should_prune()
 
-    def _end(self, key: TrialKey, state: TrialState, end: Mapping[str, Any]) -> None:
-        """Bring a trial to its final state: in the study first, then for the listeners."""
+    def _end(
+        self,
+        key: TrialKey,
+        state: TrialState,
+        end: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Bring a trial to its final state: in the study first, then for the listeners.
+
+        Args:
+            key: The trial.
+            state: Its final state.
+            end: What is kept of its end.
+            metrics: Numbers that show the sampler how far the constraints are missed; by default those kept.
+        """
         running = self.running.pop(key)
-        scored = TrialRecord(
-            key, state, {}, 0, "", metrics=end.get("metrics", {}), collapsed=end.get("collapsed", False)
-        )
+        metrics = metrics or end.get("metrics", {})
+        scored = TrialRecord(key, state, {}, 0, "", metrics=metrics, collapsed=end.get("collapsed", False))
         # Optuna refuses attributes and constraints of a trial that has ended.
         running.trial.set_user_attr(END, end)
-        if end.get("metrics"):
+        if metrics:
             for constraint in self._space.objective.number_constraints:
                 running.trial.set_constraint(str(constraint), constraint.violation(scored.scored))
         values = objective_values(self._space.objective, scored) if state is TrialState.COMPLETE else None

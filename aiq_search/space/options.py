@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -13,6 +14,7 @@ from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
 
 __all__ = [
+    "RUNGS",
     "ConfirmOptions",
     "ModelOptions",
     "ObjectiveOptions",
@@ -27,6 +29,11 @@ Number = Literal["accuracy", "aiq", "efficiency", "loss", "macs", "parameters", 
 
 
 Numbers = Annotated[tuple[Number, ...], Field(strict=False)]
+
+# By default networks are compared at these shares of their first epoch; docs/search.md shows how well that
+# predicts their final ranks.
+RUNGS = (0.125, 0.25, 0.5)
+_MOST_RUNGS = 16
 
 # More trials, seeds or cores than anybody has: a slip of the finger.
 _MOST = 1_000_000
@@ -138,9 +145,22 @@ class SamplerOptions(NamedSection):
 
 
 class PrunerOptions(NamedSection):
-    """How hopeless trials are stopped: a name, and options of Optuna's class of that name."""
+    """How hopeless trials are stopped: a name, and options of Optuna's class of that name.
+
+    Attributes:
+        rungs: Shares of the first epoch at which the clearly hopeless are stopped already, where an epoch is
+            long enough; none: only whole epochs count.
+    """
 
     name: PrunerName = "asha"
+    rungs: Annotated[tuple[float, ...], Field(strict=False, max_length=_MOST_RUNGS)] = RUNGS
+
+    @field_validator("rungs")
+    @classmethod
+    def _in_order(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not low < high for low, high in pairwise((0.0, *rungs, 1.0))):
+            raise ValueError("expected shares of an epoch between 0 and 1, each larger than the one before")
+        return rungs
 
 
 class SearchOptions(Section):

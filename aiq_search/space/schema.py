@@ -14,6 +14,7 @@ from aiq_search.datasets import DatasetOptions
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.expression import Expression
 from aiq_search.space.options import (
+    RUNGS,
     ConfirmOptions,
     ModelOptions,
     ObjectiveOptions,
@@ -253,6 +254,8 @@ class SearchSpace(Section):
             del document[free]
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
+        if document["search"]["pruner"]["rungs"] == list(RUNGS):
+            del document["search"]["pruner"]["rungs"]  # a file from before there were any searches the same
         return document
 
     @cached_property

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from aiq_search.study.record import TrialRecord
 
 __all__ = [
     "EpochEnded",
     "Event",
+    "HistoryListener",
     "Phase",
     "PhaseStarted",
+    "RungReached",
     "StudyEnded",
     "StudyListener",
     "StudyStarted",
@@ -126,6 +131,21 @@ class TrialStarted:
 
 
 @dataclass(frozen=True)
+class RungReached:
+    """A trial has come to a rung within its first epoch.
+
+    ``share`` of the epoch is done, ``samples`` were learnt from. ``metrics`` has aiq, accuracy, efficiency
+    and loss, on a part of the validation split: they serve to compare trials at the same rung, nothing else.
+    """
+
+    key: TrialKey
+    share: float
+    samples: int
+    metrics: Mapping[str, float]
+    time: float
+
+
+@dataclass(frozen=True)
 class EpochEnded:
     """One epoch of a trial was trained and validated.
 
@@ -181,7 +201,9 @@ class StudyEnded:
     verdicts: Sequence[Mapping[str, Any]] = ()
 
 
-Event: TypeAlias = StudyStarted | PhaseStarted | TrialStarted | EpochEnded | TrialEnded | StudyEnded
+Event: TypeAlias = (
+    StudyStarted | PhaseStarted | TrialStarted | RungReached | EpochEnded | TrialEnded | StudyEnded
+)
 
 
 class StudyListener(Protocol):
@@ -192,3 +214,11 @@ class StudyListener(Protocol):
 
     def on_event(self, event: Event) -> None:
         """Take note of one event."""
+
+
+@runtime_checkable
+class HistoryListener(StudyListener, Protocol):
+    """A listener that also wants to know of the trials before its time, as a view of the progress does."""
+
+    def on_history(self, records: Sequence[TrialRecord]) -> None:
+        """Take note of the trials so far; called once, after ``StudyStarted``."""

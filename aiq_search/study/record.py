@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,15 @@ from optuna.trial import TrialState as OptunaState
 from aiq_search.study.events import Phase, TrialEnded, TrialKey, TrialStarted, TrialState, trial_name
 from aiq_search.study.metrics import is_merit
 
-__all__ = ["ATTEMPTS", "BEGIN", "END", "TrialRecord", "config_hash", "failures", "without_retried"]
+__all__ = ["ATTEMPTS", "BEGIN", "END", "RUNGS", "TrialRecord", "config_hash", "failures", "without_retried"]
 
 # The two attributes of an Optuna trial in which we keep what Optuna has no field for. One is written
 # when the trial is asked for, the other just before it is told.
 BEGIN = "aiq.begin"
 END = "aiq.end"
+
+# What a trial showed at the rungs of its first epoch, where it has come to some.
+RUNGS = "aiq.rungs"
 
 # How often a trial was begun, where that is not once. An attempt that was put aside in good order does
 # not count, so that whoever finds the trial RUNNING knows how many deaths it has seen.
@@ -53,6 +56,7 @@ class TrialRecord:
         epochs: How many were run.
         metrics: Numbers of the chosen epoch, and parameters, parameters_weights, macs, test/…
         history: A column of numbers, one an epoch, for each metric.
+        rungs: What it showed within its first epoch: share, samples, aiq, accuracy, efficiency, loss.
         reason: Why PRUNED or FAIL.
         traceback: Of a user's exception.
         collapsed: Whether a layer's entropy was zero.
@@ -76,6 +80,7 @@ class TrialRecord:
     epochs: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, list[float]] = field(default_factory=dict)
+    rungs: Sequence[Mapping[str, float]] = ()
     reason: str | None = None
     traceback: str | None = None
     collapsed: bool = False
@@ -134,6 +139,31 @@ class TrialRecord:
             feasible=self.feasible,
         )
 
+    @classmethod
+    def of_events(cls, started: TrialStarted, ended: TrialEnded) -> TrialRecord:
+        """A trial as its events show it; without its curve."""
+        return cls(
+            ended.key,
+            ended.state,
+            started.params,
+            started.seed,
+            started.config_hash,
+            origin=started.origin,
+            replicate=started.replicate,
+            value=ended.value,
+            epoch=ended.epoch,
+            epochs=ended.epochs,
+            metrics=ended.metrics,
+            reason=ended.reason,
+            traceback=ended.traceback,
+            collapsed=ended.collapsed,
+            engine=ended.engine,
+            feasible=ended.feasible,
+            retry_of=started.retry_of,
+            started=started.time,
+            ended=ended.time,
+        )
+
     def retry(self) -> dict[str, Any]:
         """The ``BEGIN`` attribute of a trial that runs this one again."""
         attribute: dict[str, Any] = {
@@ -162,6 +192,7 @@ class TrialRecord:
             replicate=begin.get("replicate"),
             copied_from=begin.get("copied_from"),
             retry_of=begin.get("retry_of"),
+            rungs=trial.user_attrs.get(RUNGS, ()),
             started=trial.datetime_start.timestamp() if trial.datetime_start else None,
             ended=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
             **trial.user_attrs.get(END, {}),

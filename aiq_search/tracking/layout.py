@@ -21,6 +21,7 @@ from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
     Phase,
+    RungReached,
     StudyEnded,
     TrialEnded,
     TrialKey,
@@ -31,6 +32,7 @@ from aiq_search.study.metrics import HEADLINE, SIZES
 
 __all__ = [
     "ENDS",
+    "RUNG",
     "STATUS",
     "VIEW",
     "Point",
@@ -47,6 +49,7 @@ __all__ = [
     "others",
     "outcome",
     "parent_tags",
+    "rung_points",
     "study_description",
     "study_ended_tags",
     "text",
@@ -59,6 +62,7 @@ STATUS = {
     TrialState.FAIL: "FAILED",
 }
 ENDS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}  # of the study's run
+RUNG = "rung_"  # begins the names of metrics at rungs
 VIEW = "aiq"  # name of the view of the experiment's table
 _MOST_FINALISTS = 8  # that are named in the description of a run
 LONGEST_TAG = 4000  # characters; MLflow takes 8000, older servers 5000
@@ -156,6 +160,12 @@ def parent_key(started: TrialStarted) -> str:
 def epoch_points(event: EpochEnded) -> list[Point]:
     """Metrics of one epoch; the step is the epoch."""
     return _points(event.metrics, milliseconds(event.time), event.epoch)
+
+
+def rung_points(event: RungReached) -> list[Point]:
+    """What a trial showed at a rung, as metrics of their own; the step is the samples learnt from."""
+    metrics = {f"{RUNG}{name}": value for name, value in event.metrics.items()}
+    return _points(metrics, milliseconds(event.time), event.samples)
 
 
 def ended_points(event: TrialEnded, epochs: Sequence[EpochEnded]) -> list[Point]:

@@ -18,6 +18,7 @@ from aiq_search.study.events import (
     EpochEnded,
     Event,
     PhaseStarted,
+    RungReached,
     StudyEnded,
     StudyStarted,
     TrialEnded,
@@ -64,7 +65,7 @@ Happening: TypeAlias = Event | FilesWritten | ChampionExported
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        *(StudyStarted, PhaseStarted, TrialStarted, EpochEnded, TrialEnded, StudyEnded),
+        *(StudyStarted, PhaseStarted, TrialStarted, RungReached, EpochEnded, TrialEnded, StudyEnded),
         *(FilesWritten, ChampionExported),
     )
 }
@@ -95,10 +96,12 @@ def owner_of(event: Happening) -> str:
 def event_id(event: Happening) -> str:
     """Identity of an event: the same for the same happening, however often it is put.
 
-    A trial starts, ends and sees each epoch once; a study may be taken up, and a trial resumed, many
+    A trial starts, ends and sees each rung and epoch once; a study may be taken up, and a trial resumed, many
     times.
     """
     match event:
+        case RungReached(samples=samples):
+            what = f"rung/{samples}"
         case EpochEnded(epoch=epoch):
             what = f"epoch/{epoch}"
         case TrialStarted(resumed=False):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aiq_search.study.events import EpochEnded, Event, StudyStarted
+from aiq_search.study.events import EpochEnded, Event, RungReached, StudyStarted
 from aiq_search.tracking.letters import event_id
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ def events_of_record(record: TrialRecord) -> Iterator[Event]:
     end = record.ended if record.ended is not None else time.time()
     start = record.started if record.started is not None else end
     yield record.begun(start)
+    for rung in record.rungs:
+        metrics = {name: value for name, value in rung.items() if name not in ("share", "samples")}
+        samples = round(rung["samples"])
+        yield RungReached(record.key, rung["share"], samples, metrics, start)
     run = max((len(column) for column in record.history.values()), default=0)
     for epoch in range(1, run + 1):
         metrics = {name: column[epoch - 1] for name, column in record.history.items() if len(column) >= epoch}

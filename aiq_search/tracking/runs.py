@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from mlflow.entities import LifecycleStage, Run, ViewType
+from mlflow.exceptions import MlflowException
 
 from aiq_search.redaction import redact
 from aiq_search.study.document import StudyDocument
@@ -38,7 +39,7 @@ class StudyRuns:
         self._ids: dict[str, str] = {}
         self._sure = False  # whether ``_ids`` is all that MLflow has
         self._unknown: set[str] = set()  # owners whose runs the outbox did not know
-        self._steps: dict[str, set[int]] = {}  # of them, as they were found
+        self._steps: dict[tuple[str, str], set[int]] = {}  # of them, as they were found
         self._last: dict[
             str, dict[str, tuple[int, float]]
         ] = {}  # each number's last step and value, likewise
@@ -91,11 +92,16 @@ class StudyRuns:
         """
         if owner not in self._unknown or not points:
             return points
-        if owner not in self._steps:
-            run_id, name, client = self._ids[owner], points[0].name, self._store.client
+        return [point for point in points if point.step not in self._steps_of(owner, point.name)]
+
+    def _steps_of(self, owner: str, name: str) -> set[int]:
+        """The steps that a run has of a metric; the metrics of an epoch, or of a rung, share theirs."""
+        kind = "rung" if name.startswith(layout.RUNG) else "epoch"
+        if (owner, kind) not in self._steps:
+            run_id, client = self._ids[owner], self._store.client
             history = self._store.ask(lambda: client.get_metric_history(run_id, name))
-            self._steps[owner] = {metric.step for metric in history}
-        return [point for point in points if point.step not in self._steps[owner]]
+            self._steps[owner, kind] = {metric.step for metric in history}
+        return self._steps[owner, kind]
 
     def new_values(self, owner: str, points: list[Point]) -> list[Point]:
         """Those of an owner's points that are not the last values of its run already."""
@@ -144,10 +150,19 @@ class StudyRuns:
                 self._last[owner] = {m.key: (m.step, m.value) for m in last_metrics(run)}
             for double in doubles:
                 if double.active:
-                    _log.warning("deleting %s, a second run of %s", double.run_id, owner)
-                    self._store.ask(partial(client.delete_run, double.run_id))
+                    self._delete(double.run_id, owner)
         self._outbox.forget_runs(owner for owner, run_id in known.items() if self._ids.get(owner) != run_id)
         self._outbox.remember_runs(self._ids)
+
+    def _delete(self, run_id: str, owner: str) -> None:
+        """Delete a second run, if MLflow's user may: a driver may only delete in experiments that it made."""
+        _log.warning("deleting %s, a second run of %s", run_id, owner)
+        try:
+            self._store.ask(partial(self._store.client.delete_run, run_id))
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+            _log.warning("%s stays: MLflow's user may not delete it", run_id)
 
 
 def _preference(row: RunRow, known: str | None) -> tuple[bool, bool, int, str]:

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import (
     EpochEnded,
+    RungReached,
     StudyEnded,
     StudyStarted,
     TrialEnded,
@@ -108,6 +109,7 @@ class RunWriter:
             owner, lambda: self._create_child(self._start_of(owner, started), outcome)
         )
         points = [p for e in events if isinstance(e, EpochEnded) for p in layout.epoch_points(e)]
+        points += [p for e in events if isinstance(e, RungReached) for p in layout.rung_points(e)]
         points = self._runs.new_steps(owner, points)
         tags: dict[str, str] = {}
         if ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,6 @@ class TensorSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def first(self, samples: int) -> TensorSplit:
-        """The first so many samples; all of them if there are no more."""
-        return replace(self, inputs=self.inputs[:samples], labels=self.labels[:samples])
 
     def normalised(self, raw: Tensor) -> Tensor:
         """Network input, float32, for a batch of raw inputs."""

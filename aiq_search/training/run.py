@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from aiq_search.datasets import Dataset
+from aiq_search.datasets import Dataset, split_off
 from aiq_search.errors import AiqError, InputError
 from aiq_search.models import Architecture
 from aiq_search.training.engines import Engine, make_engine
@@ -16,6 +17,9 @@ from aiq_search.training.evaluation import Evaluation, TensorSplit
 from aiq_search.training.options import TrainingOptions
 
 __all__ = ["DivergedError", "EpochResult", "PartResult", "TrainingRun"]
+
+# Every network is measured on the same samples, so that their values can be compared.
+_VALIDATION_SAMPLES_SEED = 0
 
 
 class DivergedError(AiqError):
@@ -48,7 +52,7 @@ class PartResult:
     Attributes:
         samples: Learnt from so far, those of the epochs before included.
         train_loss: Mean cross entropy over the epoch's batches so far, in nats.
-        validation: What the network does on the first samples of the validation split.
+        validation: What the network does on some samples of the validation split.
     """
 
     samples: int
@@ -108,6 +112,7 @@ class TrainingRun:
         self.best: EpochResult | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._progress: _Progress | None = None
+        self._samples: TensorSplit | None = None  # of the validation split, for parts of an epoch
 
     @property
     def epoch(self) -> int:
@@ -150,7 +155,8 @@ class TrainingRun:
 
         Args:
             share: Of the epoch's batches, above 0 and below 1; at least one batch is learnt from.
-            samples: How many samples of the validation split, from its beginning, are measured on.
+            samples: How many samples of the validation split are measured on, at most. They are drawn in
+                proportion to the classes, and are the same for every network.
 
         Returns:
             The numbers so far.
@@ -162,10 +168,19 @@ class TrainingRun:
         if not 0 < share < 1 or samples < 1:
             raise ValueError(f"0 < share < 1 and samples >= 1 must hold, but got {share} and {samples}.")
         train_loss = self._train(share)
-        validation = self.engine.evaluate(self.validation_split.first(samples), self.beta)
+        validation = self.engine.evaluate(self._validation_samples(samples), self.beta)
         self._check_finite("validation", validation.loss)
         seen = self.epoch * len(self.train_split) + (self._progress.samples if self._progress else 0)
         return PartResult(seen, train_loss, validation)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an epoch has begun and not ended."""
+        return self._progress is not None
+
+    def has_passed(self, share: float) -> bool:
+        """Whether more than a share of the current epoch is done, so that ``run_part`` cannot stop there."""
+        return self._progress is not None and len(self._progress.losses) > self._progress.count(share)
 
     def evaluate_best(self, split: str) -> Evaluation:
         """Measure the network of the chosen epoch on the split train, validation or test."""
@@ -208,6 +223,15 @@ class TrainingRun:
         self._check_finite("training", train_loss)
         return train_loss
 
+    def _validation_samples(self, number: int) -> TensorSplit:
+        if number >= len(self.validation_split):
+            return self.validation_split
+        if self._samples is None or len(self._samples) != number:
+            random = np.random.default_rng(_VALIDATION_SAMPLES_SEED)
+            _, chosen = split_off(self.dataset.validation, number, random, what="validation")
+            self._samples = TensorSplit.of(chosen, self.dataset.normalization, self.device)
+        return self._samples
+
     def _learning_rate(self) -> float:
         base = self.options.learning_rate
         if self.options.schedule == "cosine":
@@ -249,7 +273,11 @@ class _Progress:
 
     def until(self, share: float) -> list[Tensor]:
         """The batches still to be learnt from until a share of the epoch is done."""
-        return self.batches[len(self.losses) : max(1, round(share * len(self.batches)))]
+        return self.batches[len(self.losses) : self.count(share)]
+
+    def count(self, share: float) -> int:
+        """How many batches a share of the epoch is, at least one."""
+        return max(1, round(share * len(self.batches)))
 
 
 def _metrics(train_loss: float, measured: Evaluation) -> dict[str, float]:

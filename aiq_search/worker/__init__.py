@@ -4,6 +4,6 @@
 only what passes between them.
 """
 
-from aiq_search.worker.messages import Assignment, MakeWorker, Report, Worker
+from aiq_search.worker.messages import Assignment, MakeWorker, Report, Rung, Worker
 
-__all__ = ["Assignment", "MakeWorker", "Report", "Worker"]
+__all__ = ["Assignment", "MakeWorker", "Report", "Rung", "Worker"]

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
 
-__all__ = ["Assignment", "MakeWorker", "Report", "Worker"]
+__all__ = ["RUNG_SAMPLES", "Assignment", "MakeWorker", "Report", "Rung", "Worker"]
+
+# How many validation samples a network is measured on at a rung within its first epoch.
+RUNG_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Assignment:
         checkpoint: Where the unfinished trial is kept.
         weights: Where the finished network's weights go.
         minutes: The trial fails when it takes longer.
+        rungs: Shares of the first epoch at which the network is measured, too.
     """
 
     key: str
@@ -38,6 +42,7 @@ class Assignment:
     checkpoint: str
     weights: str
     minutes: float | None = None
+    rungs: tuple[float, ...] = ()
 
     def to_json(self) -> str:
         """As text."""
@@ -46,12 +51,29 @@ class Assignment:
     @classmethod
     def from_json(cls, text: str) -> Assignment:
         """The inverse of ``to_json``."""
-        return cls(**json.loads(text))
+        document = json.loads(text)
+        document["rungs"] = tuple(document["rungs"])
+        return cls(**document)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A network within its first epoch.
+
+    Attributes:
+        share: Of the epoch.
+        samples: How many it has learnt from.
+        metrics: As of an epoch, but measured on ``RUNG_SAMPLES`` samples of the validation split.
+    """
+
+    share: float
+    samples: int
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker reports after an epoch, or at a trial's end.
+    """What a worker reports at a rung, after an epoch, or at a trial's end.
 
     Attributes:
         epochs: Number and metrics of each epoch reported: the last one; after a restart, all.
@@ -62,6 +84,7 @@ class Report:
         engine: What trained and measured, see ``training.engines``.
         reason: Why it failed.
         traceback: Of a user's exception.
+        rung: Where the network is within its first epoch.
     """
 
     epochs: tuple[tuple[int, Mapping[str, float]], ...] = ()
@@ -72,6 +95,7 @@ class Report:
     engine: str | None = None
     reason: str | None = None
     traceback: str | None = None
+    rung: Rung | None = None
 
     def to_json(self) -> str:
         """As text."""
@@ -82,6 +106,7 @@ class Report:
         """The inverse of ``to_json``."""
         document = json.loads(text)
         document["epochs"] = tuple((number, metrics) for number, metrics in document["epochs"])
+        document["rung"] = document["rung"] and Rung(**document["rung"])
         return cls(**document)
 
 
@@ -92,7 +117,7 @@ class Worker(Protocol):
         """Take the next assignment."""
 
     def step(self) -> Report:
-        """Train one epoch; the report says whether the trial is over.
+        """Train until the next rung or the end of the epoch; the report says whether the trial is over.
 
         Raises:
             OSError: The place where the study keeps its files is full or cannot be used.

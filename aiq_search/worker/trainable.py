@@ -42,7 +42,7 @@ class WorkerTrainable(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch."""
+        """Train until the next report."""
         report = self._worker.step()
         return {"report": report.to_json(), "done": report.done}
 

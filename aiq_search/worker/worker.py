@@ -1,4 +1,4 @@
-"""The worker: trains one assignment after the other, one epoch a step."""
+"""The worker: trains one assignment after the other, one epoch a step, the first in parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aiq_search.training import (
     save_weights,
 )
 from aiq_search.user_code import CodePolicy
-from aiq_search.worker.messages import Assignment, Report
+from aiq_search.worker.messages import RUNG_SAMPLES, Assignment, Report, Rung
 
 __all__ = ["TrialWorker"]
 
@@ -62,14 +62,15 @@ class TrialWorker:
         self._assignment = assignment
         self._run: TrainingRun | None = None
         self._size: dict[str, int] = {}
+        self._rungs = assignment.rungs
         self._saved = self._started = time.monotonic()
         self._pause = _CHECKPOINT_SECONDS
 
     def step(self) -> Report:
-        """Train one epoch.
+        """Train until the next rung of the first epoch, or the end of an epoch.
 
         Returns:
-            The epoch's numbers; after a restart from a checkpoint, those of all epochs so far.
+            The numbers there; after a restart from a checkpoint, also those of all epochs before.
 
         Raises:
             OSError: The place where the study keeps its files is full or cannot be used, which is no fault of
@@ -103,15 +104,26 @@ class TrialWorker:
         Raises:
             OSError: It could not be written.
         """
-        if self._run is not None and self._run.epoch and not self._run.finished:
-            save_checkpoint(self._run, place_of(self._assignment.checkpoint))
+        run = self._run
+        if run is not None and (run.epoch or run.under_way) and not run.finished:
+            save_checkpoint(run, place_of(self._assignment.checkpoint))
 
     def _advance(self) -> Report:
         resumed = self._run is None and self._resume()
         run = self._run
         if run is None:
             raise RuntimeError("the run was not begun")
-        if run.finished:  # interrupted between the last epoch and its report
+        share = (
+            None if run.epoch else next((share for share in self._rungs if not run.has_passed(share)), None)
+        )
+        rung: Rung | None = None
+        epochs: Sequence[EpochResult] = ()
+        if share is not None:
+            # After a restart the last rung comes again, without training: its report may have been lost.
+            part = run.run_part(share, RUNG_SAMPLES)
+            rung = Rung(share, part.samples, part.metrics())
+            self._rungs = tuple(other for other in self._rungs if other > share)
+        elif run.finished:  # interrupted between the last epoch and its report
             epochs = run.history
         else:
             result = run.run_epoch()
@@ -122,7 +134,7 @@ class TrialWorker:
         if minutes is not None and time.monotonic() - self._started > 60 * minutes:
             return self._failed(f"took longer than search.trial_minutes = {minutes:g}", epochs=epochs)
         self._save_now_and_then(run)
-        return self._report(run, epochs)
+        return self._report(run, epochs, rung=rung)
 
     def _resume(self) -> bool:
         """Build the network and load its checkpoint; whether there was one."""

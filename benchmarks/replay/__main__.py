@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--replays", type=int, default=200, help="how often each search is replayed")
     parser.add_argument("--seed", type=int, default=0, help="search.seed of the (first) replay")
     parser.add_argument("--processes", type=int, help="how many replay at once; by default one a core")
+    parser.add_argument("--mirrored", action="store_true", help="let what is best narrow be best wide")
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--output", type=Path, help="rewrite the tables in this file")
     parser.add_argument(
@@ -71,6 +72,8 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _quality(arguments: argparse.Namespace) -> None:
     table = Table.load(arguments.table)
+    if arguments.mirrored:
+        table = table.mirrored()
     seeds = range(arguments.seed, arguments.seed + arguments.replays)
     parts = [_of_table(table)]
     for budget in arguments.budgets:

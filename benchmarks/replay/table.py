@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -24,6 +25,8 @@ _SIZE = ("parameters", "parameters_weights", "macs")
 _SEEDS = 3
 _BEST = 12
 _FURTHER_SEEDS = 5
+
+_T = TypeVar("_T")
 
 # A configuration: its widths, in the order of WIDTHS.
 Cell = tuple[int, int, int]
@@ -75,6 +78,18 @@ class Table:
         if not path.is_file():
             raise InputError(f"{path}: no table; `python -m benchmarks.replay build` makes it.")
         return cls(pd.read_csv(path))
+
+    def mirrored(self) -> Table:
+        """The same numbers with the order of the widths turned round: what was best narrow is best wide."""
+        widths = sorted({width for cell in self._runs for width in cell})
+        other = dict(zip(widths, reversed(widths), strict=True))
+
+        def turned(values: Mapping[Cell, _T]) -> dict[Cell, _T]:
+            return {(other[a], other[b], other[c]): value for (a, b, c), value in values.items()}
+
+        table = copy.copy(self)
+        table._runs, table.means, table.sds = turned(self._runs), turned(self.means), turned(self.sds)
+        return table
 
     @property
     def best(self) -> Cell:

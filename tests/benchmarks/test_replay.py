@@ -167,3 +167,19 @@ def test_a_search_through_ray_is_the_search_without_it(table, tmp_path, monkeypa
     assert any(record.state == "PRUNED" for record in alone.records(Phase.EXPLORE))
     assert outcome_of(alone, table, champion) == outcome_of(result.study, table, result.champion)
     assert champion.explored.params == result.champion.explored.params
+
+
+def test_in_a_mirrored_table_what_was_best_narrow_is_best_wide():
+    rows = made_up()
+    table, mirrored = Table(rows), Table(rows).mirrored()
+    assert mirrored.best == (8, 4, 16)
+    assert mirrored.means[16, 16, 16] == table.means[2, 2, 2]
+    assert mirrored.report(assignment((8, 4, 16), 1), 3) == table.report(assignment(BEST, 1), 3)
+
+
+def test_a_search_that_regards_prices_finds_a_wide_network_where_one_is_best():
+    mirrored = Table.load().mirrored()
+    assert mirrored.best == (16, 8, 4)
+    outcomes = [replay(mirrored, seed, ["confirm.ties=best"]) for seed in range(6)]
+    assert sum(outcome.regret for outcome in outcomes) / 6 < 0.01
+    assert sum(outcome.is_best for outcome in outcomes) >= 2

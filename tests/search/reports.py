@@ -3,7 +3,7 @@
 import math
 import random
 
-from aiq_search.worker import Report
+from aiq_search.worker import Report, Rung
 
 
 def metrics_of(assignment, epoch):
@@ -22,6 +22,11 @@ def metrics_of(assignment, epoch):
         "efficiency/hidden1": 0.5,
         "efficiency/hidden2": 0.5,
     }
+
+
+def rung_report_of(assignment, share):
+    rung = Rung(share, round(50_000 * share), metrics_of(assignment, share))
+    return Report(rung=rung, size=report_of(assignment, 1).size)
 
 
 def report_of(assignment, epoch, metrics=None):

@@ -8,7 +8,7 @@ from aiq_search.search.runners.in_process import InProcessRunner
 from aiq_search.space import load_space
 from aiq_search.study import Study, TrialKey
 from aiq_search.worker import Assignment, Report
-from tests.search.reports import report_of
+from tests.search.reports import report_of, rung_report_of
 
 DATASET = {
     "name": "digits",
@@ -80,8 +80,11 @@ class SimulatedWorker:
         assert Assignment.from_json(assignment.to_json()) == assignment
         self.begun.append(TrialKey.parse(assignment.key))
         self._assignment, self._epoch = assignment, 0
+        self._rungs = list(assignment.rungs)
 
     def step(self):
+        if self._rungs:
+            return rung_report_of(self._assignment, self._rungs.pop(0))
         self._epoch += 1
         report = report_of(self._assignment, self._epoch)
         report = self._change(self._assignment, self._epoch, report)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from aiq_search.study.events import TrialEnded, TrialState
 from aiq_search.tracking import MlflowListener, Outbox, reconcile
@@ -37,6 +38,28 @@ def test_the_events_of_a_record_are_those_that_were_sent() -> None:
     assert told.keys() == sent.keys()
     for name, event in told.items():
         assert dataclasses.replace(event, time=0) == dataclasses.replace(sent[name], time=0)
+
+
+def test_mlflow_gets_each_rung_once_as_metrics_of_their_own(
+    outbox: Outbox, store: str, tmp_path: Path
+) -> None:
+    shown = {"aiq": 0.4, "accuracy": 0.5, "efficiency": 0.25, "loss": 1.0}
+    rungs = [{"share": 0.125, "samples": 6250, **shown}, {"share": 0.25, "samples": 12_500, **shown}]
+    record = dataclasses.replace(SimulatedTrial(3).record(), rungs=rungs)
+    outbox.put([study_started(), *events_of_record(record)])
+    deliver(outbox, store)
+    # A fresh outbox is filled from the study, which does not know when the rungs were reached.
+    (tmp_path / "again").mkdir()
+    again = Outbox(tmp_path / "again")
+    later = dataclasses.replace(record, started=(record.started or 0) + 0.1)
+    again.put([study_started(), *events_of_record(later)])
+    deliver(again, store)
+    client, run = MlflowClient(store), runs_of(store)[str(record.key)]
+    for name, value in shown.items():
+        points = client.get_metric_history(run.info.run_id, f"rung_{name}")
+        assert [(point.step, point.value) for point in points] == [(6250, value), (12_500, value)]
+    assert {m.step for m in client.get_metric_history(run.info.run_id, "aiq")} <= set(range(1, 11))
+    assert run.data.metrics["aiq"] == record.metrics["aiq"]
 
 
 def test_a_study_whose_events_all_arrived_adds_nothing(listener: MlflowListener) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, load_weights
-from aiq_search.worker import Assignment
+from aiq_search.worker import Assignment, Report
 from aiq_search.worker.worker import TrialWorker
 
 
@@ -70,6 +71,37 @@ def test_what_was_put_aside_is_continued_by_another_worker_as_if_nothing_had_hap
         each for report in whole for each in report.epochs
     ]
     assert continued[-1].test == whole[-1].test
+
+
+def test_rungs_within_the_first_epoch_are_reported_and_change_nothing(dataset, tmp_path):
+    whole = reports_of(TrialWorker(dataset), assignment(tmp_path))
+    with_rungs = reports_of(TrialWorker(dataset), assignment(tmp_path, rungs=(0.25, 0.5)))
+    batches = math.ceil(len(dataset.train) / 100)
+    assert [(r.rung.share, r.rung.samples) for r in with_rungs[:2]] == [
+        (share, 100 * round(share * batches)) for share in (0.25, 0.5)
+    ]
+    assert all(r.rung.metrics.keys() == whole[0].epochs[0][1].keys() for r in with_rungs[:2])
+    assert [(r.epochs, r.chosen, r.done) for r in with_rungs[:2]] == [((), None, False)] * 2
+    assert with_rungs[2:] == whole
+    assert [Report.from_json(r.to_json()) for r in with_rungs] == with_rungs
+
+
+@pytest.mark.parametrize("reported", [1, 2, 3])
+def test_a_trial_put_aside_within_its_first_epoch_continues_at_its_last_rung(dataset, tmp_path, reported):
+    task = assignment(tmp_path, rungs=(0.25, 0.5))
+    whole = reports_of(TrialWorker(dataset), task)
+    first = TrialWorker(dataset)
+    first.begin(task)
+    for _ in range(reported):
+        first.step()
+    first.put_aside()
+    # The last rung is reported once more: the driver may have died before it decided.
+    continued = reports_of(TrialWorker(dataset), task)
+    if reported < 3:
+        assert continued == whole[reported - 1 :]
+    else:
+        assert continued[0].epochs == whole[2].epochs + whole[3].epochs
+        assert continued[1:] == whole[4:]
 
 
 def test_before_the_first_epoch_there_is_nothing_to_put_aside(dataset, tmp_path):

@@ -127,7 +127,7 @@ def _powers(parameter: IntParameter | FloatParameter) -> bool:
 
 
 def _pruned_at_once(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
-    pruned = [r for r in explored if r.state is TrialState.PRUNED]
+    pruned = [r for r in explored if r.state is TrialState.PRUNED and r.epochs]
     first = min((r.epochs for r in pruned), default=0)
     at_once = sum(r.epochs == first for r in pruned)
     if at_once >= _MANY_PRUNED * len(explored):
