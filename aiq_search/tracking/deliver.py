@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from aiq_search.errors import AiqError
 from aiq_search.redaction import redact
-from aiq_search.study.events import Phase, StudyEnded, StudyStarted, TrialEnded
+from aiq_search.study.events import EpochEnded, Phase, StudyEnded, StudyStarted, TrialEnded
 from aiq_search.tracking.best import BestBundle
 from aiq_search.tracking.letters import Letter
 from aiq_search.tracking.outbox import Outbox
@@ -43,6 +43,7 @@ LIVE = 3.0  # seconds that the epochs of a running trial may wait, so that many 
 LONGEST_PAUSE = 20.0  # seconds between attempts while MLflow does not answer
 LONGEST_AT_END = 2.0  # likewise, while the driver waits for the end
 AFTER_DRIVER = 30.0  # seconds to continue after the driver's death: MLflow may be slow, and so is a bundle
+HEAD_START = 8.0  # seconds at most that workers have to start in, before mlflow's import takes their cores
 CONNECTIONS = 4  # to a server; a SQLite file takes one writer at a time
 
 _log = logging.getLogger("aiq_search.tracking.deliver")
@@ -224,7 +225,10 @@ class Rounds:
     def _keep_up(self) -> bool:
         """While the search runs: deliver what is ripe, and now and then write a bundle."""
         self._deliver(everything=False)
-        self._write_bundle(last_word(self._outbox), hurry=False)
+        word = last_word(self._outbox)
+        self._write_bundle(word, hurry=False)
+        if isinstance(word, StudyEnded) and word.reason == "finished" and word.champion:
+            self._writer.expect_champion()  # while the driver exports it
         return False
 
     def _finish(self) -> bool:
@@ -253,6 +257,7 @@ class Rounds:
 
 def serve(outbox: Outbox, driver: Driver, uri: str, best: BestBundle) -> None:
     """Deliver until the driver wants no more and nothing waits, or it has been gone for some time."""
+    wait_for_workers(outbox, driver)
     from aiq_search.tracking.writer import RunWriter
 
     outbox.retry_set_aside()
@@ -263,6 +268,15 @@ def serve(outbox: Outbox, driver: Driver, uri: str, best: BestBundle) -> None:
             _log.warning("the driver is gone: %s", outbox.undelivered())
             return
         driver.wait(rounds.next_pause(wish))
+
+
+def wait_for_workers(outbox: Outbox, driver: Driver) -> None:
+    """Return once a trial has reported, the driver wants to end, or the head start is over."""
+    begun = time.monotonic()
+    while driver.wish is Wish.RUN and time.monotonic() - begun < HEAD_START:
+        if outbox.owners(EpochEnded) or outbox.owners(TrialEnded):
+            return
+        driver.wait(HURRIED_PAUSE)
 
 
 def last_word(outbox: Outbox) -> StudyStarted | StudyEnded | None:

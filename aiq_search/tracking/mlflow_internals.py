@@ -6,16 +6,43 @@ mlflow, which takes seconds: import it where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from mlflow.entities import LifecycleStage, Metric, Run
 from mlflow.tracking import MlflowClient
+from mlflow.utils import environment, requirements_utils
 
 from aiq_search.tracking.uri import is_server
 
-__all__ = ["RunRow", "last_metrics", "runs_in_database"]
+__all__ = ["RunRow", "last_metrics", "requirements_unchecked", "runs_in_database"]
+
+
+_CHECK = "warn_dependency_requirement_mismatches"
+
+
+def _pyfunc() -> ModuleType:
+    """The module itself: what ``mlflow`` has under this name stands for it and cannot be changed."""
+    return import_module("mlflow.pyfunc")
+
+
+@contextmanager
+def requirements_unchecked() -> Iterator[None]:
+    """Have MLflow not check whether a model's requirements are installed, while the context lasts.
+
+    It reads about every package that there is for it, which takes longer than all else of logging a small
+    model. For requirements that name what is installed.
+    """
+    with ExitStack() as changes:
+        for module in (environment, _pyfunc(), requirements_utils):
+            if hasattr(module, _CHECK):
+                changes.enter_context(patch.object(module, _CHECK, lambda requirements: None))
+        yield
 
 
 @dataclass(frozen=True)

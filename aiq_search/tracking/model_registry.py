@@ -13,8 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
+import mlflow.pytorch
 import numpy as np
 import torch
+import torch.export.pt2_archive  # which loading a graph imports, with torch's compiler
 from mlflow.entities import RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
@@ -26,6 +28,7 @@ from aiq_search.study.progress import ranking
 from aiq_search.tracking.client import first_line
 from aiq_search.tracking.layout import champion_points, outcome, text
 from aiq_search.tracking.letters import ChampionExported
+from aiq_search.tracking.mlflow_internals import requirements_unchecked
 
 __all__ = ["ALIAS", "Probabilities", "model_name", "register_champion"]
 
@@ -137,14 +140,17 @@ def _register(client: MlflowClient, uri: str, run_id: str, name: str, bundle: Pa
     mlflow.set_tracking_uri(uri)
     mlflow.start_run(run_id=run_id, log_system_metrics=False)
     try:
-        logged = mlflow.pytorch.log_model(
-            Probabilities(graph),
-            name="champion",
-            registered_model_name=name,
-            input_example=example,
-            pip_requirements=[f"{package}=={version(package)}" for package in ("mlflow", "torch", "numpy")],
-            serialization_format="pt2",
-        )
+        with requirements_unchecked():
+            logged = mlflow.pytorch.log_model(
+                Probabilities(graph),
+                name="champion",
+                registered_model_name=name,
+                input_example=example,
+                pip_requirements=[
+                    f"{package}=={version(package)}" for package in ("mlflow", "torch", "numpy")
+                ],
+                serialization_format="pt2",
+            )
     finally:
         mlflow.end_run(before.status)
         if RunStatus.is_terminated(RunStatus.from_string(before.status)):

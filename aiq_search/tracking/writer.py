@@ -204,6 +204,10 @@ class RunWriter:
         tags = layout.child_tags(document, started, parent) | dict(outcome)
         return self._runs.create(layout.child_name(document, started), tags, started.time)
 
+    def expect_champion(self) -> None:
+        """Import what registering a champion takes: seconds, for which it would have to wait."""
+        from aiq_search.tracking import model_registry  # noqa: F401
+
     def _register(self, run_id: str, event: ChampionExported) -> None:
         """Register the champion, and keep the sentence that says what became of it."""
         from aiq_search.tracking.model_registry import register_champion

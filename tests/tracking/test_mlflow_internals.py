@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.entities import Metric, ViewType
 from mlflow.tracking import MlflowClient
 
-from aiq_search.tracking import Outbox
+from aiq_search.tracking import Outbox, mlflow_internals
 from aiq_search.tracking.mlflow_internals import RunRow, last_metrics, runs_in_database
 from aiq_search.tracking.removal import runs_of
 from tests.tracking.conftest import Server
@@ -59,6 +59,17 @@ def test_a_server_s_runs_are_searched_for(outbox: Outbox, server: Server) -> Non
     assert {(r.owner, r.run_id) for r in runs} == {
         (owner, run.info.run_id) for owner, run in whole_runs_of(server.url).items()
     }
+
+
+def test_a_model_s_requirements_can_be_left_unchecked() -> None:
+    from mlflow.utils import environment, requirements_utils
+
+    modules = (environment, mlflow_internals._pyfunc(), requirements_utils)
+    assert all(hasattr(module, mlflow_internals._CHECK) for module in modules), ADAPT
+    before = [getattr(module, mlflow_internals._CHECK) for module in modules]
+    with mlflow_internals.requirements_unchecked():
+        assert all(getattr(module, mlflow_internals._CHECK) is not before[0] for module in modules)
+    assert [getattr(module, mlflow_internals._CHECK) for module in modules] == before
 
 
 def test_no_other_module_uses_what_is_private_of_mlflow() -> None:
