@@ -180,6 +180,8 @@ def test_auto_is_compiled_where_it_knows_the_network(digits, narrow):
     cpu = {"device": "cpu", "epochs": 1, "engine": "auto"}
     assert TrainingRun(narrow, digits, TrainingOptions(**cpu), seed=0).engine.name == "compiled"
     assert TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
+    large = Architecture("mlp", {"hidden1": 1200, "hidden2": 1200}, digits.input_shape, 10)
+    assert TrainingRun(large, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
     run = finish(TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0))
     assert run.epoch == 1
     with pytest.raises(InputError, match=r"does not know this network \(hidden1_gelu: GELU.*auto or torch"):

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "make_engine"]
 
+# With so many weights torch trains a network of linear layers faster. Measured on MNIST, the compiled engine is
+# 1.06 times as fast with 1024-256 neurons (1.06 million weights), 0.97 times with 1024-1024 (1.86 million), and
+# 0.89 times with 2048-2048.
+_LARGE = 1_500_000
+
 
 class Engine(Protocol):
     """Trains and measures one network.
@@ -59,14 +64,16 @@ def make_engine(
 
     Args:
         model: The network, on ``device``.
-        options: How it is trained; ``options.engine`` is auto, torch or compiled.
+        options: How it is trained; ``options.engine`` is auto, torch or compiled. auto is compiled for the
+            networks that it supports, except where torch is faster.
         split: What it learns from, on ``device``.
         device: Where.
 
     Raises:
         InputError: The compiled engine is asked for, but cannot train this network.
     """
-    if options.engine == "torch" or device.type != "cpu":
+    only_matrices = options.engine == "auto" and _only_large_matrices(model)
+    if options.engine == "torch" or device.type != "cpu" or only_matrices:
         return TorchEngine(model, options, split)
     # numba takes a quarter of a second to import; who trains on torch need not wait for it.
     from aiq_search.training.engines.compiled import CompiledEngine, UnknownNetworkError
@@ -81,3 +88,10 @@ def make_engine(
             f"training.engine is compiled, but that engine does not know this network ({error}); "
             "set training.engine to auto or torch."
         ) from None
+
+
+def _only_large_matrices(model: nn.Module) -> bool:
+    """Whether nearly all of a step is products of large matrices, which torch computes fastest."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    linear = all(isinstance(layer, nn.Linear) for layer in layers)
+    return linear and sum(layer.weight.numel() for layer in layers) >= _LARGE
