@@ -182,6 +182,10 @@ def test_auto_is_compiled_where_it_knows_the_network(digits, narrow):
     assert TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
     large = Architecture("mlp", {"hidden1": 1200, "hidden2": 1200}, digits.input_shape, 10)
     assert TrainingRun(large, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
+    wide = Architecture("mlp", {"hidden1": 200, "hidden2": 200}, digits.input_shape, 10)
+    for threads, engine in ((2, "torch"), (1, "compiled")):
+        torch.set_num_threads(threads)
+        assert TrainingRun(wide, digits, TrainingOptions(**cpu), seed=0).engine.name == engine
     run = finish(TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0))
     assert run.epoch == 1
     with pytest.raises(InputError, match=r"does not know this network \(hidden1_gelu: GELU.*auto or torch"):
