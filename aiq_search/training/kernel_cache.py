@@ -1,7 +1,7 @@
 """Compiled kernels on disk: where they are kept, and compiling them before they are needed.
 
-The folder is named after all that the machine code depends on: the kernels' sources, numba, Python, and the
-processor. A kernel is compiled once on a machine, a dozen seconds for all of them together, and later
+The folder is named after all that the machine code depends on: the kernels' source files, numba, Python, and
+the processor. A kernel is compiled once on a machine, a dozen seconds for all of them together, and later
 processes load it in some milliseconds. ``start_compiling`` does it in a process of its own, while a search
 starts Ray; who needs a kernel meanwhile waits for that process.
 
@@ -113,6 +113,8 @@ def _digest() -> str:
     """Names all that the machine code depends on."""
     digest = hashlib.sha256()
     for source in sorted((Path(__file__).parent / "engines" / "compiled").glob("*.py")):
+        # Numba compiles again where a source file is at another place or newer, even if it holds the same.
+        digest.update(repr((str(source.resolve()), source.stat().st_mtime)).encode())
         digest.update(source.read_bytes())
     chosen = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")]
     processor = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), chosen

@@ -180,6 +180,12 @@ def test_auto_is_compiled_where_it_knows_the_network(digits, narrow):
     cpu = {"device": "cpu", "epochs": 1, "engine": "auto"}
     assert TrainingRun(narrow, digits, TrainingOptions(**cpu), seed=0).engine.name == "compiled"
     assert TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
+    large = Architecture("mlp", {"hidden1": 1200, "hidden2": 1200}, digits.input_shape, 10)
+    assert TrainingRun(large, digits, TrainingOptions(**cpu), seed=0).engine.name == "torch"
+    wide = Architecture("mlp", {"hidden1": 200, "hidden2": 200}, digits.input_shape, 10)
+    for threads, engine in ((2, "torch"), (1, "compiled")):
+        torch.set_num_threads(threads)
+        assert TrainingRun(wide, digits, TrainingOptions(**cpu), seed=0).engine.name == engine
     run = finish(TrainingRun(gelu, digits, TrainingOptions(**cpu), seed=0))
     assert run.epoch == 1
     with pytest.raises(InputError, match=r"does not know this network \(hidden1_gelu: GELU.*auto or torch"):
@@ -248,3 +254,28 @@ def test_a_network_with_a_forward_of_its_own_keeps_the_usual_layout(digits):
     ):
         split = TensorSplit.of(digits.train, digits.normalization, torch.device("cpu"))
         assert TorchEngine(model, TrainingOptions(), split)._layout == expected
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "gelu"])
+def test_pooling_before_an_activation_gives_the_same_numbers(activation):
+    torch.manual_seed(0)
+    model = Architecture(
+        "lenet_5", {"conv1": 3, "conv2": 4, "fc": 5, "activation": activation}, (1, 20, 20), 10
+    )
+    ours, plain = model.build(), model.build()
+    plain.load_state_dict(ours.state_dict())
+    split = TensorSplit(torch.randn(40, 1, 20, 20), torch.arange(40) % 10, torch.ones(1), torch.zeros(1))
+    engine = TorchEngine(ours, TrainingOptions(momentum=0.0, nesterov=False, weight_decay=0.0), split)
+    order = [type(module) for module in engine._learner]
+    assert (order[1] is nn.MaxPool2d) == (activation != "gelu")
+    assert [name for name, _ in ours.named_children()] == [name for name, _ in plain.named_children()]
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    for _ in range(3):
+        inputs, labels = split.batch(torch.arange(40))
+        loss = nn.functional.cross_entropy(plain(inputs), labels)
+        assert engine.train(split, [torch.arange(40)], 0.1) == [pytest.approx(40 * loss.item(), rel=1e-6)]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "make_engine"]
 
+# From so many weights on torch trains a network of linear layers faster. Measured on MNIST, the compiled
+# engine is 1.06 times as fast with 1024-256 neurons (1.06 million weights), 0.97 times with 1024-1024
+# (1.86 million), and 0.89 times with 2048-2048.
+_LARGE = 1_500_000
+# The compiled engine uses one core. A network with fewer weights has too little work for several.
+_SMALL = 20_000
+
 
 class Engine(Protocol):
     """Trains and measures one network.
@@ -59,14 +66,16 @@ def make_engine(
 
     Args:
         model: The network, on ``device``.
-        options: How it is trained; ``options.engine`` is auto, torch or compiled.
+        options: How it is trained; ``options.engine`` is auto, torch or compiled. auto is compiled for the
+            networks that it supports, except where torch is faster.
         split: What it learns from, on ``device``.
         device: Where.
 
     Raises:
         InputError: The compiled engine is asked for, but cannot train this network.
     """
-    if options.engine == "torch" or device.type != "cpu":
+    faster = options.engine == "auto" and _torch_is_faster(model)
+    if options.engine == "torch" or device.type != "cpu" or faster:
         return TorchEngine(model, options, split)
     # numba takes a quarter of a second to import; who trains on torch need not wait for it.
     from aiq_search.training.engines.compiled import CompiledEngine, UnknownNetworkError
@@ -81,3 +90,12 @@ def make_engine(
             f"training.engine is compiled, but that engine does not know this network ({error}); "
             "set training.engine to auto or torch."
         ) from None
+
+
+def _torch_is_faster(model: nn.Module) -> bool:
+    """Whether torch trains a network faster than the compiled engine, on as many threads as torch may use."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    weights = sum(layer.weight.numel() for layer in layers)
+    if torch.get_num_threads() > 1 and weights >= _SMALL:
+        return True
+    return weights >= _LARGE and all(isinstance(layer, nn.Linear) for layer in layers)

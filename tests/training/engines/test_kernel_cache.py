@@ -2,10 +2,14 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import aiq_search
 
 TRAIN = """
 import torch
@@ -65,6 +69,23 @@ def test_all_kernels_are_compiled_ahead_and_by_one_process(python, tmp_path):
     assert python("-c", start + "print(start_compiling())").strip() == "False"
     python("-c", TRAIN)
     assert kernels(tmp_path) == before
+
+
+def test_another_installation_does_not_take_its_kernels_for_compiled(python, tmp_path):
+    """Numba would compile them again, in every process at the same time."""
+    package = Path(aiq_search.__file__).parent
+    code = "from aiq_search.training.kernel_cache import *; print(cache_folder())"
+    folders = []
+    for name in ("one", "other"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package, tmp_path / name / "aiq_search", ignore=ignored)
+        folders += [python("-P", "-c", code, PYTHONPATH=str(tmp_path / name)) for _ in range(2)]
+    source = next((tmp_path / "one").rglob("compiled/products.py"))
+    os.utime(source, (1, 1))
+    folders.append(python("-P", "-c", code, PYTHONPATH=str(tmp_path / "one")))
+    assert folders[0] == folders[1]
+    assert folders[2] == folders[3]
+    assert len(set(folders)) == 3
 
 
 def test_looking_for_kernels_imports_neither_torch_nor_numba(python):
