@@ -21,15 +21,16 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slow lane, which is the longer one, start first."""
-    items.sort(key=lambda item: _lane(item.nodeid) != "slow")
+    """Let the slow lanes, which are the longer ones, start first."""
+    items.sort(key=lambda item: _lane(item.nodeid) not in SLOW_LANES)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Two lanes: files with slow tests one after the other in one process, the others beside them.
+    """Three lanes: files with slow tests one after the other in two processes, the others beside them.
 
-    Slow tests start Ray, servers and databases, and get in each other's way where two run at once.
+    Slow tests start Ray, servers and databases, and wait for them much of the time. Two that start Ray
+    get in each other's way.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -40,6 +41,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Lanes(config, log)
 
 
+SLOW_LANES = ("with Ray", "with servers")
+ROOMS_WITH_RAY = ("app", "benchmarks", "cluster", "deploy", "faults", "search", "worker")
+
+
 @cache
 def _is_slow(file: str) -> bool:
     return "mark.slow" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
@@ -47,7 +52,9 @@ def _is_slow(file: str) -> bool:
 
 def _lane(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
-    return "slow" if file.startswith("tests/") and _is_slow(file) else file
+    if not file.startswith("tests/") or not _is_slow(file):
+        return file
+    return SLOW_LANES[Path(file).parts[1] not in ROOMS_WITH_RAY]
 
 
 @pytest.hookimpl(wrapper=True)

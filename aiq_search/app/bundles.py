@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
+from aiq_search.datasets import Dataset
 from aiq_search.errors import AiqError, InputError, StudyError, first_line
 from aiq_search.export import (
     BundleContents,
@@ -52,9 +54,10 @@ __all__ = [
     "write_best",
 ]
 
-# A GPU and the compiled engine round otherwise than torch on the CPU, which measures here; wrong weights are
-# off by far more.
-ROUNDING_TOLERANCE = 5e-3
+# A bundle is measured by torch on the CPU, and matches a trial that was measured the same way. The compiled
+# engine and a GPU round differently, so a neuron that is almost 0 may change its state. Wrong weights are off
+# by far more.
+COMPILED_TOLERANCE, GPU_TOLERANCE = 1e-3, 5e-3
 _MEASURED = ("aiq", "accuracy", "efficiency", "loss")
 
 
@@ -198,18 +201,17 @@ def _weights_path(study: Study, record: TrialRecord) -> Place:
 def _contents(
     study: Study, record: TrialRecord, champion: Champion | None, weights: Place, data: StudyData
 ) -> BundleContents:
-    document = study.document
-    as_here = study.space.resources.gpu == 0 and record.engine == "torch"
+    document, dataset = study.document, data.load()
     configuration, seeds = _configuration(study, record, champion)
     return BundleContents(
         architecture=study.architecture(record.params, data.code),
         weights=load_weights(weights)[0],
-        dataset=data.load(),
+        dataset=dataset,
         dataset_options=study.space.dataset,
         beta=document.beta,
         capture=document.capture,
         expected=_expected(record),
-        tolerance=BundleContents.tolerance if as_here else ROUNDING_TOLERANCE,
+        **_rounding(study, record, dataset),
         configuration=configuration,
         seeds=seeds,
         source={
@@ -218,12 +220,26 @@ def _contents(
             "trial": record.name,
             "epoch": record.epoch,
             "seed": record.seed,
+            "engine": record.engine,
             "parameters": dict(record.params),
             "fingerprint": document.fingerprint,
             "git_commit": document.provenance.git_commit,
             "versions": {**document.provenance.versions},
         },
     )
+
+
+def _rounding(study: Study, record: TrialRecord, dataset: Dataset) -> dict[str, Any]:
+    """How far a trial's numbers may be from torch's on the CPU, and what measured them if not that."""
+    if study.space.resources.gpu > 0:
+        least, by = GPU_TOLERANCE, "on a GPU"
+    elif record.engine != "torch":
+        least, by = COMPILED_TOLERANCE, f"by the {record.engine or 'unknown'} engine"
+    else:
+        return {}
+    samples = min(len(dataset.validation), len(dataset.test))
+    # If one sample changes its class and its state: 1 of n right answers, and log2(n) / n bits of entropy.
+    return {"tolerance": max(least, (1 + math.log2(samples)) / samples), "measured": by}
 
 
 def _expected(record: TrialRecord) -> dict[str, dict[str, float]]:

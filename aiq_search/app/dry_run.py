@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DryRun", "Probe", "dry_run"]
 
-# Disk space of a trial besides its weights: journal, outbox and MLflow's database.
-_RECORD_BYTES = 60_000
+# Disk space besides weights: of a study (MLflow's empty database, and a report here and in MLflow), of a
+# trial in journal, outbox and MLflow's database, and of each of its epochs there.
+_STUDY_BYTES = 5_500_000
+_TRIAL_BYTES = 28_000
+_EPOCH_BYTES = 2_300
+
+# Copies of the champion's weights: three formats here and in MLflow, and one in its registered model.
+_CHAMPION_COPIES = 7
 
 # How many networks are timed, of how many that are drawn, and for how long in all.
 _TIMED = 8
@@ -81,7 +87,7 @@ class DryRun:
         widest: The network of the highest corner.
         expected_hours: From the command to its end.
         hours: The range in which that lies: what differs between seeds, and how exact the timings are.
-        disk_bytes: From that of trials as narrow as can be to that of the widest.
+        disk_bytes: Of the study and of a local MLflow, if all trials were the narrowest or the widest.
     """
 
     name: str
@@ -140,10 +146,7 @@ def dry_run(
         concurrency = min(slots, space.search.concurrency or slots)
         seconds = list(_simulations(space, dataset, networks, costs, concurrency))
     total = space.search.trials + space.confirm.trainings
-    kept = (
-        2 * max(5, space.confirm.finalists or 0) + 3 * concurrency
-    )  # a checkpoint is three times the weights
-    disk = [total * _RECORD_BYTES + kept * probe.bytes for probe in (narrowest, widest)]
+    disk = [_disk_bytes(space, total, concurrency, probe.bytes) for probe in (narrowest, widest)]
     size = space_size(space)
     return DryRun(
         name=space.name,
@@ -160,6 +163,14 @@ def dry_run(
         ),
         disk_bytes=(min(disk), max(disk)),
     )
+
+
+def _disk_bytes(space: SearchSpace, trials: int, concurrency: int, weights: int) -> int:
+    """What a study of networks of a size takes, in AIQ_HOME and in a local MLflow."""
+    records = trials * (_TRIAL_BYTES + _EPOCH_BYTES * space.training.epochs)
+    kept = 2 * max(5, space.confirm.finalists or 0)
+    resumable = 3 * concurrency  # a checkpoint is three times the weights
+    return _STUDY_BYTES + records + (kept + resumable + _CHAMPION_COPIES) * weights
 
 
 def _simulations(

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import prepare_existing
-from aiq_search.app.run import SearchResult, run_prepared
+from aiq_search.app.run import SearchResult, run_prepared, showing
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.places import LocalPath, Place
 from aiq_search.study import Study, StudyListener
@@ -102,6 +102,7 @@ def retry_failed(
     options: RunOptions | None = None,
     *,
     listeners: Iterable[StudyListener] = (),
+    progress: bool | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
     """Run a study's failed trials again, and continue with whatever else is left to train.
@@ -110,6 +111,7 @@ def retry_failed(
         name: The study's id, or its space's name for the newest.
         options: What it is run with.
         listeners: Receive every event.
+        progress: See ``run_search``.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Raises:
@@ -124,6 +126,7 @@ def retry_failed(
             raise InputError(
                 f"study {study.id} has no failed trial to run again; `aiq resume {study.id}` continues it."
             )
-    prepared = prepare_existing(study, options)
-    prepared.notes[:0] = notes
-    return run_prepared(prepared, listeners=listeners)
+    with showing(progress, listeners) as heard:
+        prepared = prepare_existing(study, options)
+        prepared.notes[:0] = notes
+        return run_prepared(prepared, listeners=heard)

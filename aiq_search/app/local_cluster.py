@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from aiq_search.cluster.local import LocalCluster
 from aiq_search.errors import InputError
 from aiq_search.study.home import aiq_home
 
-__all__ = ["adopt_cluster", "connection_lines", "leave_cluster", "local_cluster"]
+__all__ = ["adopt_cluster", "connection_lines", "leave_cluster", "local_cluster", "stop_cluster"]
 
 _RAY = ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
 _MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -54,6 +55,33 @@ def adopt_cluster() -> str | None:
         if not any(os.environ.get(name) for name in (*names, *others)):
             os.environ |= {name: environment[name] for name in names}
     return None
+
+
+def stop_cluster(
+    agree: Callable[[list[str]], bool],
+    *,
+    delete_data: bool = False,
+    report: Callable[[str], object] = lambda _: None,
+    home: Path | None = None,
+) -> list[str] | None:
+    """Stop the services of AIQ_HOME's cluster, unless a study needs them.
+
+    Args:
+        agree: Asked with the ids of the running studies, if there are any.
+        delete_data: See ``LocalCluster.down``.
+        report: See ``LocalCluster.down``.
+        home: AIQ_HOME.
+
+    Returns:
+        The services that were running; None where nobody agreed.
+    """
+    from aiq_search.study import list_studies  # and Optuna, which other commands do not need here
+
+    cluster = local_cluster(home)
+    running = [study.id for study in list_studies(cluster.home) if study.is_running]
+    if cluster.state is not None and running and not agree(running):
+        return None
+    return cluster.down(delete_data, report=report)
 
 
 def leave_cluster(address: str | None) -> None:

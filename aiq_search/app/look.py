@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,11 +55,13 @@ __all__ = [
 # ---- finding ---------------------------------------------------------------------------------------------
 
 
-def find_any(name: str, tracking_uri: str | None = None, home: Path | None = None) -> Study | RemoteStudy:
+def find_any(
+    name: str | None = None, tracking_uri: str | None = None, home: Path | None = None
+) -> Study | RemoteStudy:
     """Open the study of an id, or the newest of a space's name, from its folder or else from MLflow.
 
     Args:
-        name: A study's id, or a space's name.
+        name: A study's id, or a space's name; by default the newest study of all in which a trial has begun.
         tracking_uri: MLflow's store; by default ``MLFLOW_TRACKING_URI``, or ``./mlflow.db`` if it exists.
         home: AIQ_HOME.
 
@@ -67,6 +70,8 @@ def find_any(name: str, tracking_uri: str | None = None, home: Path | None = Non
         AiqError: MLflow does not answer.
     """
     home = home or aiq_home()
+    if name is None:
+        return _latest(tracking_uri, home)
     try:
         return _newest(Study.find(home, name), name, tracking_uri)
     except StudyError as error:
@@ -79,6 +84,18 @@ def find_any(name: str, tracking_uri: str | None = None, home: Path | None = Non
         if remote is None:
             raise StudyError(f"{error} MLflow at {redact(uri)} has no such study either.") from None
         return remote
+
+
+def _latest(tracking_uri: str | None, home: Path) -> Study | RemoteStudy:
+    """The newest study in which a trial has begun: one that failed to start must not hide it."""
+    studies = all_studies(tracking_uri, home)
+    if not studies:
+        raise StudyError(f"there is no study in {home.absolute()} yet; start one: aiq search FILE")
+    for study in reversed(studies):
+        with suppress(StudyError):  # a damaged one, which `aiq studies` lists
+            if study.records(Phase.EXPLORE):
+                return study
+    return studies[-1]
 
 
 def _newest(here: Study, name: str, tracking_uri: str | None) -> Study | RemoteStudy:
@@ -100,7 +117,7 @@ def _newest(here: Study, name: str, tracking_uri: str | None) -> Study | RemoteS
     return remote
 
 
-def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> list[StudyView]:
+def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> list[Study | RemoteStudy]:
     """The studies in AIQ_HOME, then those that MLflow alone has.
 
     MLflow is asked where a store is named (``MLFLOW_TRACKING_URI``, ``tracking_uri``), or where AIQ_HOME
@@ -109,7 +126,7 @@ def all_studies(tracking_uri: str | None = None, home: Path | None = None) -> li
     Raises:
         AiqError: MLflow does not answer.
     """
-    studies: list[StudyView] = list(list_studies(home or aiq_home()))
+    studies: list[Study | RemoteStudy] = list(list_studies(home or aiq_home()))
     named = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     uri = _existing_store(tracking_uri) if named or not studies else None
     if uri is None:
@@ -193,7 +210,7 @@ def _status(study: StudyView, records: list[TrialRecord]) -> str:
 
 
 def trials_of(
-    name: str, tracking_uri: str | None = None, home: Path | None = None
+    name: str | None = None, tracking_uri: str | None = None, home: Path | None = None
 ) -> tuple[StudyView, list[dict[str, Any]]]:
     """The study that a name means, and a row for each of its trials; see ``find_any``."""
     study = find_any(name, tracking_uri, home)
@@ -201,7 +218,10 @@ def trials_of(
 
 
 def trial_rows(study: StudyView) -> list[dict[str, Any]]:
-    """A row for each trial: name, state, numbers, parameters, and why it ended."""
+    """A row for each trial: name, state, numbers, parameters, and why it ended.
+
+    ``trial`` is the exploring trial whose configuration was trained; ``number`` counts within a phase.
+    """
     rows = []
     for record in study.records():
         seconds = None
@@ -211,7 +231,9 @@ def trial_rows(study: StudyView) -> list[dict[str, Any]]:
             {
                 "name": record.name,
                 "phase": str(record.key.phase),
-                "trial": record.key.number,
+                "trial": record.key.number if record.origin is None else record.origin,
+                "number": record.key.number,
+                "replicate": record.replicate,
                 "state": str(record.state),
                 "value": record.value,
                 **record.metrics,
@@ -270,7 +292,7 @@ class Choice:
         }
 
 
-def best_of(name: str, tracking_uri: str | None = None, home: Path | None = None) -> Choice:
+def best_of(name: str | None = None, tracking_uri: str | None = None, home: Path | None = None) -> Choice:
     """What the study that a name means chose, and why.
 
     Raises:
@@ -280,7 +302,7 @@ def best_of(name: str, tracking_uri: str | None = None, home: Path | None = None
 
 
 def pareto_of(
-    name: str, tracking_uri: str | None = None, home: Path | None = None
+    name: str | None = None, tracking_uri: str | None = None, home: Path | None = None
 ) -> tuple[StudyView, ParetoFront]:
     """The study that a name means, and its Pareto front; see ``find_any``."""
     study = find_any(name, tracking_uri, home)
@@ -299,7 +321,9 @@ class Watch:
         home: AIQ_HOME.
     """
 
-    def __init__(self, name: str, tracking_uri: str | None = None, home: Path | None = None) -> None:
+    def __init__(
+        self, name: str | None = None, tracking_uri: str | None = None, home: Path | None = None
+    ) -> None:
         self.study = find_any(name, tracking_uri, home)
 
     def row(self) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiq_search.app.options import RunOptions
-from aiq_search.cluster import check_address
+from aiq_search.cluster import Connection, check_address
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.places import chosen_storage
 from aiq_search.space import SearchSpace, load_space
@@ -97,6 +97,7 @@ class PreparedStudy:
         place: Where its checkpoints are to be from now on; None where they stay.
         complete: Whether nothing is left to train.
         notes: Sentences for the user about what was decided on the way.
+        connection: To Ray, which starts while the study is prepared; None where it starts later.
     """
 
     study: Study
@@ -106,6 +107,7 @@ class PreparedStudy:
     place: str | None = None
     complete: bool = False
     notes: list[str] = field(default_factory=list)
+    connection: Connection | None = None
 
 
 def prepare_space(
@@ -154,12 +156,15 @@ def load_data(
     return dataset
 
 
-def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
+def prepare_new(
+    source: SpaceSource, options: RunOptions, begin: Callable[[], None] | None = None
+) -> PreparedStudy:
     """Create a study, once everything that can be checked without running a trial has been checked.
 
     Args:
         source: A search-space file, a document of that form, or a ``SearchSpace``.
         options: What it is run with.
+        begin: Begins what can start while the rest is checked; called once the file is in order.
 
     Raises:
         InputError: The space, the data or an option is wrong.
@@ -172,6 +177,8 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
         check_address(options.address)
     tracking_uri = check_tracking_uri(options.tracking_uri or default_tracking_uri())
     space, code = load_space(source, options.edits), options.code  # before torch, which the checks import
+    if begin is not None:
+        begin()
     from aiq_search.search.check import check_space
 
     machine = options.machine
@@ -198,19 +205,22 @@ def prepare_new(source: SpaceSource, options: RunOptions) -> PreparedStudy:
         raise AiqError(
             f"{options.home}: no study can be created there ({error.strerror}); set AIQ_HOME."
         ) from None
-    notes = [*dataset.warnings, *filter(None, [constraints_note(space)])]
+    notes = list(filter(None, [constraints_note(space)]))
     notes += [f"Warm start: using {learn_from(study, each)} trials from study {each.id}." for each in earlier]
     data = StudyData(study, dataset=dataset, code=code)
     return PreparedStudy(study, data, options, tracking_uri, notes=notes)
 
 
-def prepare_resumed(name: str, options: RunOptions, source: Path | None = None) -> PreparedStudy:
+def prepare_resumed(
+    name: str, options: RunOptions, source: Path | None = None, begin: Callable[[], None] | None = None
+) -> PreparedStudy:
     """Find a study to continue: here, or in the database that ``study_storage`` names.
 
     Args:
         name: Its id, or its space's name for the newest.
         options: What it is run with.
         source: Its search-space file; refused where that searches something else.
+        begin: As in ``prepare_new``.
 
     Raises:
         StudyError: There is no such study, or what it was started with has changed.
@@ -220,19 +230,24 @@ def prepare_resumed(name: str, options: RunOptions, source: Path | None = None) 
     study = find_or_fetch(name, options)
     if source is not None:
         _check_same_space(study, prepare_space(source))
-    return prepare_existing(study, options)
+    return prepare_existing(study, options, begin)
 
 
-def prepare_existing(study: Study, options: RunOptions) -> PreparedStudy:
+def prepare_existing(
+    study: Study, options: RunOptions, begin: Callable[[], None] | None = None
+) -> PreparedStudy:
     """Make a study ready to continue.
+
+    Args:
+        study: The study.
+        options: What it is run with.
+        begin: As in ``prepare_new``.
 
     Raises:
         StudyError: The data have changed.
         InputError: Its storage cannot be used, the number of trials is not possible, or the study names code
             that may not be imported.
     """
-    from aiq_search.search.check import check_names
-
     if options.runner == "ray":
         check_address(options.address)
     place = chosen_storage(options.storage)
@@ -244,6 +259,10 @@ def prepare_existing(study: Study, options: RunOptions) -> PreparedStudy:
         study = study.extended(options.trials)
     complete = complete and study.space.search.trials <= budget
     if not complete:
+        if begin is not None:
+            begin()
+        from aiq_search.search.check import check_names  # with torch
+
         check_names(study.space, data.code)
         data.load()  # what is wrong with the data is found before Ray is started
     notes = ["already finished; nothing left to train."] if complete else []

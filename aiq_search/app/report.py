@@ -36,7 +36,7 @@ def report_study(
     """Write the report of a study, and keep it with the study's run in MLflow unless the study is running.
 
     Args:
-        name: A study's id, or a space's name for its newest study.
+        name: See ``find_any``.
         output: File to write; by default ``report.html`` among the study's artifacts.
         data_dir: Folder of the data files; by default the study's.
         tracking_uri: MLflow's store; by default the study's.

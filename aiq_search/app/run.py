@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from aiq_search.app.ending import End, delivering, ending, translating_storage_e
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import PreparedStudy, SpaceSource, prepare_new, prepare_resumed
 from aiq_search.app.publish import Publish
-from aiq_search.cluster import connected
+from aiq_search.cluster import Connection
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError
 from aiq_search.study import (
     Champion,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from aiq_search.tracking import MlflowListener, Undelivered
     from aiq_search.worker import MakeWorker
 
-__all__ = ["SearchResult", "failure_of", "resume_search", "run_prepared", "run_search"]
+__all__ = ["SearchResult", "failure_of", "resume_search", "run_prepared", "run_search", "showing"]
 
 _log = logging.getLogger("aiq_search.search")
 
@@ -79,7 +81,7 @@ class SearchResult:
         return f"<SearchResult of {self.study.id}: {self.reason}, champion {champion}>"
 
     def pareto_front(self) -> ParetoFront:
-        """The trials that no other beats in every objective; in accuracy and efficiency if there is one."""
+        """The trials that no other beats in every objective, in accuracy and efficiency if there is one."""
         return front_of(self.study)
 
     @property
@@ -99,6 +101,7 @@ def run_search(
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
     worker: MakeWorker | None = None,
+    progress: bool | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
     """Run a new study to its end.
@@ -109,6 +112,8 @@ def run_search(
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
         worker: Creates what answers assignments with reports; by default it trains.
+        progress: Whether to show on stderr how the search proceeds: a live view on a terminal, elsewhere a
+            line for each event. By default on a terminal only.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Returns:
@@ -118,8 +123,11 @@ def run_search(
         InputError: The space, the data or an option is wrong.
         AiqError: Ray cannot be started.
     """
-    prepared = prepare_new(source, replace(options or RunOptions(), **changes))
-    return run_prepared(prepared, listeners=listeners, publish=publish, worker=worker)
+    options = replace(options or RunOptions(), **changes)
+    with showing(progress, listeners) as heard, Connection(options.home, options.address) as connection:
+        prepared = prepare_new(source, options, _beginning(connection, options))
+        prepared.connection = connection
+        return run_prepared(prepared, listeners=heard, publish=publish, worker=worker)
 
 
 def resume_search(
@@ -129,6 +137,7 @@ def resume_search(
     source: Path | None = None,
     listeners: Iterable[StudyListener] = (),
     publish: Publish | None = None,
+    progress: bool | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> SearchResult:
     """Continue a study: finished trials are kept, interrupted ones continue from their checkpoints.
@@ -143,6 +152,7 @@ def resume_search(
         source: Its search-space file; refused where that searches something else.
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
+        progress: See ``run_search``.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Returns:
@@ -152,8 +162,33 @@ def resume_search(
         StudyError: There is no such study, another driver holds it, or what it was started with has changed.
         InputError: An option is wrong.
     """
-    prepared = prepare_resumed(name, replace(options or RunOptions(), **changes), source)
-    return run_prepared(prepared, listeners=listeners, publish=publish)
+    options = replace(options or RunOptions(), **changes)
+    with showing(progress, listeners) as heard, Connection(options.home, options.address) as connection:
+        prepared = prepare_resumed(name, options, source, _beginning(connection, options))
+        prepared.connection = connection
+        return run_prepared(prepared, listeners=heard, publish=publish)
+
+
+def _beginning(connection: Connection, options: RunOptions) -> Callable[[], None] | None:
+    """Begins, while the study is prepared, what its runner needs."""
+    return connection.begin if options.runner == "ray" else None
+
+
+@contextmanager
+def showing(progress: bool | None, listeners: Iterable[StudyListener]) -> Iterator[list[StudyListener]]:
+    """Show how a search proceeds while the context lasts; see ``run_search``.
+
+    Yields:
+        The listeners, with the view if there is one.
+    """
+    if progress is False or (progress is None and not sys.stderr.isatty()):
+        yield list(listeners)
+        return
+    from aiq_search.terminal.text import stderr
+    from aiq_search.terminal.view import search_view
+
+    with search_view(stderr(), publishes=True) as view:
+        yield [*listeners, view]
 
 
 def run_prepared(
@@ -291,17 +326,17 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
     from aiq_search.cluster.preflight import check_cluster
 
     study = driver.study
-    with connected(study.home, prepared.options.address, study.id):
-        import ray
+    with prepared.connection or Connection(study.home, prepared.options.address) as connection:
+        connection.begin()
+        from aiq_search.search.runners.ray_tune import RayRunner  # while Ray starts
 
-        from aiq_search.search.runners.ray_tune import RayRunner
+        connection.wait(study.id)
+        import ray
 
         dataset = prepared.data.load()
         data = ray.put(dataset)
         check_cluster(study, dataset, data, prepared.data.code)
-        # A control store that was started for this search alone is not restarted by anyone.
-        patience = {} if prepared.options.address else {"patience": 5.0}
-        RayRunner(make, data, **patience).run(driver)
+        RayRunner(make, data, own=connection.own).run(driver)
 
 
 def failure_of(result: SearchResult) -> AiqError | None:

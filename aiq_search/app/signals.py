@@ -30,6 +30,7 @@ def draining_on_signals(driver: StudyDriver) -> Iterator[list[int]]:
     def handle(number: int, frame: FrameType | None) -> None:
         if received:
             if number == signal.SIGINT:
+                print(f"Quit. Continue with: aiq resume {driver.study.id}", file=sys.stderr, flush=True)
                 os._exit(128 + number)  # the study's storage is whole at any moment
             return
         received.append(number)

@@ -15,7 +15,7 @@ __all__ = ["select_trials", "trial_document", "trial_of"]
 
 
 def trial_of(
-    name: str, number: int, tracking_uri: str | None = None, home: Path | None = None
+    name: str | None, number: int, tracking_uri: str | None = None, home: Path | None = None
 ) -> tuple[StudyView, TrialRecord]:
     """The study that a name means, and its exploring trial of a number.
 

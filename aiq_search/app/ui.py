@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from aiq_search.errors import StudyError
+from aiq_search.app.look import find_any
 from aiq_search.study import Study, list_studies
 from aiq_search.study.home import aiq_home
 from aiq_search.tracking.server import UiServer, page_of, serving
 from aiq_search.tracking.uri import default_tracking_uri
 
-__all__ = ["open_ui", "space_of"]
-
-
-def space_of(study: str) -> str:
-    """Name of the space that a study's id starts with.
-
-    >>> space_of("lenet-5-mnist-20260102-030405-beef"), space_of("lenet-5-mnist")
-    ('lenet-5-mnist', 'lenet-5-mnist')
-    """
-    head, *tail = study.rsplit("-", 3)
-    is_id = len(tail) == 3 and tail[0].isdigit() and len(tail[0]) == 8 and tail[1].isdigit()
-    return head if is_id else study
-
-
-def _study_here(name: str | None) -> Study | None:
-    """The study of that name whose folder is here, by default the newest."""
-    if name is None:
-        return next(reversed(list_studies(aiq_home())), None)
-    with suppress(StudyError):
-        return Study.find(aiq_home(), name)
-    return None
+__all__ = ["open_ui"]
 
 
 @contextmanager
@@ -40,7 +20,7 @@ def open_ui(
     tracking_uri: str | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
-    show: Callable[[str], object] | None = None,
+    show: Callable[[str, str | None], object] | None = None,
 ) -> Iterator[UiServer]:
     """Serve MLflow's pages while the context lasts, and show the right one.
 
@@ -49,20 +29,19 @@ def open_ui(
         tracking_uri: Store; by default the study's, or that of ``default_tracking_uri``.
         host: Address to listen on.
         port: Port; by default 5000, or a free one if that is taken.
-        show: Called with the address of the page.
+        show: Called with the address of the page, and the study at which it opens.
 
     Raises:
-        InputError: the store or the address cannot be used.
+        InputError: There is no such study, or the store or the address cannot be used.
     """
-    here = _study_here(study)
-    space: str | None = None
-    if here is not None:
-        uri, space, study = here.tracking_uri(tracking_uri), here.space.name, study or here.id
-    else:
-        uri = tracking_uri or default_tracking_uri()
-        space = space_of(study) if study else None
+    shown = find_any(study, tracking_uri) if study or list_studies(aiq_home()) else None
+    uri, space = tracking_uri or default_tracking_uri(), None
+    if shown is not None:
+        space, study = shown.space.name, study or shown.id
+    if isinstance(shown, Study):
+        uri = shown.tracking_uri(tracking_uri)
     with serving(uri, host, port) as server:
         page = page_of(server, space, study if study != space else None)
         if show:
-            show(page)
+            show(page, study)
         yield server

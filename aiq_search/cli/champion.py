@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from aiq_search.cli.output import configuration, number, table
+from aiq_search.cli.tables import Column, Grid
 from aiq_search.study import Champion, Phase, Spread, TrialRecord
 from aiq_search.study.document import DatasetDescription, StudyDocument
 from aiq_search.study.finalist_rows import finalist_rows
@@ -45,11 +44,13 @@ def champion_view(
         rival: The most accurate exploring trial.
         verdicts: How each finalist came out.
     """
-    parts: list[Table | Text] = [
+    parts: list[Grid | Text] = [
         Text(_title(champion), style="bold green"),
-        Text(f"  {configuration(champion.params, '  ')}"),
+        Text(f"  {configuration(champion.params, '  ')}\n"),
         _numbers(champion, document.dataset),
     ]
+    if champion.phase is Phase.CONFIRM and champion.collapse_rate:
+        parts.append(Text(f"  {champion.collapse_rate:.0%} of its fresh seeds collapsed or failed.\n"))
     if verdicts:
         parts.append(finalists_view(document.space, verdicts))
     if rival is not None and rival.key.number != champion.trial:
@@ -57,16 +58,20 @@ def champion_view(
     return Group(*parts)
 
 
-def finalists_view(space: SearchSpace, verdicts: Sequence[Verdict]) -> Table:
-    """The finalists and why each won or lost; its cells wrap where the terminal is narrow."""
-    drawn = Table(box=box.SIMPLE_HEAD, title="Finalists", title_justify="left", title_style="bold")
-    columns = ("trial", "configuration", "parameters", f"mean {ranking(space.objective)[0]}", "fresh seeds")
-    for column in (*columns, "feasible on", "lead"):
-        drawn.add_column(column, overflow="fold", justify="left" if column == "configuration" else "right")
-    drawn.add_column("why", overflow="fold")
-    for row in finalist_rows(space, verdicts):
-        drawn.add_row(*astuple(row))
-    return drawn
+def finalists_view(space: SearchSpace, verdicts: Sequence[Verdict]) -> Grid:
+    """The finalists, and why each won or lost."""
+    name = ranking(space.objective)[0]
+    mean = f"mean {'aIQ' if name == 'aiq' else name}"
+    heads = ("trial", "configuration", "parameters", mean, "fresh seeds", "feasible on", "lead", "why")
+    words = ("configuration", "why")
+    rows = [astuple(row) for row in finalist_rows(space, verdicts)]
+    return Grid(
+        [
+            Column(head, cells, right=head not in words, prose=head in words)
+            for head, cells in zip(heads, zip(*rows, strict=True), strict=True)
+        ],
+        title="Finalists",
+    )
 
 
 def _short_title(champion: Champion) -> str:
@@ -84,38 +89,31 @@ def _seeds(spreads: Mapping[str, Spread], kind: str = "") -> str:
     return f"{seeds} {kind}seed{'' if seeds == 1 else 's'}"
 
 
-def _numbers(champion: Champion, dataset: DatasetDescription) -> Table:
+def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
     """Explored, confirmed and test values: the drop from left to right is the winner's curse."""
-    columns = ["", "explored (1 seed)"]
-    confirmed = champion.phase is Phase.CONFIRM
-    if confirmed:
-        columns.append(f"confirmed ({_seeds(champion.validation)})")
+    names = ("aiq", "accuracy", "efficiency")
+    majority = {split: dataset.majority(split) for split in ("validation", "test")}
+
+    def column(head: str, cells: Sequence[str], split: str) -> Column:
+        return Column(head, [*cells, number(majority[split])], right=True)
+
+    columns = [
+        Column("", ["aIQ", "accuracy", "efficiency", "accuracy of the commonest class"], prose=True),
+        column("explored (1 seed)", [number(champion.explored.metrics[n]) for n in names], "validation"),
+    ]
+    if champion.phase is Phase.CONFIRM:
+        spreads = champion.validation
+        head = f"confirmed ({_seeds(spreads)})"
+        columns.append(column(head, [_spread(spreads[n]) for n in names], "validation"))
     if champion.test:
-        columns.append(f"test ({_seeds(champion.test, 'further ')})")
-    rows = []
-    for name, label in (("aiq", "aIQ"), ("accuracy", "accuracy"), ("efficiency", "efficiency")):
-        row = [label, number(champion.explored.metrics[name])]
-        if confirmed:
-            row.append(_spread(champion.validation[name]))
-        if champion.test:
-            row.append(_spread(champion.test[name]))
-        rows.append(row)
-    majority, on_test = dataset.majority("validation"), dataset.majority("test")
-    if majority is not None:
-        row = ["accuracy of the commonest class", *[number(majority)] * (2 if confirmed else 1)]
-        if champion.test:
-            row.append(number(on_test))
-        rows.append(row)
-    drawn = table(columns, rows)
-    for column in drawn.columns[1:]:
-        column.justify = "right"
-    if confirmed and champion.collapse_rate:
-        drawn.caption = f"{champion.collapse_rate:.0%} of its fresh seeds collapsed or failed."
-        drawn.caption_justify = "left"
-    return drawn
+        head = f"test ({_seeds(champion.test, 'further ')})"
+        columns.append(column(head, [_spread(champion.test[n]) for n in names], "test"))
+    if majority["validation"] is None:
+        columns = [replace(each, cells=each.cells[:-1]) for each in columns]
+    return Grid(columns)
 
 
-def _comparison(champion: Champion, rival: TrialRecord) -> Table:
+def _comparison(champion: Champion, rival: TrialRecord) -> Grid:
     rows = [
         [who, record.metrics["aiq"], record.metrics["accuracy"], *_sizes(record)]
         for who, record in ((_short_title(champion), champion.explored), (f"trial {rival.key.number}", rival))

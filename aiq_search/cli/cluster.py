@@ -67,15 +67,38 @@ def down(
     delete_data: Annotated[
         bool, typer.Option("--delete-data", help="Also delete databases, artifacts and secrets.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, even while a study is running.")
+    ] = False,
 ) -> None:
-    """Stop what `aiq cluster up` started, and nothing else. Data is kept."""
-    from aiq_search.app.local_cluster import local_cluster
+    """Stop what `aiq cluster up` started, and nothing else. Data is kept. Asks if a study is running."""
+    from aiq_search.app.local_cluster import stop_cluster
     from aiq_search.cli.output import print_message
 
-    if not local_cluster().down(delete_data, report=print_message):
+    agree = (lambda studies: True) if yes else _agrees
+    stopped = stop_cluster(agree, delete_data=delete_data, report=print_message)
+    if stopped is None:
+        print_message("Nothing was stopped.")
+        raise typer.Exit(1)
+    if not stopped:
         print_message("Nothing was running.")
     if delete_data:
         print_message("Deleted PostgreSQL's data, MLflow's artifacts and the secrets.")
+
+
+def _agrees(studies: list[str]) -> bool:
+    """Ask whether the cluster may go while studies are running; without a terminal it may not."""
+    from aiq_search.cli.output import print_message
+    from aiq_search.errors import InputError
+
+    names, are = ", ".join(studies), "study is" if len(studies) == 1 else "studies are"
+    print_message(f"{len(studies)} {are} running: {names}. `aiq stop STUDY` ends one after its epoch.")
+    try:
+        return typer.confirm("Stop the cluster, and interrupt what it trains?", err=True)
+    except typer.Abort:
+        raise InputError(
+            f"no confirmation, nothing was stopped: {names} would be interrupted; --yes stops without asking."
+        ) from None
 
 
 @app.command()

@@ -16,7 +16,7 @@ __all__ = ["print_dry_run"]
 def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
     """Print what the search would take."""
     from aiq_search.app.dry_run import dry_run
-    from aiq_search.cli.output import configuration, print_json, stdout, table
+    from aiq_search.cli.output import configuration, print_json, show, table
 
     estimate = dry_run(file, options, agree=_agrees)
     if form is not Format.TABLE:
@@ -26,18 +26,18 @@ def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
     for name, probe in (("narrowest", estimate.narrowest), ("widest", estimate.widest)):
         widths = {name: value for name, value in probe.params.items() if name.startswith("model.")}
         rows.append([name, configuration(widths, "  "), probe.parameters, probe.macs, probe.epoch_seconds])
-    console = stdout()
-    console.print(table(["network", "configuration", "parameters", "MACs", "seconds per epoch"], rows))
+    columns = ["network", "configuration", "parameters", "MACs", "seconds per epoch"]
     size = "infinitely many" if estimate.size is None else f"{estimate.size:,}"
     size = size if estimate.size_exact else f"at most {size}"
     expected, low, high = (_time(hours) for hours in (estimate.expected_hours, *estimate.hours))
     small, large = (f"{size / 1e6:,.0f} MB" for size in estimate.disk_bytes)
-    console.print(
+    show(
+        "",
+        table(columns, rows),
         f"  {estimate.name}: {size} configurations; {estimate.trials:,} to be trained, "
         f"{estimate.concurrency} at a time",
         f"  time: about {expected} ({low} to {high}), from the command to its end",
         f"  disk: {small} to {large}",
-        sep="\n",
     )
 
 

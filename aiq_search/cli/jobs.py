@@ -156,9 +156,9 @@ def stop(
         print_message(f"It is {job.status}. Continue with: aiq resume {job.study}")
 
 
-def resume_on_cluster(context: typer.Context, name: str, options: RunOptions) -> bool:
+def resume_on_cluster(context: typer.Context, name: str, options: RunOptions, follow: bool) -> bool:
     """Continue a study on the cluster that it was submitted to; False where it is this machine's."""
-    from aiq_search.app.jobs import resume_submitted
+    from aiq_search.app.jobs import connect, resume_submitted
     from aiq_search.cli.output import print_line, print_message
 
     unfit = _on_command_line(context, "file", "study_storage", "storage", "tracking_uri", "address")
@@ -166,7 +166,10 @@ def resume_on_cluster(context: typer.Context, name: str, options: RunOptions) ->
     if study is None:
         return False
     print_line(study)
-    print_message(f"Submitted again, to the cluster. Follow it: aiq logs -f {study}")
+    if follow:
+        _follow(connect(), study, _log_to_stderr)
+    else:
+        print_message(f"Submitted again, to the cluster. Follow it: aiq logs -f {study}")
     return True
 
 

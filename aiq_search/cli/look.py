@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
+from aiq_search.cli.options import Format, FormatOption, OptionalStudy, TrackingUri
 from aiq_search.errors import NothingFeasibleError
+
+if TYPE_CHECKING:
+    from aiq_search.study import StudyView
 
 __all__ = ["best", "pareto", "studies", "trials"]
 
@@ -45,7 +48,7 @@ def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE)
 
 
 def trials(
-    study: StudyArgument,
+    study: OptionalStudy = None,
     trial: Annotated[
         int | None,
         typer.Option(
@@ -66,14 +69,14 @@ def trials(
     """List the trials of STUDY, or show one of them."""
     from aiq_search.app.look import trials_of
     from aiq_search.app.trials import select_trials
-    from aiq_search.cli.output import print_message, print_rows
+    from aiq_search.cli.output import print_rows
 
     if trial is not None:
         _show_trial(study, trial, tracking_uri, form)
         return
     view, rows = trials_of(study, tracking_uri)
     rows = select_trials(rows, state=state, sort=sort, top=top)
-    print_message(f"study {view.id}")
+    _print_which(view, study)
     columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "configuration", "epochs"]
     columns += [sort] if sort is not None and sort not in columns else []
     columns += ["feasible"] if view.space.objective.constraints else []
@@ -84,11 +87,19 @@ def trials(
     print_rows(rows, form, columns)
 
 
-def _show_trial(name: str, number: int, tracking_uri: str | None, form: Format) -> None:
+def _print_which(study: StudyView, name: str | None) -> None:
+    """Print which study is shown."""
+    from aiq_search.cli.output import print_message
+
+    print_message(f"study {study.id}{', the newest' if name is None else ''}")
+
+
+def _show_trial(name: str | None, number: int, tracking_uri: str | None, form: Format) -> None:
     from aiq_search.app.trials import trial_document, trial_of
-    from aiq_search.cli.output import configuration, print_json, print_line, print_rows, stdout, table
+    from aiq_search.cli.output import configuration, print_json, print_line, print_rows, show, table
 
     study, record = trial_of(name, number, tracking_uri)
+    _print_which(study, name)
     if form is Format.JSON:
         print_json(trial_document(study, record))
         return
@@ -98,10 +109,10 @@ def _show_trial(name: str, number: int, tracking_uri: str | None, form: Format) 
     if form is Format.CSV:
         print_rows([dict(zip(("epoch", *names), row, strict=True)) for row in curve], form, ["epoch", *names])
         return
-    print_line(f"{record.name} of {study.id}: {record.state}, seed {record.seed}")
+    print_line(f"{record.name}: {record.state}, seed {record.seed}")
     print_line(f"  {configuration(record.params, '  ')}")
     if curve:
-        stdout().print(table(["epoch", *names], curve))
+        show("", table(["epoch", *names], curve))
     if record.epoch is not None:
         print_line(f"Its numbers are those of epoch {record.epoch}, of the lowest validation loss.")
     if record.reason:
@@ -118,18 +129,21 @@ def _for_people(row: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, 
     return {**shown, "configuration": configuration({n: row[n] for n in parameters if n in row})}
 
 
-def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
+def best(
+    study: OptionalStudy = None, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE
+) -> None:
     """Show the champion of STUDY, why each finalist won or lost, and the most accurate trial."""
     from aiq_search.app.look import best_of
     from aiq_search.cli.champion import champion_view, finalists_view
-    from aiq_search.cli.output import print_json, print_message, print_rows, stdout
+    from aiq_search.cli.output import print_json, print_rows, show
     from aiq_search.study.chance import chance_problem
 
     choice = best_of(study, tracking_uri)
     view, champion, document = choice.study, choice.champion, choice.document()
+    _print_which(view, study)
     if champion is None:
         if form is Format.TABLE and choice.verdicts:
-            stdout().print(finalists_view(view.space, choice.verdicts))
+            show(finalists_view(view.space, choice.verdicts))
         raise NothingFeasibleError(choice.reason)
     if form is Format.JSON:
         print_json(document)
@@ -140,28 +154,29 @@ def best(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOpt
                 flat |= {f"{split}/{name}/{part}": value for part, value in spread.items()}
         print_rows([flat | document["params"]], form, [])
     else:
-        print_message(f"study {view.id}")
-        stdout().print(champion_view(view.document, champion, choice.rival, choice.verdicts))
+        show(champion_view(view.document, champion, choice.rival, choice.verdicts))
     problem = chance_problem(view.document, champion)
     if problem is not None:
         raise NothingFeasibleError(problem)
 
 
-def pareto(study: StudyArgument, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE) -> None:
-    """Show the trials of STUDY that no other beats in every objective, and their hypervolume."""
+def pareto(
+    study: OptionalStudy = None, tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE
+) -> None:
+    """Show the trials of STUDY that no other beats in every objective, and its champion."""
     from aiq_search.app.look import pareto_of
     from aiq_search.cli.output import print_json, print_message, print_rows
 
     view, front = pareto_of(study, tracking_uri)
+    _print_which(view, study)
     if form is Format.JSON:
         print_json({"study": view.id, **front.document()})
         return
-    rows = [{"name": r.name, **r.metrics, **r.params} for r in front.records]
+    rows = [{"name": r.name, "note": note, **r.metrics, **r.params} for r, note in front.rows()]
     names = list(dict.fromkeys([*(name for name, _ in front.directions), "aiq", "accuracy", "efficiency"]))
-    columns = list(dict.fromkeys(["name", *names, "parameters", "configuration"]))
+    columns = list(dict.fromkeys(["name", *names, "parameters", "note", "configuration"]))
     if form is Format.TABLE:
         rows = [_for_people(row, view.space.parameters) for row in rows]
-    print_message(f"study {view.id}")
     print_rows(rows, form, columns)
     objectives = " and ".join(f"{name} ({direction[:8]})" for name, direction in front.directions)
     reference = ", ".join(f"{number:g}" for number in front.reference)

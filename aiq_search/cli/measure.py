@@ -83,7 +83,7 @@ def measure(
 
 
 def _print(measured: Measurement, form: Format) -> None:
-    from aiq_search.cli.output import number, print_json, print_message, print_rows, stdout
+    from aiq_search.cli.output import number, print_json, print_message, print_rows, show
 
     report = measured.report
     if form is Format.JSON:
@@ -97,10 +97,10 @@ def _print(measured: Measurement, form: Format) -> None:
     if form is Format.TABLE:
         numbers = {"efficiency": report.efficiency, "accuracy": report.accuracy, "aIQ": report.aiq}
         totals = "  ".join(f"{name} {number(value)}" for name, value in numbers.items() if value is not None)
-        stdout().print(f"  {totals}  (beta {report.beta:g})")
-        stdout().print(
+        show(
+            f"  {totals}  (beta {report.beta:g})",
             f"  {measured.data}, {measured.split} split, N = {measured.samples:,}; states {report.point} "
-            f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}"
+            f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}",
         )
     for sentence in report.warnings[:_FEW]:
         print_message(f"Warning: {sentence}")

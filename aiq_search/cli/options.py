@@ -16,6 +16,7 @@ __all__ = [
     "Format",
     "FormatOption",
     "NoData",
+    "OptionalStudy",
     "SetOption",
     "SharedStorage",
     "SpaceFile",
@@ -43,6 +44,14 @@ SpaceFile = Annotated[
 ]
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's id, or a space's name for its newest study.")
+]
+OptionalStudy = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study's id, or a space's name for its newest study; by default the newest of all.",
+        show_default=False,
+    ),
 ]
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A directory that `aiq export` wrote.")

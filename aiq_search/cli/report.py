@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import DataDir, StudyArgument, TrackingUri
+from aiq_search.cli.options import DataDir, OptionalStudy, TrackingUri
 
 __all__ = ["report"]
 
@@ -23,7 +23,7 @@ AllowReportCode = Annotated[
 
 
 def report(
-    study: StudyArgument,
+    study: OptionalStudy = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -39,9 +39,13 @@ def report(
     allow_code: AllowReportCode = None,
 ) -> None:
     """Write the report of STUDY, an HTML file that works offline, and keep it in MLflow too."""
+    from aiq_search.app.look import find_any
     from aiq_search.app.report import report_study
     from aiq_search.cli.output import print_line, print_message
 
+    if study is None:
+        study = find_any(tracking_uri=tracking_uri).id
+        print_message(f"study {study}, the newest")
     path, missing = report_study(
         study, output, data_dir=data_dir, tracking_uri=tracking_uri, allow_code=allow_code or ()
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +26,6 @@ from aiq_search.cli.options import (
 
 if TYPE_CHECKING:
     from aiq_search.app.run import SearchResult
-    from aiq_search.study import StudyListener
 
 __all__ = ["resume", "retry", "search"]
 
@@ -71,7 +69,7 @@ def search(
         return
     from aiq_search.app.run import run_search
 
-    _run_with_view(lambda listener: run_search(file, options, listeners=[listener]), form)
+    _finish(run_search(file, options, progress=True), form)
 
 
 def resume(
@@ -81,6 +79,10 @@ def resume(
         Path | None,
         typer.Option(metavar="FILE", help="Its file; refused where that searches another space."),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="If it continues on a cluster, show its log until it ends."),
+    ] = False,
     trials: Trials = None,
     study_storage: StudyStorage = None,
     storage: SharedStorage = None,
@@ -107,10 +109,8 @@ def resume(
         address=address,
         allow_code=allow_code or (),
     )
-    if not resume_on_cluster(context, study, options):
-        _run_with_view(
-            lambda listener: resume_search(study, options, source=file, listeners=[listener]), form
-        )
+    if not resume_on_cluster(context, study, options, follow):
+        _finish(resume_search(study, options, source=file, progress=True), form)
 
 
 def retry(
@@ -133,18 +133,15 @@ def retry(
         address=address,
         allow_code=allow_code or (),
     )
-    _run_with_view(lambda listener: retry_failed(study, options, listeners=[listener]), form)
+    _finish(retry_failed(study, options, progress=True), form)
 
 
-def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format) -> None:
-    """Run a study with a view, then show what it found."""
+def _finish(result: SearchResult, form: Format) -> None:
+    """Show what a search found, and end with its exit code."""
     from aiq_search.app.look import Choice
     from aiq_search.app.run import failure_of
-    from aiq_search.cli.output import print_json, print_message, stderr
-    from aiq_search.cli.view import search_view
+    from aiq_search.cli.output import print_json, print_message
 
-    with search_view(stderr()) as view:
-        result = start(view)
     for note in result.notes:
         print_message(note)
     if result.undelivered:
@@ -167,12 +164,12 @@ def _run_with_view(start: Callable[[StudyListener], SearchResult], form: Format)
 def _show(result: SearchResult) -> None:
     """The champion, and the commands to look further."""
     from aiq_search.cli.champion import champion_view
-    from aiq_search.cli.output import print_message, stdout
+    from aiq_search.cli.output import print_message, show
     from aiq_search.study.finalists import verdicts_of
 
     if result.champion is None:
         return
-    stdout().print(
+    show(
         champion_view(result.study.document, result.champion, result.most_accurate, verdicts_of(result.study))
     )
     name = result.study.id  # another study may be the newest of its space

@@ -5,23 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 import webbrowser
+from functools import partial
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import TrackingUri
+from aiq_search.cli.options import OptionalStudy, TrackingUri
 
 __all__ = ["ui"]
 
 
 def ui(
-    study: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="STUDY", help="Study or space to open; by default the newest study.", show_default=False
-        ),
-    ] = None,
+    study: OptionalStudy = None,
     tracking_uri: TrackingUri = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -40,7 +36,7 @@ def ui(
 
     signal.signal(signal.SIGTERM, _interrupt)  # stops the server too, as Ctrl-C does
     try:
-        with open_ui(study, tracking_uri, host, port, lambda page: _show(page, browser)) as server:
+        with open_ui(study, tracking_uri, host, port, partial(_show, browser=browser)) as server:
             server.wait()
     except KeyboardInterrupt:
         print_message("Stopped.")
@@ -50,9 +46,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show(page: str, browser: bool) -> None:
+def _show(page: str, study: str | None, *, browser: bool) -> None:
     from aiq_search.cli.output import print_line, print_message
 
+    if study is not None:
+        print_message(f"study {study}")
     print_line(page)
     print_message("Press Ctrl-C to stop.")
     if browser and sys.stdout.isatty():

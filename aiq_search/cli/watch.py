@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli.options import Format, FormatOption, StudyArgument, TrackingUri
+from aiq_search.cli.options import Format, FormatOption, OptionalStudy, TrackingUri
 
 __all__ = ["watch"]
 
 
 def watch(
-    study: StudyArgument,
+    study: OptionalStudy = None,
     every: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="Polling interval in seconds.")
     ] = 2.0,
@@ -22,7 +22,7 @@ def watch(
     """Watch STUDY until its search ends; json and csv then print its row of `aiq studies`."""
     from aiq_search.app.look import Watch
     from aiq_search.cli.output import print_json, print_rows, stderr, stdout
-    from aiq_search.cli.view import search_view
+    from aiq_search.terminal.view import search_view
 
     watched = Watch(study, tracking_uri)
     with search_view(stdout() if form is Format.TABLE else stderr()) as view:

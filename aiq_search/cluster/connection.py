@@ -11,18 +11,29 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from aiq_search.cluster.ray_internals import WORKER_ENVIRONMENT, light_start
 from aiq_search.cluster.scratch import check_scratch, make_scratch
 from aiq_search.errors import AiqError, InputError, first_line
 
-__all__ = ["LOOPBACK", "check_address", "connected", "ensure_token"]
+__all__ = ["LOOPBACK", "Connection", "check_address", "connected", "ensure_token"]
 
 # Ray's word for "no other node will join", which Windows and macOS have by default: every port, the internal
 # ones too, is on 127.0.0.1 then. Read once, when Ray is imported.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+# Name of the file with Ray's token, in AIQ_HOME.
+_TOKEN_FILE = "ray.token"  # noqa: S105
+
+# What every worker needs, and takes seconds to import.
+_PRELOADED = ("aiq_search.worker.trainable", "aiq_search.worker.worker")
+
+_SILENT: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": logging.ERROR}
 
 # Addresses that mean a cluster of this machine alone, started for one search.
 _HERE = (None, "local")
@@ -63,7 +74,7 @@ def ensure_token(home: Path) -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
-    path = home.resolve() / "ray.token"
+    path = home.resolve() / _TOKEN_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -71,8 +82,23 @@ def ensure_token(home: Path) -> None:
         pass
     else:
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+            file.write(_new_token())
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+
+
+@cache
+def _new_token() -> str:
+    """One for this process: Ray remembers the first that it has read."""
+    return secrets.token_hex(32)
+
+
+def _forget_token(home: Path) -> None:
+    """Remove a token that was made for a search that did not begin, with the folder made for it."""
+    if [each.name for each in home.iterdir()] != [_TOKEN_FILE]:
+        return
+    (home / _TOKEN_FILE).unlink()
+    home.rmdir()
+    os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
 
 
 def _knock(address: str, then: str) -> None:
@@ -116,62 +142,176 @@ def _unavailable(where: str, then: str, error: Exception) -> Exception:
     return AiqError(f"{where}: {first_line(error).rstrip('.')}. Fix that, then {then}.")
 
 
-@contextmanager
-def connected(home: Path, address: str | None = None, study: str | None = None) -> Iterator[None]:
-    """Be connected to a Ray cluster while the context lasts.
+class Connection:
+    """Being connected to a Ray cluster: one that this machine is a node of, or one started for a search.
+
+    A cluster of our own starts in the background: ``begin`` returns at once, and ``wait`` when it is there.
+    It ends with the context, or with this process, however that ends.
 
     Args:
         home: AIQ_HOME.
         address: A cluster that this machine is a node of, as host:port or ``auto``; by default one is
             started on this machine and stopped at the end.
-        study: The study that is to be run, which an error says how to continue.
+    """
+
+    def __init__(self, home: Path, address: str | None = None) -> None:
+        self._home = home
+        self._address = address
+        self._local: _LocalRay | None = None
+        self._joined = ExitStack()
+        self._made_home = not home.exists()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect; a cluster of our own ends. After a mistake of the user nothing of it is left."""
+        mistake = isinstance(error, InputError)
+        if self._local is not None:
+            self._local.stop(keep_logs=error is not None and not mistake)
+            self._local = None
+        self._joined.close()
+        if mistake and self._made_home:
+            _forget_token(self._home)
+
+    @property
+    def own(self) -> bool:
+        """Whether the cluster is started for a search, and ends with it."""
+        return self._address in _HERE
+
+    def begin(self) -> None:
+        """Start a cluster of our own, unless one is named; does nothing the second time.
+
+        Raises:
+            AiqError: Ray is imported already, without authentication.
+        """
+        if not self.own or self._local is not None:
+            return
+        _set_up(self._home)
+        os.environ |= LOOPBACK | WORKER_ENVIRONMENT
+        self._local = _LocalRay(make_scratch())
+
+    def wait(self, study: str | None = None) -> None:
+        """Return once connected.
+
+        Args:
+            study: The study that is to be run, which an error says how to continue.
+
+        Raises:
+            InputError: The address cannot be used.
+            AiqError: The cluster cannot be reached or started.
+        """
+        check_address(self._address)
+        then = "try again" if study is None else f"continue with `aiq resume {study}`"
+        self.begin()
+        if self._local is not None:
+            self._local.wait(then)
+            return
+        _set_up(self._home)
+        if self._address != "auto":
+            _knock(str(self._address), then)
+        self._joined.enter_context(_joined(str(self._address), then))
+
+
+@contextmanager
+def connected(home: Path, address: str | None = None, study: str | None = None) -> Iterator[None]:
+    """Be connected to a Ray cluster while the context lasts; see ``Connection``.
 
     Raises:
         InputError: The address cannot be used.
         AiqError: The cluster cannot be reached or started.
     """
-    check_address(address)
+    with Connection(home, address) as connection:
+        connection.wait(study)
+        yield
+
+
+def _set_up(home: Path) -> None:
     ensure_token(home)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    then = "try again" if study is None else f"continue with `aiq resume {study}`"
-    if address in _HERE:
-        with _started(then):
-            yield
-        return
-    if address != "auto":
-        _knock(str(address), then)
-    with _joined(f"Ray at {address} cannot be reached", then, address=address):
-        yield
+
+
+class _LocalRay:
+    """A Ray cluster of this machine alone, which a thread starts and stops.
+
+    The thread lives as long as the cluster: the kernel ends Ray's processes with the thread that started
+    them.
+
+    Args:
+        scratch: Folder of its sockets and logs; removed at the end.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        import ray  # here, so that no two threads import it
+
+        self._ray = ray
+        self._scratch = scratch
+        self._ready = threading.Event()
+        self._over = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True, name="local-ray")
+        self._thread.start()
+
+    def wait(self, then: str) -> None:
+        """Return once it runs.
+
+        Raises:
+            AiqError: It cannot be started.
+        """
+        self._ready.wait()
+        if self._error is not None:
+            where = f"Ray cannot be started on this machine (its logs are in {self._scratch})"
+            raise _unavailable(where, then, self._error) from None
+
+    def stop(self, *, keep_logs: bool) -> None:
+        """Stop it, once it has started."""
+        self._over.set()
+        self._thread.join()
+        if not keep_logs:
+            shutil.rmtree(self._scratch.parent, ignore_errors=True)
+
+    def _run(self) -> None:
+        try:
+            # It says that it leaves the signals alone in a thread, which is as we want it.
+            with light_start(_PRELOADED), _quiet(logging.getLogger("ray._private.worker")):
+                self._ray.init(
+                    address="local",
+                    num_cpus=len(os.sched_getaffinity(0)),
+                    include_dashboard=False,
+                    _temp_dir=str(self._scratch),
+                    **_SILENT,
+                )
+        except Exception as error:
+            self._error = error
+        self._ready.set()
+        self._over.wait()
+        self._ray.shutdown()
 
 
 @contextmanager
-def _started(then: str) -> Iterator[None]:
-    """Be connected to a cluster of this machine alone, which is started and stopped."""
-    os.environ |= LOOPBACK
-    scratch = make_scratch()
-    with _joined(
-        f"Ray cannot be started on this machine (its logs are in {scratch})",
-        then,
-        address="local",
-        num_cpus=len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        _temp_dir=str(scratch),
-    ):
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep a logger's warnings to itself."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
         yield
-    shutil.rmtree(scratch.parent, ignore_errors=True)  # after an error its logs may say more
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager
-def _joined(where: str, then: str, **options: Any) -> Iterator[None]:  # noqa: ANN401
-    """Be connected to the cluster of Ray's options; ``where`` begins the sentence for one that cannot be."""
+def _joined(address: str, then: str) -> Iterator[None]:
+    """Be connected to a cluster that runs."""
     import ray
 
     try:
         with _own_signals():
-            ray.init(configure_logging=False, log_to_driver=False, logging_level=logging.ERROR, **options)
+            ray.init(address=address, **_SILENT)
     except Exception as error:
-        raise _unavailable(where, then, error) from None
+        raise _unavailable(f"Ray at {address} cannot be reached", then, error) from None
     try:
         yield
     finally:

@@ -16,6 +16,9 @@ from aiq_search.errors import InputError
 
 __all__ = ["Dataset", "Normalization", "Split"]
 
+# Samples whose values are counted at once.
+_COUNTED = 1024
+
 
 @dataclass(frozen=True)
 class Split:
@@ -59,8 +62,11 @@ class Normalization:
             Normalization(scale=(0.5, 1.0), shift=(-1.0, -5.0))
         """
         axes = (0, *range(2, inputs.ndim))
-        mean = inputs.mean(axis=axes, dtype=np.float64)
-        deviation = inputs.std(axis=axes, dtype=np.float64)
+        if inputs.dtype == np.uint8:
+            mean, deviation = _byte_moments(inputs)
+        else:
+            mean = inputs.mean(axis=axes, dtype=np.float64)
+            deviation = inputs.std(axis=axes, dtype=np.float64)
         scale = 1 / np.where(deviation > 0, deviation, 1.0)
         shift = -mean * scale
         extreme = np.flatnonzero(np.maximum(scale, abs(shift)) > np.finfo(np.float32).max)
@@ -71,6 +77,19 @@ class Normalization:
                 f"{deviation[channel]:g}) cannot be normalised in float32; scale the data first"
             )
         return cls(tuple(scale.tolist()), tuple(shift.tolist()))
+
+
+def _byte_moments(inputs: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel, from how often it has each of its 256 values."""
+    channels = inputs.shape[1]
+    counts = np.zeros((channels, 256), np.int64)
+    for begin in range(0, len(inputs), _COUNTED):  # numpy counts 64-bit copies
+        for channel in range(channels):
+            counts[channel] += np.bincount(inputs[begin : begin + _COUNTED, channel].ravel(), minlength=256)
+    values, number = np.arange(256), counts.sum(axis=1)
+    mean = counts @ values / number
+    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / number
+    return mean, np.sqrt(variance)
 
 
 @dataclass(frozen=True)

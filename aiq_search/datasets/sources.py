@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,42 @@ from aiq_search.user_code import CodePolicy, check_call, describe_error
 __all__ = ["Arrays", "from_digits", "from_function", "from_npz", "from_torchvision"]
 
 _SPLITS = ("train", "validation", "test")
+# Where scikit-learn keeps the handwritten digits.
+_DIGITS = ("datasets", "data", "digits.csv.gz")
+# The data sets that torchvision keeps as idx files: the files, and the names of the classes.
+_IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+_IDX_CLASSES = {
+    "MNIST": (
+        "0 - zero",
+        "1 - one",
+        "2 - two",
+        "3 - three",
+        "4 - four",
+        "5 - five",
+        "6 - six",
+        "7 - seven",
+        "8 - eight",
+        "9 - nine",
+    ),
+    "FashionMNIST": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    "KMNIST": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}
 # What a source of the user's own may hold.
 _NAMES = (*(f"{part}_{split}" for split in _SPLITS for part in "xy"), "classes")
 _LISTED = 10
@@ -39,16 +76,30 @@ class Arrays:
 
 
 def from_digits() -> Arrays:
-    """The 1,797 images of 8x8 pixels, 0 to 16, that scikit-learn ships."""
-    from sklearn.datasets import load_digits
+    """The 1,797 images of 8x8 pixels, 0 to 16, that scikit-learn ships.
 
-    digits = load_digits()
-    images = digits.images.astype(np.uint8)[:, None]
-    return Arrays(Split(images, digits.target.astype(np.int64)), classes=tuple("0123456789"))
+    Its file is read as it is: importing scikit-learn takes longer than a small search needs to train.
+
+    Raises:
+        InputError: scikit-learn is not installed, or lacks the file.
+    """
+    package = find_spec("sklearn")
+    folders = [] if package is None else package.submodule_search_locations or []
+    files = [file for folder in folders if (file := Path(folder, *_DIGITS)).is_file()]
+    if not files:
+        raise InputError(
+            f"dataset.name: digits is a file of scikit-learn ({'/'.join(_DIGITS)}), which was not found: "
+            "pip install --force-reinstall scikit-learn."
+        )
+    rows = np.loadtxt(files[0], delimiter=",", dtype=np.uint8)  # 64 pixels, then the digit
+    images = rows[:, :-1].reshape(-1, 1, 8, 8)
+    return Arrays(Split(images, rows[:, -1].astype(np.int64)), classes=tuple("0123456789"))
 
 
 def from_torchvision(class_name: str, data_dir: Path) -> Arrays:
     """A data set of torchvision, downloaded where it is missing.
+
+    Files that are there and of MNIST's form are read without torchvision, which takes seconds to import.
 
     Args:
         class_name: Name of a class in ``torchvision.datasets``.
@@ -61,9 +112,11 @@ def from_torchvision(class_name: str, data_dir: Path) -> Arrays:
         InputError: A file is missing and cannot be downloaded, or is damaged, or torchvision does
             not fit torch.
     """
-    constructor = getattr(_import_torchvision_datasets(), class_name)
     raw = data_dir / class_name / "raw"
     _check_idx_files(raw)
+    if class_name in _IDX_CLASSES and all((raw / name).is_file() for name in _IDX_FILES):
+        return _from_idx(raw, _IDX_CLASSES[class_name])
+    constructor = getattr(_import_torchvision_datasets(), class_name)
     parts = {}
     for train in (True, False):
         try:
@@ -112,6 +165,22 @@ def _check_idx_files(raw: Path) -> None:
                 f"{path}: damaged: expected an idx file of {expected:,} unsigned bytes as its header "
                 f"declares, but it has {path.stat().st_size:,}. Delete it and download it again."
             )
+
+
+def _from_idx(raw: Path, classes: tuple[str, ...]) -> Arrays:
+    """The arrays of idx files that have been checked."""
+    arrays = []
+    for name in _IDX_FILES:
+        content = np.fromfile(raw / name, np.uint8)
+        dimensions = int(content[3])
+        shape = content[4 : 4 + 4 * dimensions].view(">u4")
+        arrays.append(content[4 + 4 * dimensions :].reshape(shape))
+    train, train_labels, test, test_labels = arrays
+    return Arrays(
+        Split(train[:, None], train_labels.astype(np.int64)),
+        test=Split(test[:, None], test_labels.astype(np.int64)),
+        classes=classes,
+    )
 
 
 def _images(part: Any) -> Split:  # noqa: ANN401

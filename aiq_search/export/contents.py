@@ -30,7 +30,9 @@ class BundleContents:
         capture: Where states are read, "after" or "before" a layer.
         expected: The search's own numbers for this network by split and name (any of loss, accuracy,
             efficiency, aiq), which the reloaded network must give again.
-        tolerance: How far it may be off; a trial on this machine's CPU is matched exactly.
+        tolerance: How far each of these numbers may be off.
+        measured: How the search measured them, where that rounds differently from torch on the CPU:
+            "on a GPU", "by the compiled engine".
         configuration: Mean and deviation over the configuration's seeds, by split and metric.
         seeds: What the search measured for each seed.
         source: Where the network comes from: study, trial, parameters, versions.
@@ -44,6 +46,7 @@ class BundleContents:
     capture: str = "after"
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tolerance: float = 1e-4
+    measured: str | None = None
     configuration: Mapping[str, Mapping[str, SpreadDocument]] = field(default_factory=dict)
     seeds: Sequence[SeedMetrics] = ()
     source: Mapping[str, JsonValue] = field(default_factory=dict)

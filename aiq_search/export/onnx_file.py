@@ -32,10 +32,9 @@ _OPERATORS = frozenset(
     """
     Abs Add ArgMax AveragePool BatchNormalization Cast CastLike Celu Clip Concat Constant Conv Div Dropout Elu
     Erf Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid
-    HardSwish
-    Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mish Mul
-    Neg PRelu Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Selu Shape Sigmoid Slice
-    Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
+    HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool
+    Min Mish Mul Neg PRelu Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Selu Shape
+    Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where
     """.split()  # noqa: SIM905 - one name a line would be a long list
 )
 

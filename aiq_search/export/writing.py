@@ -221,8 +221,11 @@ def _check_expected(contents: BundleContents, metrics: MetricsDocument) -> Check
             if not abs(measured[name] - expected) <= contents.tolerance:
                 raise BundleMismatchError(
                     f"the exported network has {name} {measured[name]:.6f} on the {split} split, but the "
-                    f"search reported {expected:.6f}: the weights or the data are not those of the search."
+                    f"search reported {expected:.6f} (a difference of {contents.tolerance:.1e} is allowed): "
+                    "the weights or the data are not those of the search."
                 )
     if not any(contents.expected.values()):
         return Check("search", "not compared: no numbers of a search were given", passed=None)
-    return Check("search", f"the reloaded network has the search's numbers within {worst:.1e}")
+    how = contents.measured
+    rounding = f" (measured {how}; {contents.tolerance:.1e} is allowed for rounding)" if how else ""
+    return Check("search", f"the reloaded network has the search's numbers within {worst:.1e}{rounding}")

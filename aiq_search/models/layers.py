@@ -65,9 +65,12 @@ def check_width(name: str, width: Any) -> None:  # noqa: ANN401 - a file's value
 
 
 def initialise(model: nn.Module) -> nn.Module:
-    """Give every Linear and Conv He-normal weights and zero biases (He et al., 2015), in place."""
+    """Give every Linear and Conv He-normal weights and zero biases (He et al., 2015), in place.
+
+    On the meta device there are no weights to draw, and torch would import its compiler to draw none.
+    """
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

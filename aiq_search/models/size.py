@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +17,11 @@ _Result = TypeVar("_Result")
 
 # Bytes of weights below which a copy and a pass of one sample cost nothing worth sparing.
 _SMALL = 100_000_000
+
+# Of torch's own layers, those that multiply no matrices.
+_WITHOUT_PRODUCTS = {
+    f"torch.nn.modules.{name}" for name in ("activation", "batchnorm", "dropout", "flatten", "pooling")
+}
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -40,11 +45,11 @@ class ModelSize:
 def model_size(model: nn.Module, input_shape: tuple[int, ...]) -> ModelSize:
     """Count a network's parameters and multiply-accumulates.
 
-    The forward pass runs on a copy, on the meta device where it can: nothing is computed and the model
-    is left as it was.
+    One sample goes through a copy: on the CPU if the model is small and its weights are there, else on the
+    meta device, where nothing is computed.
 
     Args:
-        model: The network.
+        model: The network; it is left as it was.
         input_shape: Shape of one sample.
 
     Returns:
@@ -66,9 +71,7 @@ def layer_outputs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, t
     """Neurons of each linear layer and convolution, and at how many places a sample shows their state.
 
     A linear layer behind a flattening has one place, a convolution one a position, a linear layer of a
-    sequence one a token. A layer that runs several times is counted as in its last run. One sample goes
-    through a copy of the network: on the CPU if its weights are there, since torch takes a second and 80 MB
-    for its first pass on the meta device.
+    sequence one a token. A layer that runs several times is counted as in its last run.
 
     Args:
         model: The network; it is left as it was.
@@ -92,9 +95,6 @@ def layer_outputs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, t
             ghost(torch.zeros(1, *input_shape, device=device))
         return found
 
-    on_cpu = all(tensor.device.type == "cpu" for tensor in model.state_dict().values())
-    if on_cpu and sum(tensor.nbytes for tensor in model.state_dict().values()) < _SMALL:
-        return run(copy.deepcopy(model), input_shape, "cpu")
     return _on_a_ghost(model, input_shape, run)
 
 
@@ -108,7 +108,19 @@ def _note_output(
 def _on_a_ghost(
     model: nn.Module, input_shape: tuple[int, ...], run: Callable[[nn.Module, tuple[int, ...], str], _Result]
 ) -> _Result:
-    """Run a copy of a model where nothing is computed, or on the CPU if it cannot be run there."""
+    """Run a copy of a model where nothing is computed, or on the CPU if it is small or cannot be run there.
+
+    torch takes a second and 80 MB for its first pass on the meta device. What it counts on the CPU lacks the
+    products within fused operators, such as attention's: that is for networks without them.
+    """
+    tensors = model.state_dict().values()
+    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    if (
+        on_cpu
+        and sum(tensor.nbytes for tensor in tensors) < _SMALL
+        and (run is not _macs or _is_plain(model))
+    ):
+        return run(copy.deepcopy(model), input_shape, "cpu")
     try:
         return run(copy.deepcopy(model).to("meta"), input_shape, "meta")
     except Exception:  # a user's forward that needs numbers, such as one with .item()
@@ -118,9 +130,36 @@ def _on_a_ghost(
 
 
 def _macs(ghost: nn.Module, input_shape: tuple[int, ...], device: str) -> int:
-    from torch.utils.flop_counter import FlopCounterMode  # 70 MB, which those who only look at a model spare
-
     ghost.eval()
+    if _is_plain(ghost):
+        return _macs_of_layers(ghost, torch.zeros(1, *input_shape, device=device))
+    from torch.utils.flop_counter import FlopCounterMode  # 70 MB and torch's compiler, a second to import
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost(torch.zeros(1, *input_shape, device=device))
     return int(counter.get_total_flops()) // 2  # torch counts a multiply and an add as two
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """Whether a model is a sequence of known layers, so that all its products are those of layers."""
+    return all(
+        type(module) is nn.Sequential
+        or type(module) in _LAYERS
+        or (type(module).__module__ in _WITHOUT_PRODUCTS and not isinstance(module, nn.MultiheadAttention))
+        for module in model.modules()
+    )
+
+
+def _macs_of_layers(model: nn.Module, sample: torch.Tensor) -> int:
+    macs = 0
+
+    def count(module: Any, inputs: object, output: torch.Tensor) -> None:  # noqa: ANN401
+        nonlocal macs
+        macs += output.numel() * module.weight[0].numel()  # each output is a product with its weights
+
+    for module in model.modules():
+        if isinstance(module, _LAYERS):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model(sample)
+    return macs

@@ -22,6 +22,7 @@ from aiq_search.search.trials import LiveTrials
 from aiq_search.study.champion import Champion
 from aiq_search.study.events import (
     Event,
+    HistoryListener,
     Phase,
     PhaseStarted,
     StudyEnded,
@@ -96,7 +97,10 @@ class StudyDriver:
     # ---- the study's life ------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Take the study up from where it is: emit StudyStarted and queue what was interrupted."""
+        """Take the study up from where it is: emit StudyStarted and queue what was interrupted.
+
+        Listeners that want the history receive it, too.
+        """
         records = self.study.records()
         for record in records:
             self._trials.adopt(record)
@@ -110,6 +114,9 @@ class StudyDriver:
                 time=self._clock(),
             )
         )
+        for listener in self._listeners:
+            if records and isinstance(listener, HistoryListener):
+                listener.on_history(records)
         for phase in self._phases.values():
             phase.take_up()
         self._taken_up = True

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from aiq_search.study.record import TrialRecord
 
 __all__ = [
     "EpochEnded",
     "Event",
+    "HistoryListener",
     "Phase",
     "PhaseStarted",
     "RungReached",
@@ -210,3 +214,11 @@ class StudyListener(Protocol):
 
     def on_event(self, event: Event) -> None:
         """Take note of one event."""
+
+
+@runtime_checkable
+class HistoryListener(StudyListener, Protocol):
+    """A listener that also wants to know of the trials before its time, as a view of the progress does."""
+
+    def on_history(self, records: Sequence[TrialRecord]) -> None:
+        """Take note of the trials so far; called once, after ``StudyStarted``."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from aiq_search.errors import NothingFeasibleError
+from aiq_search.study.champion import Champion
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.optuna_internals import hypervolume
 from aiq_search.study.record import TrialRecord
@@ -29,12 +31,30 @@ class ParetoFront:
         reference: The corner from which the hypervolume is measured: for accuracy, aiq and efficiency 0
             (1 where they are minimised), for the others the worst complete trial.
         hypervolume: Volume between the reference and the front, in the product of the objectives' units.
+        champion: The champion, or the best so far, wherever it is; None where nothing is feasible.
     """
 
     directions: tuple[tuple[str, str], ...]
     records: tuple[TrialRecord, ...]
     reference: tuple[float, ...]
     hypervolume: float
+    champion: Champion | None = None
+
+    def rows(self) -> list[tuple[TrialRecord, str]]:
+        """The front, then the champion if it is not on it; each with what there is to note of it."""
+        rows = [(record, self._note(record)) for record in self.records]
+        if self.champion is not None and not any(note for _, note in rows):
+            rows.append((self.champion.explored, f"{self._title}, not on the front"))
+        return rows
+
+    def _note(self, record: TrialRecord) -> str:
+        if self.champion is None or record.config_hash != self.champion.explored.config_hash:
+            return ""
+        return self._title
+
+    @property
+    def _title(self) -> str:
+        return "champion" if self.champion is not None and self.champion.judges else "best so far"
 
     def document(self) -> dict[str, Any]:
         """The front as a JSON document."""
@@ -42,19 +62,30 @@ class ParetoFront:
             "objectives": dict(self.directions),
             "reference": dict(zip((name for name, _ in self.directions), self.reference, strict=True)),
             "hypervolume": self.hypervolume,
+            "champion": None if self.champion is None else self.champion.trial,
             "trials": [
-                {"trial": record.key.number, **record.metrics, "params": dict(record.params)}
-                for record in self.records
+                {
+                    "trial": record.key.number,
+                    "on_front": index < len(self.records),
+                    "note": note,
+                    **record.metrics,
+                    "params": dict(record.params),
+                }
+                for index, (record, note) in enumerate(self.rows())
             ],
         }
 
 
 def front_of(study: StudyView) -> ParetoFront:
-    """The front of a study's objectives; of accuracy and efficiency where it has only one."""
+    """The champion, and the front of the objectives: of accuracy and efficiency where there is only one."""
     directions = study.space.objective.directions
     if len(directions) == 1:
         directions = (("accuracy", "maximize"), ("efficiency", "maximize"))
-    return pareto_front(study.records(Phase.EXPLORE), directions)
+    front = pareto_front(study.records(Phase.EXPLORE), directions)
+    try:
+        return replace(front, champion=study.champion())
+    except NothingFeasibleError:
+        return front
 
 
 def pareto_front(

@@ -139,6 +139,31 @@ class TrialRecord:
             feasible=self.feasible,
         )
 
+    @classmethod
+    def of_events(cls, started: TrialStarted, ended: TrialEnded) -> TrialRecord:
+        """A trial as its events show it; without its curve."""
+        return cls(
+            ended.key,
+            ended.state,
+            started.params,
+            started.seed,
+            started.config_hash,
+            origin=started.origin,
+            replicate=started.replicate,
+            value=ended.value,
+            epoch=ended.epoch,
+            epochs=ended.epochs,
+            metrics=ended.metrics,
+            reason=ended.reason,
+            traceback=ended.traceback,
+            collapsed=ended.collapsed,
+            engine=ended.engine,
+            feasible=ended.feasible,
+            retry_of=started.retry_of,
+            started=started.time,
+            ended=ended.time,
+        )
+
     def retry(self) -> dict[str, Any]:
         """The ``BEGIN`` attribute of a trial that runs this one again."""
         attribute: dict[str, Any] = {

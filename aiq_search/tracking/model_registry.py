@@ -193,13 +193,26 @@ def _crown(client: MlflowClient, name: str, made: ModelVersion, facts: Mapping[s
     )
 
 
+def _plain(tag: str) -> str:
+    """A tag with its number as this version writes it: another version may have written beta 2 as 2.0.
+
+    >>> _plain("aiq, beta 2.0"), _plain("digits")
+    ('aiq, beta 2', 'digits')
+    """
+    head, beta, number = tag.rpartition(", beta ")
+    try:
+        return f"{head}{beta}{float(number):g}" if beta else tag
+    except ValueError:
+        return tag
+
+
 def _compare(facts: Mapping[str, str], holder: ModelVersion | None) -> tuple[bool, str] | None:
     """Whether a champion beats the one who holds the alias, and why; None where nobody holds it."""
     if holder is None:
         return None
-    for key, what in (("aiq.digest", "data or another split"), ("aiq.objective", "objective")):
-        if holder.tags.get(key) != facts[key]:
-            return False, f"it was judged by other {what}, so the two cannot be compared"
+    for key, what in (("aiq.digest", "other data or another split"), ("aiq.objective", "another objective")):
+        if _plain(holder.tags.get(key, "")) != _plain(facts[key]):
+            return False, f"it was judged by {what}, so the two cannot be compared"
     ours, theirs = float(facts["aiq.score"]), float(holder.tags.get("aiq.score", "-inf"))
     ranked = facts["aiq.objective"].partition(",")[0]
     numbers = f"{abs(ours):.4f} against {abs(theirs):.4f} of study {holder.tags.get('aiq.study')}"

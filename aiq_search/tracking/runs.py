@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from mlflow.entities import LifecycleStage, Run, ViewType
+from mlflow.exceptions import MlflowException
 
 from aiq_search.redaction import redact
 from aiq_search.study.document import StudyDocument
@@ -149,10 +150,19 @@ class StudyRuns:
                 self._last[owner] = {m.key: (m.step, m.value) for m in last_metrics(run)}
             for double in doubles:
                 if double.active:
-                    _log.warning("deleting %s, a second run of %s", double.run_id, owner)
-                    self._store.ask(partial(client.delete_run, double.run_id))
+                    self._delete(double.run_id, owner)
         self._outbox.forget_runs(owner for owner, run_id in known.items() if self._ids.get(owner) != run_id)
         self._outbox.remember_runs(self._ids)
+
+    def _delete(self, run_id: str, owner: str) -> None:
+        """Delete a second run, if MLflow's user may: a driver may only delete in experiments that it made."""
+        _log.warning("deleting %s, a second run of %s", run_id, owner)
+        try:
+            self._store.ask(partial(self._store.client.delete_run, run_id))
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+            _log.warning("%s stays: MLflow's user may not delete it", run_id)
 
 
 def _preference(row: RunRow, known: str | None) -> tuple[bool, bool, int, str]:

@@ -23,8 +23,9 @@ class TrainingOptions(BaseModel):
         schedule: constant, or cosine (to 0 over all epochs; Loshchilov and Hutter, 2017).
         patience: Epochs without a lower validation loss before training stops; none: never.
         device: auto takes a GPU where the trial has one.
-        engine: What computes. torch trains any network; compiled knows sequences of common layers and
-            is several times faster, on one core; auto takes compiled wherever it knows the network.
+        engine: What trains and measures. torch supports any network; compiled supports sequences of common
+            layers, on one CPU core, and is several times faster; auto is compiled for networks that it
+            supports, torch for all others and on a GPU.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -39,4 +40,4 @@ class TrainingOptions(BaseModel):
     schedule: Literal["constant", "cosine"] = "constant"
     patience: int | None = Field(default=5, ge=1, le=1_000_000)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    engine: Literal["auto", "torch", "compiled"] = "torch"
+    engine: Literal["auto", "torch", "compiled"] = "auto"

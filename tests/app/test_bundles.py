@@ -26,7 +26,7 @@ SPACE = {
     "dataset": {"name": "digits", "validation": 360, "test": 360},
     "parameters": {"model.hidden1": {"type": "int", "low": 4, "high": 8}},
     "objective": {"maximize": "aiq", "constraints": ["accuracy >= 0.5"]},
-    "training": {"epochs": 2, "learning_rate": 0.05, "batch_size": 50},
+    "training": {"epochs": 2, "learning_rate": 0.05, "batch_size": 50, "engine": "torch"},
     "confirm": {"finalists": 1, "seeds": 2},
 }
 
@@ -45,15 +45,27 @@ def exported(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
-    """A study with one exploring trial and four confirmations, each truly trained."""
+    """A study with one exploring trial and four confirmations."""
     home = tmp_path_factory.mktemp("home")
-    study = Study.create(home, SearchSpace.model_validate(SPACE), digits.description())
+    seeds = [(Phase.EXPLORE, 0, 1), *((Phase.CONFIRM, i, 10 + i) for i in range(4))]
+    study = written_study(home, digits, seeds)
+    study.load(Phase.CONFIRM).set_user_attr(FINALISTS, [0])
+    return home, study
+
+
+def written_study(home, digits, seeds, engine="torch", off=0.0):
+    """A study whose trials are truly trained; their aIQ is recorded with an error."""
+    training = {**SPACE["training"], "engine": engine}
+    study = Study.create(
+        home, SearchSpace.model_validate({**SPACE, "training": training}), digits.description()
+    )
     params = {"model.hidden1": 6}
-    for phase, number, seed in [(Phase.EXPLORE, 0, 1), *((Phase.CONFIRM, i, 10 + i) for i in range(4))]:
-        run = TrainingRun(study.architecture(params), digits, TrainingOptions(**SPACE["training"]), seed=seed)
+    for phase, number, seed in seeds:
+        run = TrainingRun(study.architecture(params), digits, TrainingOptions(**training), seed=seed)
         while not run.finished:
             run.run_epoch()
         metrics = {**run.best.metrics(), **asdict(model_size(run.model, digits.input_shape))}
+        metrics["aiq"] += off
         begin = {"params": params, "seed": seed, "config_hash": config_hash(params)}
         if phase is Phase.CONFIRM:
             test = run.evaluate_best("test")
@@ -64,6 +76,7 @@ def trained(digits, tmp_path_factory):
             "epoch": run.best.epoch,
             "epochs": run.epoch,
             "metrics": metrics,
+            "engine": run.engine.name,
             "feasible": True,
         }
         study.load(phase).add_trial(
@@ -71,8 +84,28 @@ def trained(digits, tmp_path_factory):
         )
         record = study.record(phase, number)
         save_weights(study.weights_path(record.key), run.best_weights, {})
-    study.load(Phase.CONFIRM).set_user_attr(FINALISTS, [0])
-    return home, study
+    return study
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_the_compiled_engines_numbers_may_differ_by_rounding(digits, tmp_path, engine):
+    slightly = written_study(tmp_path / "slightly", digits, [(Phase.EXPLORE, 0, 1)], engine, off=0.005)
+    if engine == "torch":
+        with pytest.raises(BundleError, match=r"difference of 1\.0e-04 is allowed"):
+            export_study(slightly, tmp_path / "champion", trial=0, formats=["safetensors"])
+        return
+    export = export_study(slightly, tmp_path / "champion", trial=0, formats=["safetensors"])
+    note = next(check.detail for check in export.verification.checks if check.name == "search")
+    assert "within 5.0e-03 (measured by the compiled engine; 2.6e-02 is allowed for rounding)" in note
+    metrics = load_bundle(tmp_path / "champion").metrics
+    # The bundle has torch's numbers.
+    assert metrics.splits["validation"].aiq == pytest.approx(
+        slightly.record(Phase.EXPLORE, 0).value - 0.005, abs=1e-3
+    )
+    assert metrics.source["engine"] == "compiled"
+    wrong = written_study(tmp_path / "wrong", digits, [(Phase.EXPLORE, 0, 1)], engine, off=0.05)
+    with pytest.raises(BundleError, match=r"difference of 2\.6e-02 is allowed"):
+        export_study(wrong, tmp_path / "wrong-champion", trial=0, formats=["safetensors"])
 
 
 def test_the_champions_best_seed_is_exported_with_the_spread_of_all(trained, tmp_path):

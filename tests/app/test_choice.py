@@ -88,6 +88,26 @@ def test_the_smaller_of_two_that_tie_is_champion_and_the_best_mean_is_refused(st
     assert (by_trial[0]["seeds"], by_trial[0]["feasible_seeds"]) == (3, 1)
 
 
+def test_a_confirmation_is_listed_with_the_trial_that_it_repeats(study):
+    rows = json.loads(CliRunner().invoke(app, ["trials", "decided", "--format", "json"]).stdout)
+    confirmed = [row for row in rows if row["phase"] == "confirm"]
+    assert {row["trial"] for row in confirmed} == {0, 1, 2}
+    assert [row["number"] for row in confirmed] == list(range(len(confirmed)))
+    assert all(row["name"] == f"confirm-{row['trial']:04d}-seed-{row['replicate']}" for row in confirmed)
+    frame = SearchResult(study, study.champion(), "finished").trials
+    assert set(frame[frame["phase"] == "confirm"]["trial"]) == {0, 1, 2}
+
+
+def test_pareto_marks_the_champion_that_is_not_on_the_front(study):
+    document = json.loads(CliRunner().invoke(app, ["pareto", "decided", "--format", "json"]).stdout)
+    assert document["champion"] == 2
+    *front, champion = document["trials"]
+    assert all(row["on_front"] and not row["note"] for row in front)
+    assert (champion["trial"], champion["on_front"]) == (2, False)
+    printed = CliRunner().invoke(app, ["pareto", "decided"]).stdout
+    assert "champion, not on the front" in " ".join(printed.split())
+
+
 def test_best_has_a_table_of_finalists_with_reasons(study):
     printed = " ".join(CliRunner().invoke(app, ["best", "decided"]).stdout.split())
     assert "Champion: trial 2" in printed
@@ -204,7 +224,7 @@ class TestTrials:
 
     def test_one_trial_has_its_curve(self, aiq):
         printed = aiq("--trial", "1").stdout
-        assert "trial-0001 of mixed: COMPLETE" in printed
+        assert printed.startswith("trial-0001: COMPLETE, seed ")
         assert "hidden1=" in printed
         assert len(json.loads(aiq("--trial", "1", "--format", "json").stdout)["curve"]["aiq"]) == 4
 

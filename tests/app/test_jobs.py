@@ -165,3 +165,27 @@ def test_resume_takes_no_offence_at_the_environment(study, monkeypatch):
     assert done.exception is None
     [(resumed, _, options)] = resubmitted
     assert (resumed.id, options.trials, options.data_dir) == ("a", 9, None)
+
+
+@pytest.mark.parametrize(
+    ("job", "code", "ending"),
+    [
+        (replace(ENDED, status="succeeded"), 0, ""),
+        (ENDED, 143, "Stopped. Continue with: aiq resume a"),
+        (replace(ENDED, status="failed", exit_code=3), 3, "study a failed on the cluster"),
+    ],
+)
+def test_resume_follows_what_continues_on_a_cluster(study, monkeypatch, job, code, ending):
+    class Followed(Client):
+        def follow(self, name, write):
+            write(f"the log of {name}\n")
+            return job
+
+    client = Followed(ENDED)
+    monkeypatch.setattr(jobs, "connect", lambda: client)
+    done = CliRunner().invoke(app, ["resume", "a", "--follow"])
+    assert client.asked == ["forget", "submit"]
+    assert done.stdout == "a\n"
+    assert "the log of a" in done.stderr
+    assert getattr(done.exception, "exit_code", done.exit_code) == code
+    assert ending in done.stderr + str(done.exception)

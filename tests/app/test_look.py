@@ -71,6 +71,18 @@ def test_a_space_s_name_means_its_newest_study(study: Study, store: str) -> None
     assert find_any(study.space.name).id == STUDY
 
 
+def test_the_champion_is_the_one_that_the_study_s_run_names(study: Study, store: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    chosen = study.champion().trial
+    other = next(number for number in study.finalists if number != chosen)
+    away = find_any(STUDY)
+    assert isinstance(away, RemoteStudy)
+    for named, champion in ((str(other), other), (str(chosen), chosen), ("none of them", chosen)):
+        MlflowClient(store).set_tag(away.run_id, "aiq.champion", named)
+        assert find_any(STUDY).champion().trial == champion
+
+
 def test_an_unknown_study_names_both_places(store: str) -> None:
     with pytest.raises(
         StudyError, match=r"no study 'nobody' in .*aiq; .*MLflow at sqlite.* has no such study"

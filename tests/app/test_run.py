@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import aiq_search.datasets
 from aiq_search import run_search
+from aiq_search.app.dry_run import dry_run
+from aiq_search.app.options import RunOptions
 from aiq_search.app.publish import publish_nothing
 from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.search import preflight
 from aiq_search.study import Phase, Study, TrialEnded, TrialState
 from aiq_search.study.document import StudyDocument
 from aiq_search.training import load_weights
@@ -59,21 +63,22 @@ def searched(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("AIQ_HOME", str(folder / "home"))
-        heard.loads = counted(patch, sys.modules["aiq_search.datasets"], "load_dataset")
-        heard.opened = counted(patch, StudyDocument, "read")
+        heard.loads = counted(patch, "load_dataset", aiq_search.datasets, preflight)
+        heard.opened = counted(patch, "read", StudyDocument)
         result = run_search(SPACE, overrides=SMALL, study_id="digits-test", listeners=[heard])
     return result, heard
 
 
-def counted(patch, owner, name):
-    """Have the calls of a function noted."""
-    calls, original = [], getattr(owner, name)
+def counted(patch, name, *owners):
+    """Have the calls of a function noted, wherever it was imported to."""
+    calls, original = [], getattr(owners[0], name)
 
     def noting(*arguments):
         calls.append(arguments)
         return original(*arguments)
 
-    patch.setattr(owner, name, noting)
+    for owner in owners:
+        patch.setattr(owner, name, noting)
     return calls
 
 
@@ -116,6 +121,16 @@ def test_the_storage_counts_what_happened_and_nothing_runs_on(searched):
     assert len(result.study.records(Phase.EXPLORE)) == 10
 
 
+def test_the_dry_run_estimates_the_disk_space_within_a_factor_of_two(searched, folder):
+    smallest, largest = dry_run(SPACE, RunOptions(overrides=SMALL)).disk_bytes
+    taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert smallest / 2 < taken < largest * 2
+    reports = [path for path in folder.rglob("*.html") if path.stat().st_size > 1_000_000]
+    assert sorted(path.name for path in reports) == ["report.html", "report.html"]  # here, and in MLflow
+    heavy = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 1_000_000]
+    assert {path.name for path in heavy} == {"report.html", "mlflow.db"}
+
+
 def test_the_kept_weights_give_the_recorded_numbers(searched):
     import torch
 
@@ -131,8 +146,10 @@ def test_the_kept_weights_give_the_recorded_numbers(searched):
     split = TensorSplit.of(data.validation, data.normalization, torch.device("cpu"))
     torch.set_num_threads(1)
     measured = evaluate(model, split, beta=2.0)
-    assert measured.aiq == record.metrics["aiq"]
-    assert measured.accuracy == record.metrics["accuracy"]
+    # The engine that measured may round differently: one of 360 samples may be in another state.
+    assert record.engine == "compiled"
+    assert measured.aiq == pytest.approx(record.metrics["aiq"], abs=0.02)
+    assert measured.accuracy == pytest.approx(record.metrics["accuracy"], abs=1.5 / len(split))
     assert document["trial"] == str(record.key)
 
 

@@ -15,7 +15,7 @@ PROGRAM = """
 import os, signal, time
 from types import SimpleNamespace
 from aiq_search.app.signals import draining_on_signals
-driver = SimpleNamespace(draining=False)
+driver = SimpleNamespace(draining=False, study=SimpleNamespace(id="digits-1"))
 with draining_on_signals(driver):
     for number in {signals}:
         os.kill(os.getpid(), number)
@@ -32,7 +32,10 @@ def ended(*signals):
 def test_ctrl_c_after_a_signal_ends_the_process_at_once(first):
     done = ended(first, signal.SIGINT)
     assert (done.returncode, done.stdout) == (130, "")
-    assert "press Ctrl-C again to quit now" in done.stderr
+    assert done.stderr.splitlines() == [
+        "Stopping after the running epochs; press Ctrl-C again to quit now.",
+        "Quit. Continue with: aiq resume digits-1",
+    ]
 
 
 def test_a_repeated_sigterm_changes_nothing():

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aiq_search.cli import main
+from aiq_search.cli.output import number
 from aiq_search.study import StudyLock
 from tests.search.simulation import finish, new_study
 
@@ -132,13 +134,52 @@ def test_a_space_name_prints_which_study_it_meant(aiq, study):
     assert "simulated-2" in err
 
 
-def test_a_table_never_breaks_a_name_or_a_number(aiq, study, monkeypatch):
-    monkeypatch.setattr("aiq_search.cli.output._PIPE_WIDTH", 60)
-    _, out, err = aiq("trials", study.id)
-    rows = [line.split() for line in out.splitlines() if "trial-" in line]
-    assert len(rows) == 12
-    assert all(row[1] == "COMPLETE" and len(row[2]) == 6 for row in rows)
-    assert "No room for" in err
+@pytest.mark.parametrize("command", ["best", "pareto", "trials", "watch", "report"])
+def test_without_a_name_the_newest_study_is_taken_and_named(aiq, study, command):
+    finish(new_study(Path(".aiq"), "other", name="another"))
+    new_study(Path(".aiq"), "never-began")
+    code, out, err = aiq(command)
+    assert code == 0
+    assert "study other" in out + err
+    assert "simulated-1" not in out + err
+
+
+@pytest.mark.parametrize("command", ["best", "pareto", "trials", "watch", "report"])
+def test_without_any_study_the_commands_name_how_to_start_one(aiq, command):
+    code, out, err = aiq(command)
+    assert (code, out) == (2, "")
+    assert "there is no study in" in err
+    assert "start one: aiq search FILE" in err
+
+
+@pytest.mark.parametrize("width", ["60", "80"])
+@pytest.mark.parametrize(
+    ("command", "columns"),
+    [
+        ("trials", ["name", "state", "aiq", "parameters", "epochs", "model.hidden1"]),
+        ("studies", ["study", "status", "best_aiq", "complete", "failed"]),
+        ("pareto", ["accuracy", "efficiency", "parameters"]),
+        ("best", []),
+        ("doctor", ["area", "level", "remedy"]),
+    ],
+)
+def test_on_a_narrow_terminal_nothing_is_left_out(aiq, study, monkeypatch, width, command, columns):
+    monkeypatch.setenv("COLUMNS", width)
+    arguments = [] if command == "studies" else [study.id]
+    _, printed, _ = aiq(command, *arguments)
+    assert max(len(line) for line in printed.splitlines() if "/" not in line) <= int(width)  # but for paths
+    _, text, _ = aiq(command, *arguments, "--format", "json")
+    document = json.loads(text)
+    if command == "best":
+        rows = [{"trial": document["trial"], "aiq": document["metrics"]["test"]["aiq"]["mean"]}]
+        rows += [{"why": row["reason"], "n": row["parameters"]} for row in document["finalists"]]
+    else:
+        rows = document["trials"] if command == "pareto" else document
+    words = set(re.findall(r"[^\s=]+", printed))
+    for row in rows:
+        for name in columns or row:
+            value = int(row[name]) if name in ("parameters", "model.hidden1") else row[name]
+            assert set(number(value).split()) <= words, (name, value)
 
 
 @pytest.mark.parametrize("command", ["trials", "studies"])

@@ -4,14 +4,15 @@ import csv
 import io
 import logging
 import sys
+from collections import Counter
 
 import pytest
 from rich.text import Text
 
 from aiq_search.cli import main, output
 from aiq_search.cli.options import Format
-from aiq_search.cli.view import SearchView
 from aiq_search.study import Phase, TrialEnded, TrialKey, TrialState
+from aiq_search.terminal.view import SearchView
 
 SPACE = """
 schema_version: 1
@@ -97,31 +98,61 @@ def test_rows_are_harmless(form, capsys):
     assert "[/red] [bold]:smile:" in printed.out  # neither markup nor the name of a picture
 
 
-@pytest.mark.parametrize("width", [60, 100, 240])
-def test_a_table_of_many_rows_looks_like_one_of_few(width, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(output, "_PIPE_WIDTH", width)
-    reasons = [None, "no", "the loss is not finite " * 4, HOSTILE, "two\nlines"]
-    rows = [
-        {
-            "name": f"trial-{n:04d}",
-            "aiq": n / 7,
-            "parameters": 10**n,
-            "reason": reason,
-            "feasible": n % 2 == 0,
-        }
-        for n, reason in enumerate(reasons)
+REASON = "ValueError: the network has 9 outputs, and the data has 10 classes; change its last layer. "
+TRIALS = [
+    {
+        "name": f"confirm-{n:04d}-seed-0",
+        "state": "COMPLETE",
+        "aiq": n / 7,
+        "parameters": 10**n,
+        "configuration": " ".join(f"hidden{i}={2**i}" for i in range(n + 1)),
+        "reason": reason,
+        "feasible": n % 2 == 0,
+    }
+    for n, reason in enumerate([None, "no", REASON * 6, HOSTILE, "two\nlines", "/a/long/path" * 12])
+]
+FINDINGS = [
+    {"area": "environment", "level": "problem", "what": REASON, "remedy": REASON * 2},
+    {"area": "study", "level": "ok", "what": "22 complete.", "remedy": ""},
+]
+CHECKS = [{"check": "safetensors, by hand", "passed": True, "detail": REASON * 2}]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, None])
+@pytest.mark.parametrize("rows", [TRIALS, FINDINGS, CHECKS], ids=["trials", "doctor", "verify"])
+def test_a_table_wraps_and_leaves_nothing_out(rows, width, capsys, monkeypatch):
+    if width is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", str(width))
+    output.print_rows(rows, Format.TABLE, list(rows[0]))
+    printed = capsys.readouterr().out
+    words = Counter(word for line in printed.splitlines() for word in line.split())
+    expected = Counter(
+        word for row in rows for value in row.values() for word in output.number(value).split()
+    )
+    assert expected <= words
+    assert {head for row in rows for head in row} <= {word.rstrip(":") for word in words}
+    assert is_harmless(printed)
+    for line in printed.splitlines():
+        assert len(line) <= (width or 240) or "/a/long/path" in line  # no word is broken
+
+
+def test_names_and_numbers_stay_on_the_line_of_their_row(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    output.print_rows(TRIALS, Format.TABLE, list(TRIALS[0]))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if " confirm-" in line]
+    assert [line[:3] for line in lines] == [
+        [row["name"], "COMPLETE", output.number(row["aiq"])] for row in TRIALS
     ]
-    printed = []
-    for many in (200, 0):
-        monkeypatch.setattr(output, "_MANY_ROWS", many)
-        output.print_rows(rows, Format.TABLE, ["name", "aiq", "parameters", "reason", "feasible"])
-        printed.append([line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()])
-    few, many = printed
-    assert len(few) >= len(rows) + 2
-    assert [line.split() for line in few] == [line.split() for line in many]
-    assert [line.index("trial") for line in many[2:] if "trial" in line] == [2] * len(rows)
-    assert is_harmless("".join(many))
+
+
+def test_into_a_pipe_a_row_is_a_line(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    output.print_rows(FINDINGS[1:], Format.TABLE, list(FINDINGS[0]))
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if "study" in line] == [
+        ["study", "ok", "22", "complete."]
+    ]
 
 
 def test_csv_keeps_numbers_and_long_texts_whole(capsys):
@@ -139,7 +170,7 @@ def test_a_console_sends_its_own_sequences_and_no_others(capsys):
 
 def test_a_console_on_a_terminal_still_has_colours():
     stream = io.StringIO()
-    console = output._SafeConsole()
+    console = output.SafeConsole()
     console.file, console._force_terminal, console._color_system = stream, True, 1
     console.print(Text(HOSTILE, style="red"))
     assert "\x1b[31m" in stream.getvalue()

@@ -75,4 +75,4 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.aiq("cluster", "up", PGPASSWORD="another", PGHOSTADDR="192.0.2.1", PGSSLMODE="verify-full")
         yield made
     finally:
-        made.aiq("cluster", "down", "--delete-data")
+        made.aiq("cluster", "down", "--delete-data", "--yes")

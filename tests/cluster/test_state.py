@@ -10,11 +10,14 @@ import time
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from aiq_search.cli.main import app
 from aiq_search.cluster import local
 from aiq_search.cluster.local import ClusterState, LocalCluster
 from aiq_search.cluster.processes import Process, this_boot
-from aiq_search.errors import AiqError
+from aiq_search.errors import AiqError, InputError
+from tests.search.simulation import new_study
 
 CHILD = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
@@ -64,3 +67,47 @@ def test_up_ends_what_dead_services_left_behind_before_it_begins_anew(cluster, m
         cluster.up(report=said.append)
     assert said == ["mlflow: has stopped by itself", "postgres: starting"]
     assert not [each for each in process.family() if each.alive]
+
+
+@pytest.fixture
+def running(cluster, monkeypatch):
+    """A study that a driver holds, in the cluster's AIQ_HOME."""
+    monkeypatch.setenv("AIQ_HOME", str(cluster.home))
+    study = new_study(cluster.home, "busy-study")
+    with study.held():
+        yield study
+
+
+def down(*options, answer=""):
+    return CliRunner().invoke(app, ["cluster", "down", *options], input=answer)
+
+
+def test_down_is_refused_without_a_terminal_while_a_study_is_running(cluster, running):
+    done = down()
+    assert isinstance(done.exception, InputError)
+    assert done.exception.exit_code == 2
+    assert "busy-study would be interrupted; --yes" in str(done.exception)
+    assert cluster.state is not None
+
+
+def test_down_asks_while_a_study_is_running(cluster, running):
+    refused = down(answer="n\n")
+    assert refused.exit_code == 1
+    assert cluster.state is not None
+    assert "1 study is running: busy-study." in refused.output
+    assert "Nothing was stopped." in refused.output
+    assert down(answer="y\n").exit_code == 0
+    assert cluster.state is None
+
+
+def test_down_with_yes_does_not_ask(cluster, running):
+    assert down("--yes").exit_code == 0
+    assert cluster.state is None
+    assert "Nothing was running." in down("--yes").output
+
+
+def test_down_does_not_ask_without_a_running_study(cluster, monkeypatch):
+    monkeypatch.setenv("AIQ_HOME", str(cluster.home))
+    new_study(cluster.home, "over")
+    assert down().exit_code == 0
+    assert cluster.state is None

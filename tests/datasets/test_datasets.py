@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiq_search.datasets import DATASETS, DatasetOptions, load_dataset
-from aiq_search.datasets.dataset import Split, randomise_labels, split_off
+from aiq_search.datasets import DATASETS, DatasetOptions, load_dataset, sources
+from aiq_search.datasets.dataset import Normalization, Split, randomise_labels, split_off
+from aiq_search.datasets.sources import from_digits, from_torchvision
 from aiq_search.errors import InputError
 from aiq_search.user_code import CodePolicy
 
@@ -330,6 +331,40 @@ def test_mnist_is_read_from_the_data_folder():
     data = load_dataset(DatasetOptions(name="mnist", validation=10000), MNIST)
     assert [len(data.train), len(data.validation), len(data.test)] == [50000, 10000, 10000]
     assert data.input_shape == (1, 28, 28)
+
+
+@needs_mnist
+def test_mnist_is_what_torchvision_reads():
+    from torchvision.datasets import MNIST as Theirs
+
+    ours = from_torchvision("MNIST", MNIST)
+    for part, split in ((Theirs(MNIST, train=True), ours.train), (Theirs(MNIST, train=False), ours.test)):
+        assert np.array_equal(split.inputs[:, 0], part.data)
+        assert np.array_equal(split.labels, part.targets)
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "KMNIST"])
+def test_the_classes_of_idx_files_have_torchvisions_names(name):
+    from torchvision import datasets
+
+    assert sources._IDX_CLASSES[name] == tuple(getattr(datasets, name).classes)
+
+
+def test_digits_are_what_scikit_learn_loads():
+    from sklearn.datasets import load_digits
+
+    ours, theirs = from_digits().train, load_digits()
+    assert np.array_equal(ours.inputs[:, 0], theirs.images)
+    assert np.array_equal(ours.labels, theirs.target)
+
+
+@pytest.mark.parametrize("shape", [(3000, 3, 4, 4), (1500, 6), (3, 2)])
+def test_bytes_are_standardised_as_the_same_numbers_in_floats(shape):
+    inputs = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    inputs[:, 0] = 7
+    bytes_, floats = Normalization.standardise(inputs), Normalization.standardise(inputs.astype(np.float32))
+    assert bytes_.scale == pytest.approx(floats.scale, rel=1e-12)
+    assert bytes_.shift == pytest.approx(floats.shift, rel=1e-12)
 
 
 @needs_mnist

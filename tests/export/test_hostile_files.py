@@ -158,7 +158,7 @@ def _entry(shape, end=4, dtype="F32"):
         ({"w": _entry([1], dtype="OBJ")}, 4, "unknown variant"),
         ({"w": _entry([1], 1, dtype="F8_E8M0")}, 1, "F8_E8M0"),
         ({"w": []}, 0, "invalid length"),
-        (b'{"w":' + b"[" * 100_000, 0, "recursion limit"),
+        pytest.param(b'{"w":' + b"[" * 100_000, 0, "recursion limit", id="deep"),
         (b"", 0, "EOF"),
     ],
 )

@@ -184,6 +184,7 @@ def the_sentence(output: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_a_search_whose_control_store_dies_says_so_and_continues_later(tmp_path: Path) -> None:
     process = aiq(tmp_path, "search", space(tmp_path, QUIET), "--study", "faults")
@@ -229,6 +230,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("runner", ["ray", "in_process"])
 def test_a_disk_that_fills_up_ends_the_search_in_seconds_and_it_continues_later(

@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from aiq_search.errors import InputError
 from aiq_search.models import Architecture, build_model, check_argument_names, layer_outputs, model_size
@@ -88,6 +89,26 @@ def test_the_sizes_of_the_papers_networks_are_the_papers():
     # The paper counts convolution weights only: without the output layer's fc * 10.
     counts = [size.parameters_weights - 10 * a["fc"] for size, a in zip(sizes, (wide, narrow), strict=True)]
     assert counts == [17_187_216, 556]
+
+
+@pytest.mark.parametrize("grouped", [1, 2])
+def test_layers_alone_have_the_macs_that_torch_counts(grouped):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from aiq_search.models.size import _is_plain
+
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, groups=grouped),
+        nn.BatchNorm2d(4),
+        nn.ELU(),
+        nn.Sequential(nn.MaxPool2d(2), nn.Flatten(2), nn.Linear(9, 5), nn.ReLU()),
+        nn.Flatten(),
+        nn.Linear(20, 3),
+    ).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 2, 14, 14))
+    assert _is_plain(model)
+    assert model_size(model, (2, 14, 14)).macs == counter.get_total_flops() // 2
 
 
 def test_macs_are_counted_by_hand():

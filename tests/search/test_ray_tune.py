@@ -95,8 +95,23 @@ def answers(ray, tmp_path_factory):
     return answers
 
 
+def test_ray_has_what_its_light_start_leaves_out():
+    from ray._private.node import Node
+    from ray.tune.execution import class_cache
+
+    from aiq_search.cluster.ray_internals import _UNUSED, WORKER_ENVIRONMENT
+    from aiq_search.search.runners.ray_tune import TUNE_ENVIRONMENT
+
+    assert all(hasattr(Node, name) for name in _UNUSED)
+    assert WORKER_ENVIRONMENT.items() <= {**class_cache.DEFAULT_ENV_VARS, **TUNE_ENVIRONMENT}.items()
+    assert set(class_cache.DEFAULT_ENV_VARS) <= set(WORKER_ENVIRONMENT)
+    with ray_internals.waiting_workers():
+        assert not class_cache.DEFAULT_ENV_VARS
+        assert not class_cache.ENV_VARS_TO_PROPAGATE
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ray_internals.__all__])
+@pytest.mark.parametrize("name", [*TRIAL, *CONTROLLER, "actor_id"])
 def test_ray_has_what_we_use_of_it(answers, name):
     assert not isinstance(answers[name], Exception), answers[name]
 
@@ -109,7 +124,7 @@ def test_what_ray_answers_is_of_the_expected_kind(answers):
     assert answers["error_file"] is None or isinstance(answers["error_file"], str)
 
 
-@pytest.mark.parametrize("name", ray_internals.__all__)
+@pytest.mark.parametrize("name", [*TRIAL, *CONTROLLER, "actor_id"])
 def test_a_name_that_ray_does_not_have_any_more_is_a_sentence(name):
     with pytest.raises(
         RuntimeError, match=r"has no SimpleNamespace\.\w+.*which aiq_search uses: install"

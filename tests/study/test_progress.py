@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from aiq_search.cli.view import SearchView
 from aiq_search.search.ledger import Ledger
 from aiq_search.space import ObjectiveOptions
 from aiq_search.study import Phase, TrialKey, TrialRecord, TrialState
 from aiq_search.study.champion import choose_finalists
 from aiq_search.study.events import StudyStarted
 from aiq_search.study.progress import Best
+from aiq_search.terminal.view import SearchView
 from tests.search.simulation import simulated_space
 
 OBJECTIVES: list[dict[str, Any]] = [

@@ -17,6 +17,7 @@ import torch
 
 from aiq_search.tracking import Outbox
 from aiq_search.tracking.letters import ChampionExported
+from aiq_search.tracking.model_registry import _compare
 from aiq_search.tracking.outbox import REGISTERED
 from tests.tracking.conftest import free_port, runs_of, wait_until
 from tests.tracking.delivering import deliver
@@ -136,12 +137,23 @@ def test_the_alias_moves_only_to_a_better_champion(outbox: Outbox, store: str, t
     assert f"now version 3: its aiq is better (0.9000 against 0.8000 of study {STUDY})" in said
 
 
+def test_the_same_beta_written_in_another_way_is_the_same_objective() -> None:
+    from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+
+    facts = {"aiq.digest": "d", "aiq.objective": "aiq, beta 2", "aiq.score": "0.9"}
+    earlier = {**facts, "aiq.objective": "aiq, beta 2.0", "aiq.score": "0.8", "aiq.study": "before"}
+    holder = ModelVersion(NAME, "1", 0, tags=[ModelVersionTag(*tag) for tag in earlier.items()])
+    assert _compare(facts, holder) == (True, "its aiq is better (0.9000 against 0.8000 of study before)")
+    verdict = _compare({**facts, "aiq.objective": "aiq, beta 4"}, holder)
+    assert verdict == (False, "it was judged by another objective, so the two cannot be compared")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"dataset": document()["dataset"] | {"digest": "another"}}, "other data or another split"),
-        ({"beta": 4, "space": document()["space"] | {"objective": {"beta": 4}}}, "other objective"),
+        ({"beta": 4, "space": document()["space"] | {"objective": {"beta": 4}}}, "another objective"),
     ],
 )
 def test_champions_of_different_questions_are_not_compared(

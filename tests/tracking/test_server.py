@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from aiq_search.app.ui import open_ui, space_of
-from aiq_search.errors import AiqError, InputError
+from aiq_search.app.ui import open_ui
+from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.tracking import Outbox
 from aiq_search.tracking.server import TRAINING, _wait_for, page_of, serving
 from tests.tracking.conftest import answers, runs_of, wait_until
@@ -108,7 +108,7 @@ def test_it_serves_the_store_and_opens_at_the_study(outbox: Outbox, store: str) 
     deliver(outbox, store)
     run = runs_of(store)[STUDY].info
     shown: list[str] = []
-    with open_ui(STUDY, store, show=shown.append) as server:
+    with open_ui(STUDY, store, show=lambda page, study: shown.append(page)) as server:
         assert shown == [f"{server.url}/#/experiments/{run.experiment_id}/runs/{run.run_id}?{TRAINING}"]
         assert page_of(server, "lenet-5-digits").startswith(f"{server.url}/#/experiments/{run.experiment_id}")
         assert page_of(server, "unknown") == server.url
@@ -137,14 +137,12 @@ def test_ctrl_c_ends_the_command_and_its_server(store: str, number: signal.Signa
     wait_until(lambda: not answers(page), 10)
 
 
-@pytest.mark.parametrize(
-    ("study", "space"),
-    [
-        (STUDY, "lenet-5-digits"),
-        ("digits", "digits"),
-        ("my-own-study", "my-own-study"),
-        ("a-b-c-d", "a-b-c-d"),
-    ],
-)
-def test_the_space_is_read_off_a_study_s_id(study: str, space: str) -> None:
-    assert space_of(study) == space
+def test_a_study_that_is_not_there_is_refused_before_anything_is_served(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path))
+    with (
+        pytest.raises(StudyError, match=r"no study 'nope' in .* has no such study either"),
+        open_ui("nope", store),
+    ):
+        pytest.fail("it is served")

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.datasets.dataset import Dataset, Normalization, Split
@@ -20,6 +21,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
+from aiq_search.training.engines.torch_engine import TorchEngine
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +209,42 @@ def test_weights_come_back_with_their_document(tmp_path):
     assert torch.equal(weights["a"], torch.arange(3.0))
     assert document == {"trial": "t"}
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_wide_convolutions_by_torch_resume_bit_for_bit_and_measure_as_usual(tmp_path, optimizer):
+    """Their weights have another layout in memory while they learn, which is of no consequence."""
+    draw = np.random.default_rng(0)
+    split = Split(draw.integers(0, 256, (60, 1, 20, 20)).astype(np.uint8), np.arange(60) % 10)
+    data = Dataset("t", split, split, split, tuple("0123456789"), Normalization((0.01,), (-1.0,)), "digest")
+    widths = {"conv1": 8, "conv2": 9, "fc": 10, "batch_norm": True, "activation": "gelu"}
+    wide = Architecture("lenet_5", widths, (1, 20, 20), 10)
+    chosen = TrainingOptions(
+        epochs=3, batch_size=20, optimizer=optimizer, learning_rate=0.01, patience=None, engine="torch"
+    )
+    run, interrupted = (TrainingRun(wide, data, chosen, seed=1) for _ in range(2))
+    assert run.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+    finish(run)
+    interrupted.run_epoch()
+    save_checkpoint(interrupted, tmp_path / "checkpoint")
+    resumed = TrainingRun(wide, data, chosen, seed=99)
+    load_checkpoint(resumed, tmp_path / "checkpoint")
+    finish(resumed)
+    assert resumed.history == run.history
+    usual = wide.build()
+    usual.load_state_dict(run.best_weights)
+    assert evaluate(usual, run.validation_split, beta=2.0) == run.best.validation
+
+
+def test_a_network_with_a_forward_of_its_own_keeps_the_usual_layout(digits):
+    class Own(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).view(len(x), -1)
+
+    for model, expected in (
+        (nn.Sequential(nn.Conv2d(1, 8, 3)), torch.channels_last),
+        (nn.Sequential(nn.Conv2d(1, 7, 3)), torch.contiguous_format),
+        (Own(nn.Conv2d(2, 8, 3)), torch.contiguous_format),
+    ):
+        split = TensorSplit.of(digits.train, digits.normalization, torch.device("cpu"))
+        assert TorchEngine(model, TrainingOptions(), split)._layout == expected

@@ -5,12 +5,38 @@ Each function fails with a clear message if a later Ray has renamed them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import ray
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
-__all__ = ["actor_id", "actor_of", "end_trials", "error_file", "is_saving", "release_actors"]
+__all__ = [
+    "actor_id",
+    "actor_of",
+    "end_trials",
+    "error_file",
+    "is_saving",
+    "release_actors",
+    "waiting_workers",
+]
+
+
+@contextmanager
+def waiting_workers() -> Iterator[None]:
+    """Let Tune's actors take the workers that wait already, while the context lasts.
+
+    Tune gives its actors variables of the driver's environment, and Ray starts further workers for those. On
+    a cluster that the driver started, every worker has them already.
+    """
+    with ExitStack() as changes:
+        for name in ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE"):
+            if hasattr(class_cache, name):
+                changes.enter_context(patch.object(class_cache, name, {}))
+        yield
 
 
 def actor_of(trial: Trial) -> Any:  # noqa: ANN401

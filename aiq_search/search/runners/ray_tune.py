@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,7 @@ from aiq_search.search.runners.ray_internals import (
     error_file,
     is_saving,
     release_actors,
+    waiting_workers,
 )
 from aiq_search.search.runners.ray_watch import ControlStoreLost, ControlStoreWatch, TrialWatch
 from aiq_search.search.runners.reasons import death_in, storage_trouble_in, took_too_long
@@ -44,6 +45,9 @@ __all__ = ["TRIALS_PER_TUNER", "TUNE_ENVIRONMENT", "RayRunner"]
 # for the last trials of the old one: a large cluster gets so many rounds of trials from each.
 TRIALS_PER_TUNER = 1000
 _ROUNDS_PER_TUNER = 25
+
+# Seconds for which Ray's control store may be out of reach, below Ray's own 60; of a cluster of our own less.
+_PATIENCE, _PATIENCE_OWN = 45.0, 5.0
 
 TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -67,13 +71,14 @@ class RayRunner:
     Args:
         make: Creates a worker, on the node of its trial.
         data: The ``Dataset`` in Ray's object store, which the trials of a node share.
-        patience: Seconds for which Ray's control store may be out of reach, below Ray's own 60.
+        own: Whether it was started for this search: its workers have the environment of this process, and
+            nobody restarts its control store.
     """
 
-    def __init__(self, make: MakeWorker, data: ray.ObjectRef[Dataset], patience: float = 45.0) -> None:
+    def __init__(self, make: MakeWorker, data: ray.ObjectRef[Dataset], *, own: bool = False) -> None:
         self._make = make
         self._data = data
-        self._patience = patience
+        self._own = own
 
     def run(self, driver: StudyDriver) -> None:
         """Run a study to its end, or until it is drained.
@@ -93,8 +98,10 @@ class RayRunner:
         )
         address = str(ray.get_runtime_context().gcs_address)
         trainable, part = self._trainable(driver), 0
+        patience = _PATIENCE_OWN if self._own else _PATIENCE
+        workers = waiting_workers() if self._own else nullcontext()
         try:
-            with ControlStoreWatch(address, self._patience, lost) as store:
+            with workers, ControlStoreWatch(address, patience, lost) as store:
                 while not (driver.finished or driver.draining):
                     _run_part(driver, trainable, f"part-{part}", concurrency, store)
                     part += 1

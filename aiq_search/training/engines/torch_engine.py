@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aiq_search.training.engines.torch_internals import leave_compiler_out, step_of
 from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
 from aiq_search.training.options import TrainingOptions
 
 __all__ = ["TorchEngine"]
+
+_CHANNELS = 8
 
 
 class TorchEngine:
@@ -27,7 +30,12 @@ class TorchEngine:
 
     def __init__(self, model: nn.Module, options: TrainingOptions, split: TensorSplit) -> None:
         self.model = model
+        self._layout = torch.contiguous_format
+        if split.labels.device.type == "cpu" and _gains_from_channels_last(model):
+            self._layout = torch.channels_last
+        self._lay_out(self._layout)
         self._optimizer = _optimizer(model, options)
+        self._step = step_of(self._optimizer)
 
     def train(self, split: TensorSplit, batches: Iterable[Tensor], learning_rate: float) -> list[float]:
         """As `Engine.train`."""
@@ -40,14 +48,19 @@ class TorchEngine:
             loss = functional.cross_entropy(self.model(inputs), labels)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
+            self._step()
             losses.append(loss.detach() * len(labels))
         # Read only now: a GPU computes on while the next batches are asked for.
         return torch.stack(losses).tolist() if losses else []
 
     def evaluate(self, split: TensorSplit, beta: float) -> Evaluation:
         """As `Engine.evaluate`."""
-        return evaluate(self.model, split, beta=beta)
+        # In torch's usual layout, in which others measure the network: the same numbers, to the last bit.
+        self._lay_out(torch.contiguous_format)
+        try:
+            return evaluate(self.model, split, beta=beta)
+        finally:
+            self._lay_out(self._layout)
 
     def optimizer_state(self) -> dict[int, dict[str, Tensor]]:
         """As `Engine.optimizer_state`."""
@@ -58,11 +71,39 @@ class TorchEngine:
 
     def load_optimizer_state(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
         """As `Engine.load_optimizer_state`."""
+        parameters = list(self.model.parameters())
+        # The fused optimizers expect a parameter and what they remember of it in the same layout.
+        loaded = {
+            index: {
+                name: torch.empty_like(parameters[index]).copy_(value)
+                if value.shape == parameters[index].shape
+                else value
+                for name, value in values.items()
+            }
+            for index, values in state.items()
+        }
         now = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**now, "state": {k: dict(v) for k, v in state.items()}})
+        self._optimizer.load_state_dict({**now, "state": loaded})
+
+    def _lay_out(self, layout: torch.memory_format) -> None:
+        if self._layout != torch.contiguous_format:
+            self.model.to(memory_format=layout)
+
+
+def _gains_from_channels_last(model: nn.Module) -> bool:
+    """Whether a network trains faster on a CPU with the channels of a pixel next to each other.
+
+    Measured on LeNet-5: 1.2 to 1.7 times as fast from 8 channels on, slower below. A module of the user's own
+    may rely on the usual layout.
+    """
+    modules = list(model.modules())
+    convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+    sequence = all(type(module).__module__.startswith("torch.nn.modules") for module in modules)
+    return sequence and bool(convolutions) and min(layer.out_channels for layer in convolutions) >= _CHANNELS
 
 
 def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    leave_compiler_out()
     # The fused kernels matter: a narrow network's step is mostly overhead.
     if options.optimizer == "sgd":
         return torch.optim.SGD(

@@ -14,8 +14,10 @@ from torch.nn import functional
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, evaluate
 from aiq_search.training.engines.compiled import CompiledEngine
+from aiq_search.training.engines.compiled.pooled import PooledConvolution
+from aiq_search.training.engines.compiled.recognition import recognise
 from aiq_search.training.engines.torch_engine import TorchEngine
-from tests.training.engines.networks import cases, is_delicate, random_split
+from tests.training.engines.networks import Case, cases, is_delicate, random_split
 
 SHAPE = (1, 28, 28)
 
@@ -48,12 +50,36 @@ def same_dropout(model):
 @settings(max_examples=150, deadline=None)
 @given(case=cases())
 def test_loss_and_gradients_are_torchs(case):
+    check_gradients(case)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filter_", "stride", "pool"),
+    [(16, 5, 1, 2), (32, 3, 1, 2), (13, (1, 3), 1, (2, 2)), (12, (2, 4), 2, (3, 2)), (16, 1, 1, (1, 3))],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_gradients_of_wide_pooled_convolutions_are_torchs(channels, filter_, stride, pool, inner):
+    """Those whose gradient skips what is zero, before and behind another convolution, with odd borders."""
+    wide = nn.Conv2d(channels, 9, filter_, stride)
+    images = (channels, 14, 13)
+    modules = [wide, nn.MaxPool2d(pool), nn.ELU()]
+    if inner:
+        modules = [nn.Conv2d(2, channels, 2), nn.Tanh(), *modules]
+        images = (2, 14, 13)
+    size = nn.Sequential(*modules, nn.Flatten())(torch.zeros(1, *images)).shape[1]
+    modules += [nn.Flatten(), nn.Linear(size, 5)]
+    assert any(PooledConvolution.pays(stage) for stage in recognise(nn.Sequential(*modules), images))
+    check_gradients(Case(tuple(modules), images, 5, samples=21, seed=3, kind="float32"), delicate=True)
+
+
+def check_gradients(case, delicate=False):
     split, model = case.split(), case.model()
     everything = torch.arange(len(split))
     inputs, labels = split.batch(everything)
     model.train()
     torch.manual_seed(case.seed)
-    assume(not is_delicate(copy.deepcopy(model), inputs))
+    if not delicate:
+        assume(not is_delicate(copy.deepcopy(model), inputs))
     engine = compiled(copy.deepcopy(model), split)
 
     exact = copy.deepcopy(model).double()
@@ -203,9 +229,10 @@ def test_a_batch_norm_cannot_learn_from_one_value():
 
 def test_every_kernel_has_one_signature():
     """Numba's index of a kernel's variants is not safe when two processes write to it."""
-    from aiq_search.training.engines.compiled import layers, products, updates
+    from aiq_search.training.engines.compiled import layers, products, sparse, updates
 
-    functions = [getattr(module, name) for module in (layers, products, updates) for name in module.__all__]
+    modules = layers, products, sparse, updates
+    functions = [getattr(module, name) for module in modules for name in module.__all__]
     kernels = [function for function in functions if hasattr(function, "signatures")]
     assert len(kernels) >= 10
     for dtype in (np.uint8, np.float32):

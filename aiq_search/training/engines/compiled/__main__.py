@@ -19,7 +19,13 @@ def compile_all() -> None:
         *(nn.Conv2d(7, 7, 1), nn.Tanh(), nn.Dropout(0.1), nn.Flatten()),
         *(nn.Linear(21, 23), nn.ELU(), nn.Linear(23, 7)),
     )
+    wide = nn.Sequential(
+        *(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 5), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Conv2d(16, 16, 1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)),
+    )
     pictures = torch.randint(0, 256, (80, 3, 12, 12), dtype=torch.uint8)
+    _train(wide, pictures, "sgd")
     _train(images, pictures, "sgd")
     table = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
     _train(table, torch.randn(80, 5), "adam")

@@ -29,7 +29,7 @@ from aiq_search.training.engines.compiled.memory import (
     store_bits,
     store_bytes,
     store_sums,
-    transpose,
+    transpose_samples,
 )
 from aiq_search.training.engines.compiled.vectors import (
     LANES,
@@ -98,7 +98,7 @@ def gather(kind: str) -> Any:
         for n in range(blocks):
             lanes = starts[n * LANES : (n + 1) * LANES]
             for f in range(0, whole, LANES):
-                transpose(raw, lanes, f, x, (n * features + f) * LANES)
+                transpose_samples(raw, lanes, f, x, (n * features + f) * LANES)
             for lane in range(LANES):
                 for f in range(whole, features):
                     x[(n * features + f) * LANES + lane] = np.float32(raw[lanes[lane] + f])

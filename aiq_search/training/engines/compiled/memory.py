@@ -43,8 +43,10 @@ __all__ = [
     "store_bytes",
     "store_largest",
     "store_sums",
+    "stores",
     "tap_offsets",
     "transpose",
+    "transpose_samples",
 ]
 
 
@@ -254,7 +256,36 @@ def store_sums(context: Any, array: Any, totals: Any) -> Any:
 
 
 @intrinsic
-def transpose(context: Any, raw: Any, starts: Any, first: Any, array: Any, index: Any) -> Any:
+def stores(context: Any, array: Any, index: Any, step: Any, totals: Any) -> Any:
+    """Write a tuple of vectors, ``step`` elements apart."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data, offset, distance, values = arguments
+        for value in cgutils.unpack_tuple(builder, values):
+            write(builder, value, address(context, builder, array, data, offset, FLOATS))
+            offset = builder.add(offset, distance)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, totals), build
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of as many vectors as a vector has lanes."""
+    kind, half = ir.VectorType(I32, LANES), LANES // 2
+    low = ir.Constant(kind, [lane // 2 + LANES * (lane % 2) for lane in range(LANES)])
+    high = ir.Constant(kind, [half + lane // 2 + LANES * (lane % 2) for lane in range(LANES)])
+    # A round interleaves vector k with vector k + LANES / 2. After log2(LANES) of them rows are columns.
+    for _ in range(LANES.bit_length() - 1):
+        rows = [
+            builder.shuffle_vector(rows[k], rows[k + half], order)
+            for k in range(half)
+            for order in (low, high)
+        ]
+    return rows
+
+
+@intrinsic
+def transpose_samples(context: Any, raw: Any, starts: Any, first: Any, array: Any, index: Any) -> Any:
     """Write ``LANES`` numbers of ``LANES`` samples, as float32, so that a vector holds one of each sample.
 
     Lane ``k`` of the vector at ``array[index + LANES * f:]`` becomes ``raw[starts[k] + first + f]``.
@@ -264,25 +295,42 @@ def transpose(context: Any, raw: Any, starts: Any, first: Any, array: Any, index
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data, where, first, target, index = arguments
         beginnings = address(context, builder, starts, where, INT(0), INT)
-        level = []
+        rows = []
         for lane in range(LANES):
             offset = builder.add(builder.load(builder.gep(beginnings, [INT(lane)])), first)
             value = read(builder, address(context, builder, raw, data, offset, narrow), 1)
-            level.append(value if narrow is FLOATS else builder.uitofp(value, FLOATS))
-        kind = ir.VectorType(I32, LANES)
-        half = LANES // 2
-        low = ir.Constant(kind, [lane // 2 + LANES * (lane % 2) for lane in range(LANES)])
-        high = ir.Constant(kind, [half + lane // 2 + LANES * (lane % 2) for lane in range(LANES)])
-        # A round interleaves vector k with vector k + LANES / 2. After log2(LANES) of them rows are columns.
-        for _ in range(LANES.bit_length() - 1):
-            level = [
-                builder.shuffle_vector(level[k], level[k + half], order)
-                for k in range(half)
-                for order in (low, high)
-            ]
-        for number, value in enumerate(level):
-            offset = builder.add(index, INT(number * LANES))
+            rows.append(value if narrow is FLOATS else builder.uitofp(value, FLOATS))
+        for place, value in enumerate(_turned(builder, rows)):
+            offset = builder.add(index, INT(place * LANES))
             write(builder, value, address(context, builder, array, target, offset, FLOATS))
         return context.get_dummy_value()
 
     return types.void(raw, starts, types.intp, array, types.intp), build
+
+
+@intrinsic
+def transpose(
+    context: Any, source: Any, at: Any, step: Any, last: Any, target: Any, to: Any, distance: Any, limit: Any
+) -> Any:
+    """Write the columns of ``LANES`` vectors, ``step`` apart, to places ``distance`` apart.
+
+    What lies beyond ``last`` is read at ``last``. What would lie beyond ``limit`` is not written.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data, at, step, last, result, to, distance, limit = arguments
+
+        def bounded(first: Any, apart: Any, bound: Any, k: int) -> Any:
+            place = builder.add(first, builder.mul(apart, INT(k)))
+            return builder.select(builder.icmp_signed("<", place, bound), place, bound)
+
+        places = [bounded(at, step, last, k) for k in range(LANES)]
+        rows = [read(builder, address(context, builder, source, data, p, FLOATS)) for p in places]
+        columns = _turned(builder, rows)
+        # Backwards, so that at the limit the one that belongs there is the last one written.
+        for k in reversed(range(LANES)):
+            place = bounded(to, distance, limit, k)
+            write(builder, columns[k], address(context, builder, target, result, place, FLOATS))
+        return context.get_dummy_value()
+
+    return types.void(source, *[types.intp] * 3, target, *[types.intp] * 3), build

@@ -28,6 +28,8 @@ class Operator(Protocol):
     """What a stage needs of its linear part. Blocks are those from ``first`` to ``last``."""
 
     bias_gradient: Floats
+    takes_pooled: bool
+    """Whether the gradient of the output that it takes is that behind the pooling."""
 
     def pack(self) -> None:
         """Take notice of the weights as they are now."""
@@ -46,8 +48,15 @@ class Operator(Protocol):
     def gradient_planes(self, blocks: int) -> Planes:
         """Room for the gradient of the output of some blocks, as `add_weight_gradient` takes it."""
 
-    def add_weight_gradient(self, first: int, last: int, dz: Planes) -> None:
-        """Add to the gradient of the weights what some blocks give, whose ``dz`` is at its beginning."""
+    def add_weight_gradient(self, first: int, last: int, dz: Planes, places: NDArray[np.uint8]) -> None:
+        """Add to the gradient of the weights what some blocks give, whose ``dz`` is at its beginning.
+
+        Args:
+            first: The first block.
+            last: One behind the last.
+            dz: The gradient of the output.
+            places: If that is behind the pooling: which position of its window each number belongs to.
+        """
 
     def input_gradient(self, first: int, last: int, dz: Planes, dx: Planes) -> None:
         """Write the gradient of the input of some blocks, whose ``dz`` is at its beginning."""
@@ -55,6 +64,8 @@ class Operator(Protocol):
 
 class MatrixProduct:
     """A linear layer, or a convolution whose filter covers all of its input."""
+
+    takes_pooled = False
 
     def __init__(self, stage: Stage, parameters: Parameters, inputs: Planes, *, needs_gradient: bool) -> None:
         self._inputs = inputs
@@ -76,7 +87,7 @@ class MatrixProduct:
         """As `Operator.gradient_planes`."""
         return Planes.empty(blocks, (self._outs, 1, 1))
 
-    def add_weight_gradient(self, first: int, last: int, dz: Planes) -> None:
+    def add_weight_gradient(self, first: int, last: int, dz: Planes, places: NDArray[np.uint8]) -> None:
         """Write the gradient of the weights; the blocks must be all of the batch."""
         whole = self._ins // 4 * 4
         for rows, begin, end in groups(self._outs):
@@ -106,6 +117,8 @@ class MatrixProduct:
 class Convolution:
     """A convolution."""
 
+    takes_pooled = False
+
     def __init__(self, stage: Stage, parameters: Parameters, inputs: Planes, *, needs_gradient: bool) -> None:
         layer = stage.layer
         if not isinstance(layer, nn.Conv2d):
@@ -126,7 +139,11 @@ class Convolution:
         ins, outs, taps = self._inputs.channels, self._outs, prod(self._filter)
         pack(self._weights, self._packed, outs, ins, taps, ins * taps, taps, False)
         if self._flipped is not None:
-            pack(self._weights, self._flipped, ins, outs, taps, taps, ins * taps, True)
+            self._pack_for_gradient(self._flipped)
+
+    def _pack_for_gradient(self, flipped: Floats) -> None:
+        ins, outs, taps = self._inputs.channels, self._outs, prod(self._filter)
+        pack(self._weights, flipped, ins, outs, taps, taps, ins * taps, True)
 
     def forward(self, first: int, last: int, z: Planes, places: NDArray[np.uint8], *, pooled: bool) -> None:
         """As `Operator.forward`."""
@@ -153,7 +170,7 @@ class Convolution:
         skip = filter_height - 1 - x.skip[0], filter_width - 1 - x.skip[1]
         return Planes.within(blocks, shape, size, skip, self._stride)
 
-    def add_weight_gradient(self, first: int, last: int, dz: Planes) -> None:
+    def add_weight_gradient(self, first: int, last: int, dz: Planes, places: NDArray[np.uint8]) -> None:
         """As `Operator.add_weight_gradient`."""
         x, taps = self._inputs, prod(self._filter)
         for rows, begin, end in groups(self._outs):

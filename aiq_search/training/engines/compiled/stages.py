@@ -15,6 +15,7 @@ from aiq_search.training.engines.compiled.arrays import Floats, Parameters, Plan
 from aiq_search.training.engines.compiled.layers import ELU, NONE, RELU, TANH, expand, finish
 from aiq_search.training.engines.compiled.normalisation import Normalisation
 from aiq_search.training.engines.compiled.operators import Convolution, MatrixProduct, Operator
+from aiq_search.training.engines.compiled.pooled import PooledConvolution
 from aiq_search.training.engines.compiled.recognition import Stage
 from aiq_search.training.engines.compiled.states import LayerStates
 from aiq_search.training.engines.compiled.vectors import (
@@ -24,7 +25,7 @@ from aiq_search.training.engines.compiled.vectors import (
 __all__ = ["Batch", "StageKernels"]
 
 # Bytes of a map between two kernels: it should still be in the cache when the second one reads it.
-_SCRATCH = 1 << 18
+_SCRATCH = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class StageKernels:
         self.outputs = Planes.empty(blocks, stage.pooled, border)
         self.gradient = Planes.empty(blocks, stage.pooled)
         make = MatrixProduct if stage.is_matrix else Convolution
+        if PooledConvolution.pays(stage):
+            make = PooledConvolution
         self._operator: Operator = make(stage, parameters, inputs, needs_gradient=not reads_samples)
         map_bytes = 4 * prod(stage.outputs) * LANES
         self._chunk = blocks if stage.is_matrix else max(1, min(blocks, _SCRATCH // map_bytes))
@@ -78,6 +81,8 @@ class StageKernels:
         # A batch norm sees the map of all samples before it normalises any.
         self._z = Planes.empty(blocks if self._norm else self._chunk, stage.outputs)
         self._dz = self._operator.gradient_planes(self._chunk)
+        # Over which window the gradient behind the pooling is spread before the operator takes it.
+        self._spread = (1, 1) if self._operator.takes_pooled else stage.pool
         # A convolution pools by itself where nothing comes between.
         self._pools = not stage.is_matrix and self._norm is None and stage.pool == (2, 2)
         self._pooled = Planes(self._z.array, *stage.pooled, stage.pooled[1:])
@@ -114,7 +119,7 @@ class StageKernels:
             self._norm.sum_gradient(self._behind(0), self._z, batch.samples, shape)
         for first, last in self._chunks(batch.blocks):
             self._expand(first, last, batch)
-            self._operator.add_weight_gradient(first, last, self._dz)
+            self._operator.add_weight_gradient(first, last, self._dz, self._places_from(first))
             if inputs is not None:
                 self._operator.input_gradient(first, last, self._dz, inputs)
 
@@ -151,7 +156,7 @@ class StageKernels:
         y, at = self.outputs, first * self.gradient.block
         return (
             self.gradient.array[at:], y.from_block(first), y.layout, *self._activation, self._noise[at:],
-            self._keep, self._dropped, *self.stage.pool, self._places[at:],
+            self._keep, self._dropped, *self._spread, self._places[at:],
         )  # fmt: skip
 
     def _expand(self, first: int, last: int, batch: Batch) -> None:

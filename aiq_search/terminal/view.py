@@ -2,93 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from aiq_search.cli.output import configuration, plain
-from aiq_search.study.events import (
-    EpochEnded,
+from aiq_search.study import (
     Event,
     Phase,
     PhaseStarted,
     StudyEnded,
     StudyStarted,
     TrialEnded,
-    TrialStarted,
+    TrialRecord,
     TrialState,
 )
-from aiq_search.study.metrics import HEADLINE, SIZES
-from aiq_search.study.progress import Best, objective_of
+from aiq_search.terminal.tally import Tally
+from aiq_search.terminal.text import configuration, plain
+from aiq_search.words import counted
 
 __all__ = ["SearchView", "search_view"]
 
-_PACE = 3  # trials that must have ended before there is a pace
-
-_LABELS = {"aiq": "aIQ"}
-
 _TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
 
-
-class _Tally:
-    """Counts, the best trial so far, and the running trials."""
-
-    def __init__(self) -> None:
-        self.counts = dict.fromkeys(TrialState, 0)
-        self.running: dict[Any, tuple[TrialStarted, int, float | None]] = {}
-        self.params: dict[Any, Any] = {}
-        self.best: Best[TrialEnded] = Best()
-        self.best_line = "none feasible yet"
-        self.phase: PhaseStarted | None = None
-        self.done = 0
-        self.since: float | None = None  # the phase's first epoch: until then workers are starting
-
-    def take(self, event: Event) -> bool:
-        """Count an event; returns whether it is of a new best trial."""
-        match event:
-            case StudyStarted():
-                self.best = Best(objective_of(event.document))
-            case PhaseStarted():
-                self.phase, self.done, self.since = event, event.done, None
-            case TrialStarted():
-                self.running[event.key] = (event, 0, None)
-            case EpochEnded() if event.key in self.running:
-                self.since = self.since or time.monotonic()
-                started, _, _ = self.running[event.key]
-                self.running[event.key] = (started, event.epoch, event.metrics.get("aiq"))
-            case TrialEnded():
-                running = self.running.pop(event.key, None)
-                self.counts[event.state] += 1
-                self.done += 1
-                if self.best.add(event):
-                    name = running[0].name if running else str(event.key)
-                    self.best_line = f"{name}: {_numbers(event.metrics, self.best.name)}"
-                    return True
-        return False
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Estimated time until the end of the phase; None before there is a pace."""
-        if self.phase is None or self.since is None:
-            return None
-        fresh = self.done - self.phase.done
-        left = self.phase.total - self.done
-        return None if fresh < _PACE else max(0.0, (time.monotonic() - self.since) / fresh * left)
-
-
-def _numbers(metrics: Mapping[str, float], ranked_by: str) -> str:
-    """The numbers of a trial, the one that it is ranked by first."""
-    names = dict.fromkeys((ranked_by, *HEADLINE, "parameters"))
-    return ", ".join(
-        f"{metrics[name]:,.0f} {name}" if name in SIZES else f"{_LABELS.get(name, name)} {metrics[name]:.4f}"
-        for name in names
-    )
+# What runs after the last trial, by how the search ended.
+_AFTER = {"finished": "exporting the champion and writing the report"}
+_DELIVERING = "delivering to MLflow"
 
 
 class SearchView:
@@ -96,17 +39,23 @@ class SearchView:
 
     Args:
         console: Where the lines go.
+        publishes: Whether this process has the champion and the report made, once the search has finished.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, publishes: bool = False) -> None:
         self._console = console
-        self._tally = _Tally()
+        self._publishes = publishes
+        self._tally = Tally()
 
     def __enter__(self) -> SearchView:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Do nothing: lines stay."""
+
+    def on_history(self, records: Sequence[TrialRecord]) -> None:
+        """Count what earlier drivers have trained."""
+        self._tally.remember(records)
 
     def on_event(self, event: Event) -> None:
         """Print what happened, in one line."""
@@ -116,15 +65,17 @@ class SearchView:
             case StudyStarted():
                 self._line(f"{'resumed' if event.resumed else 'started'} study {event.study}")
             case PhaseStarted():
-                self._line(f"{_TITLES[event.phase]}: {event.total} trials, {event.done} of them done")
+                done = f", {event.done} of them done" if event.done else ""
+                self._line(f"{_TITLES[event.phase]}: {counted(event.total, 'trial')}{done}")
             case TrialEnded():
                 self._line(self._ended(names.get(event.key, str(event.key)), event, is_best))
             case StudyEnded():
                 self._line(f"{event.reason} study {event.study}")
+                if self._publishes:
+                    self._line(f"{_after(event)} …")
 
     def _ended(self, name: str, event: TrialEnded, is_best: bool) -> str:
-        total = self._tally.phase.total if self._tally.phase else 0
-        line = f"[{self._tally.done}/{total}] {name} {event.state}"
+        line = f"[{self._tally.done}/{self._tally.total}] {name} {event.state}"
         if event.metrics:
             m = event.metrics
             line += f" aIQ {m['aiq']:.4f} accuracy {m['accuracy']:.4f} efficiency {m['efficiency']:.4f}"
@@ -144,8 +95,8 @@ class SearchView:
 class _LiveView(SearchView):
     """A view that is redrawn as the search runs, for terminals."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
+    def __init__(self, console: Console, *, publishes: bool = False) -> None:
+        super().__init__(console, publishes=publishes)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=40),
@@ -154,6 +105,7 @@ class _LiveView(SearchView):
             TextColumn("{task.fields[left]}"),
         )
         self._task = self._progress.add_task("starting", total=None, left="")
+        self._after: Spinner | None = None
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._draw, transient=True)
 
     def __enter__(self) -> SearchView:
@@ -166,7 +118,7 @@ class _LiveView(SearchView):
 
     def on_event(self, event: Event) -> None:
         """Redraw; a new best trial and a failure also stay on the screen."""
-        started = self._tally.running.get(getattr(event, "key", None))
+        names = {key: started.name for key, (started, _, _) in self._tally.running.items()}
         is_best = self._tally.take(event)
         match event:
             case StudyStarted():
@@ -174,12 +126,16 @@ class _LiveView(SearchView):
             case PhaseStarted():
                 self._progress.reset(self._task, total=event.total, completed=event.done)
                 self._progress.update(self._task, description=_TITLES[event.phase])
+            case StudyEnded():
+                self._after = Spinner("dots", f"{_after(event)} …")
             case TrialEnded() if event.state is TrialState.FAIL:
-                name = started[0].name if started else str(event.key)
+                name = names.get(event.key, str(event.key))
                 self._console.print(Text(plain(f"{name} failed: {event.reason}"), style="red"))
         if is_best:
             self._console.print(Text(self._tally.best_line, style="green"))
-        self._progress.update(self._task, completed=self._tally.done, left=self._left())
+        self._progress.update(
+            self._task, completed=self._tally.done, total=self._tally.total, left=self._left()
+        )
 
     def _left(self) -> str:
         seconds = self._tally.seconds_left
@@ -199,8 +155,8 @@ class _LiveView(SearchView):
             "  ",
             (f"{len(self._tally.running)} running", "cyan"),
         )
-        best = Text(f"best so far  {self._tally.best_line}", style="bold")
-        return Group(self._progress, line, self._running_table(), best)
+        standing = [Text(plain(each), style="bold") for each in self._tally.standing]
+        return Group(self._after or self._progress, line, self._running_table(), *standing)
 
     def _running_table(self) -> Table:
         drawn = Table(box=None, show_header=False, padding=(0, 2))
@@ -215,6 +171,12 @@ class _LiveView(SearchView):
         return drawn
 
 
-def search_view(console: Console) -> SearchView:
-    """The view that fits where it is shown."""
-    return _LiveView(console) if console.is_terminal else SearchView(console)
+def _after(event: StudyEnded) -> str:
+    """What runs once a search is over."""
+    return f"{_AFTER[event.reason]}, {_DELIVERING}" if event.reason in _AFTER else _DELIVERING
+
+
+def search_view(console: Console, *, publishes: bool = False) -> SearchView:
+    """The view that fits where it is shown; see ``SearchView``."""
+    kind = _LiveView if console.is_terminal else SearchView
+    return kind(console, publishes=publishes)
