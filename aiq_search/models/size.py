@@ -177,7 +177,7 @@ def _on_a_ghost(
     if (
         on_cpu
         and sum(tensor.nbytes for tensor in tensors) < _SMALL
-        and (run is not _macs or _is_plain(model))
+        and (run is not _macs_of_a_pass or _is_plain(model))
     ):
         return run(copy.deepcopy(model), input_shape, "cpu")
     try:
