@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -228,6 +229,9 @@ def run_prepared(
                 end = _search(prepared, driver, tracker, signals, worker)
             if end.to_publish and not signals:
                 prepared.notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
+        if not prepared.complete:
+            with suppress(OSError):  # only `aiq doctor` misses it
+                study.mark_closed(time.time())
     return SearchResult(
         study=study,
         champion=end.champion,
