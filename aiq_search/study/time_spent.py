@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.record import TrialRecord
+from aiq_search.words import counted
 
 __all__ = ["TimeSpent", "time_spent"]
 
@@ -59,10 +60,8 @@ class TimeSpent:
 
     def __str__(self) -> str:
         total = self.total or 1.0
-        listed = ", ".join(
-            f"{name} {seconds:,.0f} s ({seconds / total:.0%})" for name, seconds in self.parts()
-        )
-        return f"Where the time of {self.slots} slot{'s' * (self.slots != 1)} went: {listed}."
+        parts = [f"{name} {seconds:,.0f} s ({seconds / total:.0%})" for name, seconds in self.parts()]
+        return f"Where the time of {counted(self.slots, 'slot')} went: {', '.join(parts)}."
 
 
 def time_spent(document: StudyDocument, records: Iterable[TrialRecord]) -> TimeSpent | None:
