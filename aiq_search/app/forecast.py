@@ -39,6 +39,10 @@ _LONGEST_BATCH = 1.5
 # Samples on which measuring is timed.
 _MEASURED = 500
 
+# What the driver and Ray take for each trial and for each report, while its slot waits.
+_TRIAL_SECONDS = 0.3
+_REPORT_SECONDS = 0.02
+
 # A longer search is simulated so far, and the rest taken to be alike.
 _MOST_TRIALS = 60
 
@@ -192,7 +196,7 @@ def simulate(
     costs: Costs,
     slots: int,
 ) -> float:
-    """How many seconds a search would train.
+    """How many seconds a search would take from its first trial to its last.
 
     Args:
         space: The space.
@@ -231,12 +235,12 @@ def _run(driver: StudyDriver, clock: _Clock, slots: int, begin: Callable[[Assign
     order = itertools.count()
     queue: list[tuple[float, int, TrialKey, _Training]] = []
 
-    def go_on(key: TrialKey, training: _Training) -> None:
-        heapq.heappush(queue, (clock.now + training.advance(), next(order), key, training))
+    def go_on(key: TrialKey, training: _Training, wait: float = _REPORT_SECONDS) -> None:
+        heapq.heappush(queue, (clock.now + wait + training.advance(), next(order), key, training))
 
     while True:
         while len(queue) < slots and (assignment := driver.next_assignment()) is not None:
-            go_on(TrialKey.parse(assignment.key), begin(assignment))
+            go_on(TrialKey.parse(assignment.key), begin(assignment), _TRIAL_SECONDS)
         if not queue:
             return explored
         clock.now, _, key, training = heapq.heappop(queue)

@@ -49,7 +49,7 @@ def test_one_timed_network_is_enough():
     assert found.seconds(SHAPES[0], 100, 10) == pytest.approx(1e-3 + 2e-5)
 
 
-def simulated(digits, edits=(), costs=(1e-6, 0.0, 0.0), slots=2):
+def simulated(digits, edits=(), costs=(1e-4, 0.0, 0.0), slots=2):
     space = load_space(
         SPACES / "digits.yaml", ["search.trials=12", "confirm.runs=4", "confirm.seeds=2", *edits]
     )
@@ -57,11 +57,15 @@ def simulated(digits, edits=(), costs=(1e-6, 0.0, 0.0), slots=2):
     return simulate(space, digits, lambda arguments: shape, Costs(costs, costs), slots)
 
 
-def test_a_simulated_search_takes_what_its_epochs_take(digits):
+def test_a_simulated_search_takes_what_its_epochs_and_its_trials_take(digits):
     """Without a pruner 12 trials of 20 epochs, then at least MIN_SEEDS of the race and two further ones."""
-    epoch = 1e-6 * (1077 + 360)
-    seconds = simulated(digits, ["search.pruner=none", "training.patience=null"], slots=1)
-    assert (12 + 3 + 2) * 20 * epoch < seconds < (12 + 10 + 2) * 20 * epoch * 1.1
+    edits = ["search.pruner=none", "training.patience=null"]
+    free = simulated(digits, edits, (0.0, 0.0, 0.0), slots=1)
+    trials = (free - 0.3) / (0.3 + 19 * 0.02)
+    assert 12 + 3 + 2 - 1 < trials < 12 + 10 + 2 + 1
+    dear = simulated(digits, edits, (1e-3, 0.0, 0.0), slots=1) - free
+    epoch = 1e-3 * (1077 + 360)
+    assert (12 + 3 + 2) * 20 * epoch < dear < (12 + 10 + 2) * 20 * epoch * 1.1
 
 
 def test_slots_and_pruning_shorten_a_search_and_more_trials_lengthen_it(digits):
