@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiq_search.alarm import calling_every
 from aiq_search.datasets import Dataset, Split, load_dataset
 from aiq_search.errors import InputError, first_line
 from aiq_search.models import Architecture, model_size
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["TriedNetwork", "as_a_trial", "load_data", "part_of", "preflight"]
 
 _SAMPLES = 16
+
+# A network that takes longer for these samples is taken for one that hangs.
+_SECONDS = 60.0
 
 # By default Optuna's samplers begin to learn after ten trials.
 _SAMPLER_TRIALS = 12
@@ -131,7 +135,12 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
     def fresh_run() -> TrainingRun:
         return TrainingRun(architecture, samples, options, seed=0, beta=space.objective.beta)
 
-    with as_a_trial(space):
+    def give_up() -> None:
+        raise InputError(
+            f"{name} took longer than {_SECONDS:g} s for one training step of {_SAMPLES} samples"
+        )
+
+    with as_a_trial(space), calling_every(_SECONDS, give_up):
         run = fresh_run()
         _check_outputs(name, run.model, samples)
         layers = measured_layers([run.model], shape)

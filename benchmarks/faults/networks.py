@@ -57,6 +57,6 @@ def network(
         classes: Number of classes.
         width: Hidden units.
         pause: Seconds that an epoch takes at least.
-        fault: none, raise, memory (ask for more than there is), swell (take 8 GB bit by bit) or hang.
+        fault: raise, memory (ask for more than there is), swell (take 8 GB bit by bit) or hang; else none.
     """
     return _Slow(torch.Size(input_shape).numel(), width, classes, pause, fault)

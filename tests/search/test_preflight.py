@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import aiq_search.search.preflight as preflight_module
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.search.check import check_space
 from aiq_search.search.machine import Machine
@@ -97,6 +98,18 @@ def normed(input_shape, classes, width=8):
     return perceptron(math.prod(input_shape), width, classes, nn.BatchNorm1d(width))
 
 
+class Hanging(nn.Linear):
+    """It never answers."""
+
+    def forward(self, x):
+        while True:
+            time.sleep(0.01)
+
+
+def hanging(input_shape, classes, width=8):
+    return nn.Sequential(nn.Flatten(), Hanging(64, width), nn.ELU(), nn.Linear(width, classes))
+
+
 class Stateful(nn.Linear):
     """Its state is no tensor, which a checkpoint cannot have."""
 
@@ -163,6 +176,12 @@ def test_a_network_that_cannot_be_searched_is_one_sentence(model, said, digits):
         preflight(space_of(model), digits, HERE, Machine.here())
     assert model in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_network_that_hangs_is_given_up(digits, monkeypatch):
+    monkeypatch.setattr(preflight_module, "_SECONDS", 0.2)
+    with pytest.raises(SpaceError, match=r"hanging took longer than 0\.2 s for one training step"):
+        preflight(space_of("hanging"), digits, HERE, Machine.here())
 
 
 def test_batches_are_as_large_as_in_training(digits):

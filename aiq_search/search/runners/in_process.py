@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from aiq_search.alarm import calling_every
 from aiq_search.search.runners import DRAIN_SECONDS, GRACE_SECONDS
 from aiq_search.search.runners.reasons import death, storage_trouble, took_too_long
 from aiq_search.study.events import TrialKey
@@ -128,23 +126,10 @@ class _Watch:
     @contextmanager
     def over(self, key: TrialKey) -> Iterator[None]:
         """Raise ``_InterruptedEpoch`` in the context once the trial is overdue."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
-        def look(number: int, frame: FrameType | None) -> None:
-            if looking and self.is_overdue(key):
+        def look() -> None:
+            if self.is_overdue(key):
                 raise _InterruptedEpoch
 
-        looking = True
-        handler = signal.signal(signal.SIGALRM, look)
-        begun = time.monotonic()
-        left, interval = signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
-        try:
+        with calling_every(_LOOK, look):
             yield
-        finally:
-            looking = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, handler)
-            if left:  # the timer was somebody else's
-                signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - time.monotonic() + begun), interval)
