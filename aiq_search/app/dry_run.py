@@ -1,22 +1,25 @@
-"""What a search would take, from some timed batches of the narrowest and the widest network."""
+"""What a search would take: some networks are timed for a few batches, and the search is simulated."""
 
 from __future__ import annotations
 
-import math
+import json
 import os
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiq_search.app.forecast import Costs, Shape, fit, simulate, time_some
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import load_data
 from aiq_search.errors import InputError
 from aiq_search.search.check import check_space, corner, unchecked_code
-from aiq_search.search.preflight import as_a_trial, part_of
+from aiq_search.search.preflight import as_a_trial
 from aiq_search.space import SearchSpace, load_space
-from aiq_search.space.points import space_size
+from aiq_search.space.points import drawn, space_size
 from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
@@ -35,19 +38,31 @@ _EPOCH_BYTES = 2_300
 # Copies of the champion's weights: three formats here and in MLflow, and one in its registered model.
 _CHAMPION_COPIES = 7
 
-# The batches of one network are timed for about so long.
-_ENOUGH_SECONDS = 1.0
+# How many networks are timed, of how many that are drawn, and for how long in all.
+_TIMED = 8
+_DRAWN = 24
+_SECONDS = 6.0
+
+# Searches that are simulated, with as many seeds, and for how long at most.
+_SIMULATIONS = 3
+_SIMULATION_SECONDS = 5.0
+
+# Ray and the workers at the start; the champion and its files at the end.
+_START_AND_END = 15.0
+
+# By how much the timings may be off in either direction.
+_MARGIN = 1.25
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One network, trained on some batches.
+    """One network.
 
     Attributes:
         params: Its configuration.
         parameters: Trainable numbers.
         macs: Multiply-accumulates of a forward pass of one sample.
-        epoch_seconds: Training and measuring, once; estimated from a part of the data.
+        epoch_seconds: Training and measuring, once; from the networks that were timed.
         bytes: Of its weights on disk.
     """
 
@@ -70,9 +85,9 @@ class DryRun:
         concurrency: Trials at a time, on this machine.
         narrowest: The network of the lowest corner.
         widest: The network of the highest corner.
-        hours: From the fastest (every trial as the narrowest) to the slowest (every trial as the
-            widest, none stopped early).
-        disk_bytes: Likewise, of the study and of a local MLflow.
+        expected_hours: From the command to its end.
+        hours: The range in which that lies: what differs between seeds, and how exact the timings are.
+        disk_bytes: Of the study and of a local MLflow, if all trials were the narrowest or the widest.
     """
 
     name: str
@@ -82,6 +97,7 @@ class DryRun:
     concurrency: int
     narrowest: Probe
     widest: Probe
+    expected_hours: float
     hours: tuple[float, float]
     disk_bytes: tuple[int, int]
 
@@ -95,7 +111,7 @@ def dry_run(
     options: RunOptions | None = None,
     agree: Callable[[list[str]], bool] = lambda names: False,
 ) -> DryRun:
-    """Time a few batches of the narrowest and the widest network, and estimate the search from that.
+    """Time a few batches of some networks, and simulate the search.
 
     Args:
         source: A search-space file.
@@ -122,12 +138,14 @@ def dry_run(
         )
     check_space(space, code, machine)
     dataset = load_data(space, options.data_dir, code, machine)
-    narrowest, widest = (_probe(space, dataset, code, widest=widest) for widest in (False, True))
+    networks = _Networks(space, dataset, code)
+    with as_a_trial(space):
+        costs = fit(time_some(networks.spread(), dataset, _SECONDS))
+        narrowest, widest = (networks.probe(corner(space, widest=widest), costs) for widest in (False, True))
+        slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)
+        concurrency = min(slots, space.search.concurrency or slots)
+        seconds = list(_simulations(space, dataset, networks, costs, concurrency))
     total = space.search.trials + space.confirm.trainings
-    slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)
-    concurrency = min(slots, space.search.concurrency or slots)
-    epochs = total * space.training.epochs / concurrency
-    hours = [probe.epoch_seconds * epochs / 3600 for probe in (narrowest, widest)]
     disk = [_disk_bytes(space, total, concurrency, probe.bytes) for probe in (narrowest, widest)]
     size = space_size(space)
     return DryRun(
@@ -138,7 +156,11 @@ def dry_run(
         concurrency=concurrency,
         narrowest=narrowest,
         widest=widest,
-        hours=(min(hours), max(hours)),
+        expected_hours=(statistics.median(seconds) + _START_AND_END) / 3600,
+        hours=(
+            (min(seconds) / _MARGIN + _START_AND_END) / 3600,
+            (max(seconds) * _MARGIN + _START_AND_END) / 3600,
+        ),
         disk_bytes=(min(disk), max(disk)),
     )
 
@@ -151,39 +173,56 @@ def _disk_bytes(space: SearchSpace, trials: int, concurrency: int, weights: int)
     return _STUDY_BYTES + records + (kept + resumable + _CHAMPION_COPIES) * weights
 
 
-def _probe(space: SearchSpace, dataset: Dataset, code: CodePolicy, *, widest: bool) -> Probe:
-    from aiq_search.models import Architecture, model_size
-
-    params = corner(space, widest=widest)
-    shape, classes = dataset.input_shape, len(dataset.classes)
-    architecture = Architecture(space.model.name, space.model_arguments(params), shape, classes, code)
-    # The time does not depend on the learning rate, and with a small one no network diverges.
-    options = space.training_options(params).model_copy(update={"learning_rate": 1e-9})
-    with as_a_trial(space):
-        model = architecture.build()
-        size = model_size(model, shape)
-        stored = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-        seconds = _epoch_seconds(architecture, dataset, options)
-    return Probe(params, size.parameters, size.macs, seconds, stored)
+def _simulations(
+    space: SearchSpace, dataset: Dataset, networks: _Networks, costs: Costs, slots: int
+) -> Iterator[float]:
+    """How many seconds searches with other seeds would train; at least one."""
+    end = time.perf_counter() + _SIMULATION_SECONDS
+    for seed in range(space.search.seed, space.search.seed + _SIMULATIONS):
+        other = space.model_copy(update={"search": space.search.model_copy(update={"seed": seed})})
+        yield simulate(other, dataset, networks.shape_of, costs, slots)
+        if time.perf_counter() > end:
+            return
 
 
-def _epoch_seconds(architecture: Architecture, dataset: Dataset, options: TrainingOptions) -> float:
-    """How long an epoch takes, from as many batches of it as are timed in about a second."""
-    from aiq_search.training import TrainingRun
+class _Networks:
+    """The networks of a space."""
 
-    batches, whole = 1, math.ceil(len(dataset.train) / options.batch_size)
-    warm = False  # the first batch of all takes longer
-    while True:
-        fraction = min(1.0, batches / whole)
-        part = part_of(
-            dataset, math.ceil(fraction * len(dataset.train)), math.ceil(fraction * len(dataset.validation))
-        )
-        run = TrainingRun(architecture, part, options, seed=0)
-        started = time.perf_counter()
-        run.run_epoch()
-        seconds = time.perf_counter() - started
-        if warm and (fraction == 1.0 or seconds >= _ENOUGH_SECONDS):
-            return seconds / fraction
-        if warm:
-            batches *= max(2, min(8, math.ceil(_ENOUGH_SECONDS / max(seconds, 1e-3))))
-        warm = True
+    def __init__(self, space: SearchSpace, dataset: Dataset, code: CodePolicy) -> None:
+        self._space = space
+        self._dataset = dataset
+        self._code = code
+        self._shapes: dict[str, Shape] = {}
+
+    def _architecture(self, arguments: Mapping[str, Any]) -> Architecture:
+        from aiq_search.models import Architecture
+
+        shape, classes = self._dataset.input_shape, len(self._dataset.classes)
+        return Architecture(self._space.model.name, dict(arguments), shape, classes, self._code)
+
+    def shape_of(self, arguments: Mapping[str, Any]) -> Shape:
+        """The shape of a network, by the arguments of its function."""
+        key = json.dumps(dict(arguments), sort_keys=True)
+        if key not in self._shapes:
+            self._shapes[key] = Shape.of(self._architecture(arguments))
+        return self._shapes[key]
+
+    def spread(self) -> list[tuple[Architecture, Shape, TrainingOptions]]:
+        """Some networks from narrow to wide, and how they are trained."""
+        points = [corner(self._space, widest=False), *islice(drawn(self._space), _DRAWN)]
+        points.sort(key=lambda point: self.shape_of(self._space.model_arguments(point)).macs)
+        chosen = points[:: max(1, len(points) // _TIMED)]
+        return [
+            (
+                self._architecture(arguments := self._space.model_arguments(point)),
+                self.shape_of(arguments),
+                self._space.training_options(point),
+            )
+            for point in chosen
+        ]
+
+    def probe(self, params: Mapping[str, Any], costs: Costs) -> Probe:
+        """What a network takes."""
+        shape = self.shape_of(self._space.model_arguments(params))
+        seconds = costs.seconds(shape, len(self._dataset.train), len(self._dataset.validation))
+        return Probe(params, shape.parameters, shape.macs, seconds, shape.bytes)

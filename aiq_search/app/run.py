@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -264,6 +265,9 @@ def run_prepared(
             finally:  # MLflow receives it also where the terminal is gone
                 if end.to_publish and not signals:
                     notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
+        if not prepared.complete:
+            with suppress(OSError):  # only `aiq doctor` misses it
+                study.mark_closed(time.time())
     notes += filter(None, [delivery.registered])
     return replace(result, undelivered=delivery.undelivered, notes=tuple(notes))
 

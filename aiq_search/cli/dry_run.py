@@ -29,14 +29,14 @@ def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
     columns = ["network", "configuration", "parameters", "MACs", "seconds per epoch"]
     size = "infinitely many" if estimate.size is None else f"{estimate.size:,}"
     size = size if estimate.size_exact else f"at most {size}"
-    low, high = (_time(hours) for hours in estimate.hours)
+    expected, low, high = (_time(hours) for hours in (estimate.expected_hours, *estimate.hours))
     small, large = (f"{size / 1e6:,.0f} MB" for size in estimate.disk_bytes)
     show(
         "",
         table(columns, rows),
         f"  {estimate.name}: {size} configurations; {estimate.trials:,} to be trained, "
         f"{estimate.concurrency} at a time",
-        f"  time: {low} to {high}, less what the pruner saves, plus half a minute to start",
+        f"  time: about {expected} ({low} to {high}), from the command to its end",
         f"  disk: {small} to {large}",
     )
 

@@ -10,6 +10,7 @@ from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.finalists import Outcome
 from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.time_spent import time_spent
 from aiq_search.words import compared, counted
 
 if TYPE_CHECKING:
@@ -52,12 +53,11 @@ def tiles(facts: StudyFacts) -> list[tuple[str, str, str]]:
 
 
 def sentences(facts: StudyFacts) -> list[str]:
-    """Who won, by how much, and why."""
-    told = [_counts(facts)]
-    if facts.champion is None:
-        return told
-    told += _decision(facts) + _against_the_most_accurate(facts) + _held_back(facts)
-    return told
+    """Who won, by how much, and why, and where the time went."""
+    spent = time_spent(facts.document, [*facts.explored, *facts.confirmed])
+    reasons = [] if facts.champion is None else [*_decision(facts), *_against_the_most_accurate(facts)]
+    reasons += [] if facts.champion is None else _held_back(facts)
+    return [_counts(facts), *reasons, *([] if spent is None else [str(spent)])]
 
 
 def _counts(facts: StudyFacts) -> str:

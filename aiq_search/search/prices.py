@@ -69,17 +69,14 @@ def _price(model: str, arguments: str, shape: tuple[int, ...], classes: int) -> 
     """Multiply-accumulates of a sample's forward pass, and what else a sample costs."""
     import torch  # resuming a study of small data need not wait for it
 
-    from aiq_search.models import Architecture, layer_outputs
+    from aiq_search.models import Architecture, model_size
 
     try:
         with torch.device("meta"):
             network = Architecture(model, json.loads(arguments), shape, classes).build()
-            places = {name: number for name, (_, number) in layer_outputs(network, shape).items()}
     except InputError:
         return None  # its trial will fail, and report why
-    weights = {name: network.get_submodule(name).get_parameter("weight").numel() for name in places}
-    macs = sum(places[name] * weights[name] for name in places)
-    return float(macs + _MACS_AN_INPUT * math.prod(shape))
+    return float(model_size(network, shape).macs + _MACS_AN_INPUT * math.prod(shape))
 
 
 class PricedSampler(SeededSampler):

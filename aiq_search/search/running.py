@@ -32,6 +32,7 @@ class RunningTrial:
         chosen: The epoch of the lowest validation loss, as the worker reported it.
         size: parameters, parameters_weights and macs.
         engine: What trains and measures.
+        seconds: How long that has taken workers.
     """
 
     trial: optuna.Trial
@@ -40,6 +41,7 @@ class RunningTrial:
     chosen: int | None = None
     size: Mapping[str, float] = field(default_factory=dict)
     engine: str | None = None
+    seconds: float = 0.0
 
     @property
     def attempts(self) -> int:

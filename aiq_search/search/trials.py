@@ -167,6 +167,7 @@ class LiveTrials:
         running.chosen = report.chosen or running.chosen
         running.size = report.size or running.size
         running.engine = report.engine or running.engine
+        running.seconds += report.seconds
         if report.rung is not None and self._stops_at(running, report.rung):
             return False
         for epoch, metrics in report.epochs:
@@ -278,7 +279,8 @@ class LiveTrials:
         metrics = metrics or end.get("metrics", {})
         scored = TrialRecord(key, state, {}, 0, "", metrics=metrics, collapsed=end.get("collapsed", False))
         # Optuna refuses attributes and constraints of a trial that has ended.
-        running.trial.set_user_attr(END, end)
+        timed = {"seconds": round(running.seconds, 3)} if running.seconds else {}
+        running.trial.set_user_attr(END, {**end, **timed})
         if metrics:
             for constraint in self._space.objective.number_constraints:
                 running.trial.set_constraint(str(constraint), constraint.violation(scored.scored))

@@ -119,6 +119,7 @@ class StudyDocument(BaseModel):
         data_dir: Folder of the data files, where one was given.
         warm_start: Ids of the studies that the sampler learned from.
         ended: How the last driver left the study; None while one runs it, or died.
+        closed: When the command that ran it ended, after publishing; None while it runs, or if it died.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,6 +140,7 @@ class StudyDocument(BaseModel):
     data_dir: Path | None = None
     warm_start: tuple[str, ...] = ()
     ended: Ended | None = None
+    closed: _UnixTime | None = None
 
     @model_validator(mode="after")
     def _agrees_with_its_space(self) -> Self:

@@ -254,4 +254,5 @@ def _until(record: TrialRecord, epochs: int) -> TrialRecord:
 
 def _violation(constraint: Constraint, record: TrialRecord) -> float:
     """By how much a training misses a constraint; one that failed was good at nothing."""
-    return constraint.violation(mean_metrics([record]))
+    failed = record.state is TrialState.FAIL
+    return constraint.violation(mean_metrics([record]) if failed else record.scored)

@@ -64,6 +64,7 @@ class TrialRecord:
         feasible: Whether the constraints are met; None while it is not known.
         copied_from: The exploring trial whose result answered this one.
         retry_of: The failed trial of the same phase that this one runs again.
+        seconds: How long training and measuring took its workers, where they reported it.
         started: Unix time, in seconds.
         ended: Likewise.
     """
@@ -88,6 +89,7 @@ class TrialRecord:
     feasible: bool | None = None
     copied_from: int | None = None
     retry_of: int | None = None
+    seconds: float | None = field(default=None, compare=False)
     started: float | None = None
     ended: float | None = None
 

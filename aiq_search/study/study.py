@@ -239,12 +239,16 @@ class Study(StudyFolder):
             self._write(before.changed(ended=None))
             self.choose_finalists_anew()
         uri = redact(absolute_tracking_uri(tracking_uri))
-        self._write(wanted.changed(ended=None, tracking_uri=uri))
+        self._write(wanted.changed(ended=None, closed=None, tracking_uri=uri))
         self._share()
 
     def mark_ended(self, reason: Ended) -> None:
         """Write down how the driver leaves the study. Hold it."""
         self._write(self._document.changed(ended=reason))
+
+    def mark_closed(self, time: float) -> None:
+        """Write down when the command that ran the study ended. Hold it."""
+        self._write(self._document.changed(closed=time))
 
     def moved(self, place: str) -> Study:
         """Move checkpoints and weights to another place. Hold the study.

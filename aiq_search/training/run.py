@@ -168,7 +168,7 @@ class TrainingRun:
         if not 0 < share < 1 or samples < 1:
             raise ValueError(f"0 < share < 1 and samples >= 1 must hold, but got {share} and {samples}.")
         train_loss = self._train(share)
-        validation = self.engine.evaluate(self._validation_samples(samples), self.beta)
+        validation = self.engine.evaluate(self.part_of_validation(samples), self.beta)
         self._check_finite("validation", validation.loss)
         seen = self.epoch * len(self.train_split) + (self._progress.samples if self._progress else 0)
         return PartResult(seen, train_loss, validation)
@@ -181,6 +181,16 @@ class TrainingRun:
     def has_passed(self, share: float) -> bool:
         """Whether more than a share of the current epoch is done, so that ``run_part`` cannot stop there."""
         return self._progress is not None and len(self._progress.losses) > self._progress.count(share)
+
+    def part_of_validation(self, number: int) -> TensorSplit:
+        """So many samples of the validation split, each class in proportion; the same for every network."""
+        if number >= len(self.validation_split):
+            return self.validation_split
+        if self._samples is None or len(self._samples) != number:
+            random = np.random.default_rng(_VALIDATION_SAMPLES_SEED)
+            _, chosen = split_off(self.dataset.validation, number, random, what="validation")
+            self._samples = TensorSplit.of(chosen, self.dataset.normalization, self.device)
+        return self._samples
 
     def evaluate_best(self, split: str) -> Evaluation:
         """Measure the network of the chosen epoch on the split train, validation or test."""
@@ -222,15 +232,6 @@ class TrainingRun:
         train_loss = sum(progress.losses) / max(1, progress.samples)
         self._check_finite("training", train_loss)
         return train_loss
-
-    def _validation_samples(self, number: int) -> TensorSplit:
-        if number >= len(self.validation_split):
-            return self.validation_split
-        if self._samples is None or len(self._samples) != number:
-            random = np.random.default_rng(_VALIDATION_SAMPLES_SEED)
-            _, chosen = split_off(self.dataset.validation, number, random, what="validation")
-            self._samples = TensorSplit.of(chosen, self.dataset.normalization, self.device)
-        return self._samples
 
     def _learning_rate(self) -> float:
         base = self.options.learning_rate

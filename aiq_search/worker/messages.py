@@ -85,6 +85,7 @@ class Report:
         reason: Why it failed.
         traceback: Of a user's exception.
         rung: Where the network is within its first epoch.
+        seconds: How long that took the worker, since its last report of the trial.
     """
 
     epochs: tuple[tuple[int, Mapping[str, float]], ...] = ()
@@ -96,6 +97,7 @@ class Report:
     reason: str | None = None
     traceback: str | None = None
     rung: Rung | None = None
+    seconds: float = field(default=0.0, compare=False)
 
     def to_json(self) -> str:
         """As text."""

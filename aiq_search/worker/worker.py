@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -76,6 +77,7 @@ class TrialWorker:
             OSError: The place where the study keeps its files is full or cannot be used, which is no fault of
                 the trial.
         """
+        begun = time.monotonic()
         try:
             report = self._advance()
         except DivergedError as error:
@@ -96,7 +98,7 @@ class TrialWorker:
             report = self._failed(reason, traceback.format_exc())
         if report.done:
             self._run = None  # its memory is the next trial's
-        return report
+        return replace(report, seconds=time.monotonic() - begun)
 
     def put_aside(self) -> None:
         """Write a checkpoint, from which another worker's first step continues the assignment.

@@ -19,6 +19,7 @@ from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.search import preflight
 from aiq_search.study import Phase, Study, TrialEnded, TrialState
 from aiq_search.study.document import StudyDocument
+from aiq_search.study.time_spent import time_spent
 from aiq_search.training import load_weights
 from tests.search.simulation import Recorder
 
@@ -119,6 +120,15 @@ def test_the_storage_counts_what_happened_and_nothing_runs_on(searched):
         assert states == {key: n for key, n in told.items() if key[0] is phase}
     assert {state for _, state in told} == {"COMPLETE", "PRUNED"}
     assert len(result.study.records(Phase.EXPLORE)) == 10
+
+
+def test_where_the_time_went_adds_up_to_the_searchs_duration(searched):
+    study = searched[0].study.refreshed()
+    spent = time_spent(study.document, study.records())
+    duration = study.document.closed - study.document.created
+    assert spent.total == pytest.approx(spent.slots * duration, rel=0.05)
+    assert 0 < spent.kept + spent.pruned + spent.confirming < spent.total
+    assert all(0 < record.seconds <= record.ended - record.started for record in study.records())
 
 
 def test_the_dry_run_estimates_the_disk_space_within_a_factor_of_two(searched, folder):

@@ -194,3 +194,31 @@ def test_lenet_5_refuses_images_that_are_too_small():
 def test_the_shape_and_the_classes_are_not_arguments_of_a_file():
     with pytest.raises(InputError, match="takes no argument 'classes'"):
         check_argument_names("mlp", ["classes"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()], (3, 17, 30)),
+        ([nn.Conv2d(1, 6, (3, 5), dilation=(2, 1)), nn.MaxPool2d((2, 3), stride=1, padding=1)], (1, 20, 20)),
+        ([nn.MaxPool2d(3, ceil_mode=True), nn.Conv2d(2, 4, 3, padding="same")], (2, 10, 11)),
+        ([nn.Flatten(), nn.Linear(24, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3)], (2, 12)),
+        ([nn.Linear(7, 5), nn.Linear(5, 3)], (4, 7)),
+        ([nn.Conv1d(3, 4, 3), nn.Flatten(), nn.Linear(32, 2)], (3, 10)),
+        ([nn.Sequential(nn.Linear(7, 5)), nn.Linear(5, 3)], (7,)),
+    ],
+)
+def test_the_outputs_of_a_plain_sequence_are_those_of_a_pass(layers, shape):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(*layers)
+
+        def forward(self, x):
+            return self.inner(x)
+
+    plain = nn.Sequential(*layers)
+    by_a_pass = layer_outputs(Wrapped(), shape)
+    assert {f"inner.{name}": size for name, size in layer_outputs(plain, shape).items()} == by_a_pass
+    assert by_a_pass
+    assert model_size(plain, shape) == model_size(Wrapped(), shape)

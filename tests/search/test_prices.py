@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from aiq_search.models import Architecture, model_size
+from aiq_search.search.driver import StudyDriver
 from aiq_search.search.prices import PricedSampler, with_prices
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space import load_space
+from aiq_search.study import Phase, Study, TrialKey
 from aiq_search.study.document import DatasetDescription
+from tests.search.reports import report_of
+from tests.search.simulation import simulated_space
 
 SHAPE = (1, 28, 28)
 MNIST = DatasetDescription(
@@ -107,3 +111,39 @@ def test_an_enqueued_configuration_is_taken_as_it_is():
     study.enqueue_trial(space.encode(point))
     proposed = space.suggest(study.ask())
     assert {name: proposed[name] for name in point} == point
+
+
+@pytest.mark.parametrize("before", [0, 1, 12, 15])
+def test_a_driver_killed_between_two_draws_draws_the_second_as_it_would_have(tmp_path, monkeypatch, before):
+    def proposed(name, number):
+        """A study after so many trials, and its driver."""
+        space = simulated_space(search={"sampler": "tpe", "trials": 30})
+        study = Study.create(tmp_path, space, MNIST, name)
+        driver = StudyDriver(study)
+        driver.begin()
+        for _ in range(number):
+            assignment = driver.next_assignment()
+            for epoch in range(1, 5):
+                driver.report(TrialKey.parse(assignment.key), report_of(assignment, epoch))
+        return study, driver
+
+    whole, driver = proposed("whole", before)
+    driver.next_assignment()
+    study, killed = proposed("killed", before)
+    write, written = study.storage.set_trial_param, []
+
+    def dies_at_the_second(*args):
+        written.append(args)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(study.storage, "set_trial_param", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        killed.next_assignment()
+    again = StudyDriver(Study.open(tmp_path, "killed"))
+    again.begin()
+    again.next_assignment()
+    assert (
+        study.refreshed().record(Phase.EXPLORE, before).params == whole.record(Phase.EXPLORE, before).params
+    )

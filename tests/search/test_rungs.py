@@ -1,16 +1,20 @@
 """Trials that are stopped within their first epoch."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
+from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.report.page import write_report
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.rungs import Rungs, stopped_share
+from aiq_search.search.runners.in_process import InProcessRunner
 from aiq_search.space import load_space
 from aiq_search.study import Phase, RungReached, Study, TrialEnded, TrialState
 from aiq_search.training import TrainingOptions
+from aiq_search.worker.worker import TrialWorker
 from tests.search.reports import rung_report_of
 from tests.search.simulation import DATASET, Recorder, finish, run, simulated_space
 
@@ -197,3 +201,32 @@ def test_trials_stopped_early_are_counted_in_the_report(tmp_path):
     page = write_report(study, tmp_path / "report.html").read_text()
     pruned = sum(record.state is TrialState.PRUNED for record in explored(study))
     assert f"{pruned} stopped early" in page
+
+
+def really_trained(home, name, digits, *, put_aside_after=()):
+    """A search whose networks are trained in this process, put aside after so many reports and resumed."""
+    edits = ["search.trials=12", "search.pruner=asha", "training.epochs=2", "confirm.runs=0"]
+    study = Study.create(home, load_space("search_spaces/digits.yaml", edits), digits.description(), name)
+    for stop in (*put_aside_after, None):
+        driver, reports = StudyDriver(study), itertools.count(1)
+
+        def report(key, content, driver=driver, take=driver.report, reports=reports, stop=stop):
+            continues = take(key, content)
+            driver.draining = next(reports) == stop
+            return continues
+
+        driver.report = report
+        driver.begin()
+        InProcessRunner(lambda: TrialWorker(digits)).run(driver)
+        driver.end()
+    return study
+
+
+def test_trials_put_aside_within_their_first_epoch_end_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    digits = load_dataset(DatasetOptions(name="digits", validation=360, test=360))
+    monkeypatch.setattr("aiq_search.search.rungs._MIN_SAMPLES", 1000)
+    monkeypatch.setattr("aiq_search.search.rungs._MIN_BATCHES", 10)
+    whole = really_trained(tmp_path, "whole", digits)
+    assert stopped_early(whole)
+    parted = really_trained(tmp_path, "parted", digits, put_aside_after=(1, 2, 3, 5, 7, 11))
+    assert outcomes(parted) == outcomes(whole)

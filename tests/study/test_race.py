@@ -218,3 +218,15 @@ def test_it_is_over_only_when_every_training_has_ended():
 def test_nothing_to_race_is_over_at_once():
     assert Race(space(), [], []).over
     assert Race(space(), [trained(0, 0.0, collapsed=True)], []).next() is None
+
+
+def test_a_pruned_trial_misses_a_constraint_by_what_it_showed_and_not_by_everything() -> None:
+    """Else many pruned trials would make it look as if nothing could meet the constraint."""
+    where = space(constraints=["accuracy >= 0.95"])
+    complete = [trained(number, 0.85, accuracy=0.96) for number in range(4)]
+    pruned = [trained(n, 0.8, epochs=1, accuracy=0.955, state=TrialState.PRUNED) for n in range(4, 40)]
+    race = Race(where, [*complete, *pruned], [])
+    assert race.next() is not None
+    by_trial = {contender.trial: contender for contender in race.contenders}
+    assert all(by_trial[number].may_be_feasible for number in range(40))
+    assert by_trial[10].violations[0].mean == pytest.approx(-0.005, abs=0.005)

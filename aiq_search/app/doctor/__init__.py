@@ -9,7 +9,7 @@ from aiq_search.app.doctor.environment import check_environment, check_home
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.app.doctor.fix import fix_study
 from aiq_search.app.doctor.search import check_search
-from aiq_search.app.doctor.study import check_files, check_runs, check_states
+from aiq_search.app.doctor.study import check_files, check_runs, check_states, check_time
 from aiq_search.errors import InputError
 from aiq_search.study import Phase, Study
 from aiq_search.study.home import aiq_home
@@ -72,6 +72,7 @@ def examine_study(study: Study, *, tracking_uri: str | None = None) -> list[Find
     records = study.records()
     return [
         *check_states(study, records),
+        *check_time(study, records),
         *check_files(study, records),
         *check_runs(study, records, tracking_uri),
         *check_search(study, records),

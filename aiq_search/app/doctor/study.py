@@ -11,6 +11,7 @@ from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.errors import AiqError, StudyError
 from aiq_search.places import Place
 from aiq_search.study import Study, TrialRecord, TrialState
+from aiq_search.study.time_spent import time_spent
 from aiq_search.tracking.layout import ENDS
 from aiq_search.tracking.outbox import FILE as OUTBOX
 from aiq_search.words import counted
@@ -18,7 +19,7 @@ from aiq_search.words import counted
 if TYPE_CHECKING:
     from aiq_search.tracking.removal import StudyRun
 
-__all__ = ["check_files", "check_runs", "check_states", "leftovers", "mismatches"]
+__all__ = ["check_files", "check_runs", "check_states", "check_time", "leftovers", "mismatches"]
 
 # How MLflow must show a trial's state.
 _STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
@@ -48,6 +49,13 @@ def check_states(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
             f"{counted(len(failed), 'trial')} failed, {often} of them with: {reason}",
             f"Fix the cause, then run: aiq retry {study.id}",
         )
+
+
+def check_time(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:
+    """Show where the time of the search went."""
+    spent = time_spent(study.document, records)
+    if spent is not None:
+        yield _finding(Level.OK, str(spent))
 
 
 def check_files(study: Study, records: list[TrialRecord]) -> Iterator[Finding]:

@@ -1,0 +1,120 @@
+"""Where the time of a search went, in seconds of slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiq_search.study.document import StudyDocument
+from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.record import TrialRecord
+from aiq_search.words import counted
+
+__all__ = ["TimeSpent", "time_spent"]
+
+# If no trial runs for so many seconds, no search does: it was interrupted, and resumed later.
+_INTERRUPTED = 60.0
+
+
+@dataclass(frozen=True)
+class TimeSpent:
+    """Seconds of all slots together. A slot trains one trial at a time.
+
+    Attributes:
+        slots: How many trials were in training at once, at most.
+        kept: Training of exploring trials that completed.
+        pruned: Of those that were stopped early.
+        failed: Of trials that failed, of both phases.
+        confirming: Of confirmations.
+        waiting: Slots had no trial, or a trial waited for its worker.
+        start: From the study's creation until each slot trained: Ray's start, and the workers'.
+        end: From the last trial's end until the command's; 0 where that is not known.
+    """
+
+    slots: int
+    kept: float
+    pruned: float
+    failed: float
+    confirming: float
+    waiting: float
+    start: float
+    end: float
+
+    @property
+    def total(self) -> float:
+        """All seconds."""
+        return sum(seconds for _, seconds in self.parts())
+
+    def parts(self) -> list[tuple[str, float]]:
+        """What the time went to, with its seconds; failures only where there were some."""
+        parts = [
+            ("exploring, kept", self.kept),
+            ("exploring, pruned", self.pruned),
+            ("failed", self.failed),
+            ("confirming", self.confirming),
+            ("waiting", self.waiting),
+            ("start", self.start),
+            ("end", self.end),
+        ]
+        return [(name, seconds) for name, seconds in parts if seconds or name != "failed"]
+
+    def __str__(self) -> str:
+        total = self.total or 1.0
+        parts = [f"{name} {seconds:,.0f} s ({seconds / total:.0%})" for name, seconds in self.parts()]
+        return f"Where the time of {counted(self.slots, 'slot')} went: {', '.join(parts)}."
+
+
+def time_spent(document: StudyDocument, records: Iterable[TrialRecord]) -> TimeSpent | None:
+    """Where the time of a study went; None before a trial has ended.
+
+    Args:
+        document: The study's.
+        records: Its trials, of both phases.
+    """
+    trained = [r for r in records if r.copied_from is None and r.started and r.ended]
+    trained.sort(key=lambda r: r.started or 0.0)
+    if not trained:
+        return None
+    spans = [(record.started or 0.0, record.ended or 0.0) for record in trained]
+    slots = _most_at_once(spans)
+    busy = {record.key: end - begin for record, (begin, end) in zip(trained, spans, strict=True)}
+    # Between its start and its first batch a trial waits for its worker, which the first of a slot starts.
+    training = {r.key: min(busy[r.key], busy[r.key] if r.seconds is None else r.seconds) for r in trained}
+    delays = [busy[record.key] - training[record.key] for record in trained]
+    first, last = spans[0][0], max(end for _, end in spans)
+    idle = slots * (last - first - _interrupted(spans)) - sum(busy.values())
+    closed = document.closed
+
+    def of(phase: Phase | None, *states: TrialState) -> float:
+        return sum(training[r.key] for r in trained if r.state in states and phase in (None, r.key.phase))
+
+    return TimeSpent(
+        slots=slots,
+        kept=of(Phase.EXPLORE, TrialState.COMPLETE),
+        pruned=of(Phase.EXPLORE, TrialState.PRUNED),
+        failed=of(None, TrialState.FAIL),
+        confirming=of(Phase.CONFIRM, TrialState.COMPLETE),
+        waiting=max(0.0, idle) + sum(delays[slots:]),
+        start=slots * max(0.0, first - document.created) + sum(delays[:slots]),
+        end=0.0 if closed is None else slots * max(0.0, closed - last),
+    )
+
+
+def _most_at_once(spans: Iterable[tuple[float, float]]) -> int:
+    """How many spans of time overlap at most."""
+    changes = sorted([change for begin, end in spans for change in ((begin, 1), (end, -1))])
+    most = now = 0
+    for _, change in changes:  # at the same time ends come first
+        now += change
+        most = max(most, now)
+    return max(1, most)
+
+
+def _interrupted(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds for which no search ran, between spans in the order of their beginnings."""
+    away, until = 0.0, float("inf")
+    for begin, end in spans:
+        if begin - until > _INTERRUPTED:
+            away += begin - until
+        until = end if until == float("inf") else max(until, end)
+    return away
