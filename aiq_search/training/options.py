@@ -10,7 +10,9 @@ __all__ = ["TrainingOptions"]
 
 
 class TrainingOptions(BaseModel):
-    """How a network is trained. The defaults are the paper's.
+    """How a network is trained.
+
+    The defaults are the paper's, but for the learning rate: with its 0.001, sgd learns little in 10 epochs.
 
     Attributes:
         epochs: How often the training split is gone through, at most.
@@ -33,7 +35,7 @@ class TrainingOptions(BaseModel):
     epochs: int = Field(default=10, ge=1, le=1_000_000)
     batch_size: int = Field(default=200, ge=1, le=2**31 - 1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    learning_rate: float = Field(default=0.001, gt=0)
+    learning_rate: float = Field(default=0.02, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(default=0.0005, ge=0)
