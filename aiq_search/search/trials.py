@@ -103,7 +103,9 @@ class LiveTrials:
         attempts = running.attempts
         if attempts > self._space.search.max_retries:
             self.running[record.key] = running
-            self.fail(record.key, self._no_more_retries(attempts, "its worker or driver died each time"))
+            self.fail(
+                record.key, _no_more_retries(self._study, attempts, "its worker or driver died each time")
+            )
             return None
         running.trial.set_user_attr(ATTEMPTS, attempts + 1)
         return self._assign(running, resumed=True)
@@ -137,19 +139,8 @@ class LiveTrials:
         record = running.record
         self.running[record.key] = running
         self._emit(record.begun(self._clock(), resumed=resumed))
-        options = self._space.training_options(record.params)
-        return Assignment(
-            key=str(record.key),
-            architecture=self._study.architecture(record.params).document(),
-            training=options.model_dump(mode="json"),
-            seed=record.seed,
-            beta=self._space.objective.beta,
-            test=record.key.phase is Phase.CONFIRM,
-            checkpoint=str(self._study.checkpoint_path(record.key)),
-            weights=str(self._study.weights_path(record.key)),
-            minutes=self._space.search.trial_minutes,
-            rungs=self._rungs.of(options) if record.key.phase is Phase.EXPLORE else (),
-        )
+        rungs = self._rungs if record.key.phase is Phase.EXPLORE else None
+        return _assignment(self._study, record, rungs)
 
     def _record(self, phase: Phase, trial: optuna.Trial) -> TrialRecord:
         record = TrialRecord.from_optuna(self._study.id, phase, self._optuna[phase].frozen(trial))
@@ -202,7 +193,7 @@ class LiveTrials:
         if running is None:
             return
         if running.attempts > self._space.search.max_retries:
-            self.fail(key, self._no_more_retries(running.attempts, reason))
+            self.fail(key, _no_more_retries(self._study, running.attempts, reason))
         else:
             self.interrupted.append(self.running.pop(key).record)
 
@@ -213,12 +204,6 @@ class LiveTrials:
             running.trial.set_user_attr(ATTEMPTS, running.attempts - 1)
             self.interrupted.append(running.record)
             self._stopped(running.record)
-
-    def _no_more_retries(self, attempts: int, reason: str) -> str:
-        return (
-            f"begun {attempts} times, and search.max_retries = {self._space.search.max_retries}: {reason}; "
-            f"`aiq retry {self._study.id}` runs it again"
-        )
 
     def _stops_at(self, running: RunningTrial, rung: Rung) -> bool:
         """Keep what a trial shows at a rung; if it is clearly worse than others were, it ends."""
@@ -291,3 +276,27 @@ class LiveTrials:
         self._stopped(record)
         self._emit(record.told(self._clock()))
         self._retention.tidy(record)
+
+
+def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assignment:
+    """What a worker needs to know of a trial."""
+    options = study.space.training_options(record.params)
+    return Assignment(
+        key=str(record.key),
+        architecture=study.architecture(record.params).document(),
+        training=options.model_dump(mode="json"),
+        seed=record.seed,
+        beta=study.space.objective.beta,
+        test=record.key.phase is Phase.CONFIRM,
+        checkpoint=str(study.checkpoint_path(record.key)),
+        weights=str(study.weights_path(record.key)),
+        minutes=study.space.search.trial_minutes,
+        rungs=rungs.of(options) if rungs else (),
+    )
+
+
+def _no_more_retries(study: Study, attempts: int, reason: str) -> str:
+    return (
+        f"begun {attempts} times, and search.max_retries = {study.space.search.max_retries}: {reason}; "
+        f"`aiq retry {study.id}` runs it again"
+    )

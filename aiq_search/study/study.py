@@ -275,10 +275,7 @@ class Study(StudyFolder):
         return study
 
     def choose_finalists_anew(self) -> None:
-        """Forget who the finalists are, because there will be more trials to choose from. Hold the study.
-
-        What is confirmed stays, and a trial with all its seeds stays a finalist.
-        """
+        """Forget the finalists, not what is confirmed: there will be more trials. Hold the study."""
         self._trials.forget_finalists()
 
     def queue_failed(self) -> int:
