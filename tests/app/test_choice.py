@@ -175,7 +175,8 @@ class TestChance:
 
         return make
 
-    def test_a_champion_no_better_than_chance_is_exit_code_3_with_the_reason(self, unbalanced):
+    def test_a_champion_no_better_than_chance_is_exit_code_3_with_the_reason(self, unbalanced, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "120")
         study = unbalanced("chance")
         result = CliRunner().invoke(app, ["best", "chance"])
         assert isinstance(result.exception, NothingFeasibleError)

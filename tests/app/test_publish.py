@@ -57,9 +57,8 @@ def searched(tmp_path_factory):
         patch.setenv("AIQ_HOME", str(folder / ".aiq"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         np.savez("coins.npz", x_train=draw.random((300, 4)), y_train=labels)
-        logging.getLogger("aiq_search").addHandler(log)
+        patch.setattr(logging.getLogger("aiq_search"), "handlers", [log])  # without the command line's
         result = run_search(SPACE, progress=True, runner="in_process", publish=publish_nothing)
-        logging.getLogger("aiq_search").removeHandler(log)
     return result, printed.getvalue(), log.messages
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,8 +73,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster that runs; test_up_and_down.py, the last file, stops it."""
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        # A user's own variables, which PostgreSQL's clients would prefer to ours.
-        made.aiq("cluster", "up", PGPASSWORD="another", PGHOSTADDR="192.0.2.1", PGSSLMODE="verify-full")
+        with socket.socket() as preferred:
+            # Or `aiq ui` of another test could take the port while MLflow is restarted.
+            with suppress(OSError):
+                preferred.bind(("127.0.0.1", 5000))
+            # A user's own variables, which PostgreSQL's clients would prefer to ours.
+            made.aiq("cluster", "up", PGPASSWORD="another", PGHOSTADDR="192.0.2.1", PGSSLMODE="verify-full")
         yield made
     finally:
         made.aiq("cluster", "down", "--delete-data", "--yes")

@@ -214,7 +214,9 @@ def test_a_network_trained_on_mnist_verifies_in_every_format(tmp_path):
     mnist = load_dataset(options)
     fewer = replace(mnist, train=Split(mnist.train.inputs[:20000], mnist.train.labels[:20000]))
     architecture = Architecture("lenet_5", {"conv1": 2, "conv2": 8, "fc": 8}, mnist.input_shape, 10)
-    run = TrainingRun(architecture, fewer, TrainingOptions(epochs=2, learning_rate=0.02), seed=0)
+    run = TrainingRun(
+        architecture, fewer, TrainingOptions(epochs=2, learning_rate=0.02, engine="torch"), seed=0
+    )
     while not run.finished:
         run.run_epoch()
     measured = run.best.metrics()
