@@ -53,10 +53,12 @@ def test_a_listener_is_known_by_its_user(family, address):
 
 
 def test_who_listens_on_another_address_does_not_count():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.2", 0))
+    with socket.socket() as ours, socket.socket() as listener:
+        ours.bind(("127.0.0.1", 0))  # or another process may listen there
+        port = ours.getsockname()[1]
+        listener.bind(("127.0.0.2", port))
         listener.listen()
-        assert not is_listening(listener.getsockname()[1])
+        assert not is_listening(port)
 
 
 def test_our_own_server_is_asked_and_no_proxy(server, monkeypatch):

@@ -75,7 +75,9 @@ def test_up_starts_what_has_died_and_nothing_else(cluster):
     before = cluster.state["processes"]
     cluster.aiq("cluster", "up")
     assert cluster.state["processes"] == before
-    os.kill(before["mlflow"]["pid"], 9)
+    mlflow = psutil.Process(before["mlflow"]["pid"])
+    mlflow.kill()
+    wait_for(lambda: not mlflow.is_running() or mlflow.status() == psutil.STATUS_ZOMBIE)
     cluster.aiq("cluster", "status", code=1)
     cluster.aiq("cluster", "up")
     assert "mlflow: has stopped by itself" in cluster.said
