@@ -105,9 +105,10 @@ def publish_report(study: Study, listener: MlflowListener, data: StudyData) -> P
     Returns:
         The report.
     """
-    from aiq_search.app.report import search_findings, view_networks
+    from aiq_search.app.report import search_findings, view_champion
 
-    return keep_report(study, listener, view_networks(study, data), search_findings(study, data.code))
+    view = view_champion(study, data)
+    return keep_report(study, listener, view, search_findings(study, view, data.code))
 
 
 def keep_report(

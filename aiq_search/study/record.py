@@ -54,7 +54,7 @@ class TrialRecord:
         value: The objective at the chosen epoch; 0 for a collapsed network.
         epoch: The chosen epoch, from 1: of the lowest validation loss.
         epochs: How many were run.
-        metrics: Numbers of the chosen epoch, and parameters, parameters_weights, macs, test/…
+        metrics: Numbers of the chosen epoch, and parameters, parameters_weights, macs, ceiling/…, test/…
         history: A column of numbers, one an epoch, for each metric.
         rungs: What it showed within its first epoch: share, samples, aiq, accuracy, efficiency, loss.
         reason: Why PRUNED or FAIL.

@@ -78,7 +78,7 @@ class Report:
     Attributes:
         epochs: Number and metrics of each epoch reported: the last one; after a restart, all.
         chosen: The epoch of the lowest validation loss so far.
-        size: parameters, parameters_weights and macs.
+        size: parameters, parameters_weights, macs, and ceiling/<layer>, see ``study.metrics.ONCE``.
         done: Whether the trial is over.
         test: test/aiq, test/accuracy, test/efficiency, where asked for.
         engine: What trained and measured, see ``training.engines``.
@@ -90,7 +90,7 @@ class Report:
 
     epochs: tuple[tuple[int, Mapping[str, float]], ...] = ()
     chosen: int | None = None
-    size: Mapping[str, int] = field(default_factory=dict)
+    size: Mapping[str, float] = field(default_factory=dict)
     done: bool = False
     test: Mapping[str, float] = field(default_factory=dict)
     engine: str | None = None

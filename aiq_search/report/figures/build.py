@@ -39,7 +39,7 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         ("tradeoff", "Accuracy against efficiency", tradeoff.accuracy_and_efficiency(facts)),
         ("size", "aIQ against size", tradeoff.aiq_and_parameters(facts)),
         ("finalists", "Finalists on fresh seeds", champion.finalists(facts)),
-        ("layers", "Efficiency layer by layer", layers.layer_efficiencies(facts, seen.ceilings)),
+        ("layers", "Efficiency layer by layer", layers.layer_efficiencies(facts)),
         ("importances", "Which parameters mattered", parameters.importances(facts)),
         ("slices", "What each parameter does", parameters.slices(facts)),
         ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),

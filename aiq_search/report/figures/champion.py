@@ -22,19 +22,18 @@ NEURONS = 64  # neurons that are shown of a layer
 
 @dataclass(frozen=True)
 class NetworkView:
-    """What only the networks themselves show: the champion's, measured on the validation split, and more.
+    """What only the champion's network itself shows, measured on the validation split.
 
     Attributes:
+        trial: Key of the training whose network it is.
         confusion: Counts, a row a true class, a column a predicted one.
         states: By layer, its most frequent states, the most frequent first: which neurons fire, and
             the share of observations in that state.
-        ceilings: By number of an exploring trial and name of a layer, the highest efficiency that the layer
-            can show; of the best trials.
     """
 
+    trial: str = ""
     confusion: Sequence[Sequence[int]] = ()
     states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
-    ceilings: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
