@@ -66,7 +66,7 @@ def _page(facts: StudyFacts, pictures: Sequence[Picture], findings: Sequence[str
         tiles=story.tiles(facts),
         rows=story.comparison(facts),
         finalists=finalist_rows(facts.options, facts.verdicts),
-        findings=[redact(f) for f in (*findings, *story.findings(facts))] or ["Nothing stands out."],
+        findings=[redact(f) for f in (*findings, *story.findings(facts))] or ["Nothing unusual was found."],
         commands=redact(story.commands(facts)),
         footer=redact(story.footer(facts)),
     )

@@ -115,7 +115,7 @@ def _verdict(facts: StudyFacts) -> str:
     clear = "more" if gap > 2 * noise else "less"
     return text + (
         f"The first leads the second by {gap:.3f}, {clear} than twice the standard error of that difference "
-        f"({noise:.3f})" + ("." if clear == "more" else ": more seeds would be needed to tell them apart.")
+        f"({noise:.3f})" + ("." if clear == "more" else ": it takes more seeds to separate them.")
     )
 
 
