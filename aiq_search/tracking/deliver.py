@@ -198,6 +198,7 @@ class Rounds:
         self._best = best
         self._failures = 0
         self._closed = False
+        self._begun = time.time()
 
     def run(self, wish: Wish) -> bool:
         """One pass; returns whether all that the driver wishes is done.
@@ -227,8 +228,13 @@ class Rounds:
         self._deliver(everything=False)
         word = last_word(self._outbox)
         self._write_bundle(word, hurry=False)
-        if isinstance(word, StudyEnded) and word.reason == "finished" and word.champion:
-            self._writer.expect_champion()  # while the driver exports it
+        if (
+            isinstance(word, StudyEnded)
+            and word.reason == "finished"
+            and word.champion
+            and word.time > self._begun  # else it was exported when the search ended
+        ):
+            self._writer.expect_champion()
         return False
 
     def _finish(self) -> bool:
