@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError, NothingFeasibleError, StudyError, first_line
 from aiq_search.redaction import redacted
-from aiq_search.study import Study, StudyView
+from aiq_search.study import Event, Phase, Study, StudyView
 from aiq_search.study.chance import chance_problem
+from aiq_search.study.events import PhaseStarted
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
     from aiq_search.tracking import MlflowListener
 
 __all__ = [
+    "Preparation",
     "Publish",
     "keep_report",
     "publish_champion",
@@ -27,6 +32,8 @@ __all__ = [
     "publish_report",
     "registered",
 ]
+
+_log = logging.getLogger("aiq_search.search")
 
 # Gives MLflow what a finished study has to show; returns a sentence for each part that could not be made.
 Publish: TypeAlias = Callable[[Study, "MlflowListener", StudyData], list[str]]
@@ -55,6 +62,35 @@ def publish_end(study: Study, listener: MlflowListener, data: StudyData) -> list
             kind = "" if isinstance(error, AiqError) else f"{type(error).__name__}: "
             notes.append(f"MLflow lacks the study's {part}: {kind}{first_line(error)}")
     return notes
+
+
+class Preparation:
+    """A listener that imports what ``publish_end`` takes while the finalists train: seconds of imports."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+
+    def on_event(self, event: Event) -> None:
+        """Begin when the finalists do: what comes before needs the processors more."""
+        if isinstance(event, PhaseStarted) and event.phase is Phase.CONFIRM and self._thread is None:
+            self._thread = Thread(target=self._prepare, daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Return once everything is imported."""
+        if self._thread is not None:
+            self._thread.join()
+
+    @staticmethod
+    def _prepare() -> None:
+        try:
+            from aiq_search.export.warm_up import warm_up
+
+            warm_up()
+            for name in ("aiq_search.report.page", "sklearn.ensemble"):  # the latter for Optuna's importances
+                import_module(name)
+        except Exception:  # publishing meets it again, and reports it
+            _log.debug("not prepared for publishing", exc_info=True)
 
 
 def publish_nothing(study: Study, listener: MlflowListener, data: StudyData) -> list[str]:

@@ -16,7 +16,7 @@ from aiq_search.app import publish as publishing
 from aiq_search.app.ending import End, delivering, ending, translating_storage_errors
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import PreparedStudy, SpaceSource, prepare_new, prepare_resumed
-from aiq_search.app.publish import Publish
+from aiq_search.app.publish import Preparation, Publish
 from aiq_search.cluster import Connection
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError
 from aiq_search.study import (
@@ -244,7 +244,11 @@ def run_prepared(
     with prepared.study.held(), prepared.data.code.in_child_processes():
         study = _take_up(prepared)
         tracker = MlflowListener(study.directory, prepared.tracking_uri, bundler="aiq_search.app.bundles")
-        driver = StudyDriver(study, [*listeners, tracker])
+        preparation = Preparation()
+        publishes_later = (
+            publish is None and prepared.options.runner == "ray"
+        )  # whose driver waits for workers
+        driver = StudyDriver(study, [*listeners, tracker, *([preparation] if publishes_later else [])])
         with draining_on_signals(driver) as signals, delivering(tracker, study, signals) as delivery:
             if prepared.complete:
                 end = _conclude(study, tracker)
@@ -264,6 +268,7 @@ def run_prepared(
                     announce(result)
             finally:  # MLflow receives it also where the terminal is gone
                 if end.to_publish and not signals:
+                    preparation.wait()
                     notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
         if not prepared.complete:
             with suppress(OSError):  # only `aiq doctor` misses it

@@ -344,4 +344,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ended = main(sys.argv[1:])
+    logging.shutdown()
+    # Everything is written. Tearing down torch and MLflow takes seconds, for which the driver would wait.
+    os._exit(ended)
