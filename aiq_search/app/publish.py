@@ -16,7 +16,7 @@ from aiq_search.errors import AiqError, NothingFeasibleError, StudyError, first_
 from aiq_search.redaction import redacted
 from aiq_search.study import Event, Phase, Study, StudyView
 from aiq_search.study.chance import chance_problem
-from aiq_search.study.events import PhaseStarted
+from aiq_search.study.events import PhaseStarted, TrialStarted
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
@@ -65,14 +65,21 @@ def publish_end(study: Study, listener: MlflowListener, data: StudyData) -> list
 
 
 class Preparation:
-    """A listener that imports what ``publish_end`` takes while the finalists train: seconds of imports."""
+    """A listener that imports what ``publish_end`` takes, which is seconds, while the last trials train."""
 
     def __init__(self) -> None:
+        self._to_start = 0
         self._thread: Thread | None = None
 
     def on_event(self, event: Event) -> None:
-        """Begin when the finalists do: what comes before needs the processors more."""
-        if isinstance(event, PhaseStarted) and event.phase is Phase.CONFIRM and self._thread is None:
+        """Begin with the last exploring trial, or with the finalists; earlier ones need the processors."""
+        if isinstance(event, PhaseStarted):
+            self._to_start = 0 if event.phase is Phase.CONFIRM else event.total - event.done
+        elif isinstance(event, TrialStarted):
+            self._to_start -= 1
+        else:
+            return
+        if self._to_start <= 0 and self._thread is None:
             self._thread = Thread(target=self._prepare, daemon=True)
             self._thread.start()
 

@@ -199,6 +199,7 @@ class Rounds:
         self._failures = 0
         self._closed = False
         self._begun = time.time()
+        self._expecting = False  # the champion of a search that has ended, any moment now
 
     def run(self, wish: Wish) -> bool:
         """One pass; returns whether all that the driver wishes is done.
@@ -219,7 +220,7 @@ class Rounds:
     def next_pause(self, wish: Wish) -> float:
         """Seconds until the next pass: longer and longer while MLflow does not answer."""
         if self._failures == 0:
-            return PAUSE if wish is Wish.RUN else HURRIED_PAUSE
+            return PAUSE if wish is Wish.RUN and not self._expecting else HURRIED_PAUSE
         longest = LONGEST_AT_END if wish is Wish.FINISH else LONGEST_PAUSE
         return min(longest, PAUSE * 2.0 ** min(self._failures - 1, 10))
 
@@ -235,6 +236,7 @@ class Rounds:
             and word.time > self._begun  # else it was exported when the search ended
         ):
             self._writer.expect_champion()
+            self._expecting = True
         return False
 
     def _finish(self) -> bool:
