@@ -200,6 +200,7 @@ class TrialWorker:
             chosen=run.best.epoch if run.best else None,
             size=self._size,
             engine=run.engine.name,
+            engine_reason=run.engine.reason,
             **more,
         )
 
