@@ -16,6 +16,8 @@ from aiq_search.errors import InputError
 from aiq_search.models.cnn import PER_STAGE, cnn, cnn_1d
 from aiq_search.models.lenet import lenet_5, lenet_300_100
 from aiq_search.models.mlp import mlp
+from aiq_search.models.mobilenet import MOBILENET_STAGE, mobilenet_v2
+from aiq_search.models.resnet import RESNET_STAGE, resnet
 from aiq_search.suggest import did_you_mean
 from aiq_search.user_code import NO_CODE, CodePolicy, check_call, is_reference, torchvision_model
 
@@ -27,10 +29,18 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet_300_100": lenet_300_100,
     "lenet_5": lenet_5,
     "mlp": mlp,
+    "mobilenet_v2": mobilenet_v2,
+    "resnet": resnet,
 }
 
 # Arguments with a number behind them, one a layer or stage.
-_NUMBERED = {"mlp": ("hidden",), "cnn": PER_STAGE, "cnn_1d": PER_STAGE}
+_NUMBERED = {
+    "mlp": ("hidden",),
+    "cnn": PER_STAGE,
+    "cnn_1d": PER_STAGE,
+    "mobilenet_v2": MOBILENET_STAGE,
+    "resnet": RESNET_STAGE,
+}
 
 # What the data set decides, so that no file and no parameter may.
 _GIVEN = ("input_shape", "classes")

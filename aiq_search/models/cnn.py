@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from aiq_search.models.layers import (
     check_width,
     initialise,
 )
+from aiq_search.models.stages import check_depth, of_stages
 
 __all__ = ["PER_STAGE", "cnn", "cnn_1d"]
 
 # What may be given for one stage, by its number behind the name: width3, kernel1, ….
 PER_STAGE = ("width", "kernel", "stride", "convolution")
 
-_STAGE_NAME = re.compile(rf"({'|'.join(PER_STAGE)})([1-9][0-9]*)")
 _CONVOLUTIONS = ("plain", "separable", "grouped")
 _DOWNSAMPLINGS = ("max_pool", "average_pool", "strided")
 _PADDINGS = ("same", "valid")
@@ -183,27 +182,17 @@ def _stages(
     model: str, depth: int | None, defaults: Mapping[str, Any], given: Mapping[str, Any]
 ) -> list[_Stage]:
     """Every stage with what holds for it: its own value, or that of all."""
-    own: dict[tuple[int, str], Any] = {}
-    for name, value in given.items():
-        match = _STAGE_NAME.fullmatch(name)
-        if match is None:
-            raise InputError(
-                f"{model} has no argument {name!r}; what belongs to a stage is called "
-                f"{', '.join(f'{kind}<number>' for kind in PER_STAGE)}."
-            )
-        own[int(match[2]), match[1]] = value
+    own = of_stages(model, PER_STAGE, given)
     if depth is None:
-        depth = max((number for number, kind in own if kind == "width"), default=0)
+        depth = max((number for kind, number in own if kind == "width"), default=0)
         if not depth:
             raise InputError(
                 f"{model} needs depth, the number of stages, or a width for each: width1, width2, …."
             )
-    check_width("depth", depth)
-    if depth > 1000:
-        raise InputError(f"{model} has at most 1,000 stages, but got depth={depth:,}.")
+    check_depth(model, depth)
     stages = []
     for number in range(1, depth + 1):
-        values = {kind: own.get((number, kind), value) for kind, value in defaults.items()}
+        values = {kind: own.get((kind, number), value) for kind, value in defaults.items()}
         for kind in ("width", "kernel", "stride"):
             check_width(kind if values[kind] is defaults[kind] else f"{kind}{number}", values[kind])
         check_choice("convolution", values["convolution"], _CONVOLUTIONS)

@@ -254,6 +254,8 @@ def test_a_network_trained_on_mnist_verifies_in_every_format(tmp_path):
             {"depth": 2, "width": 4, "convolution": "grouped", "downsampling": "average_pool", "stride": 2},
             (4, 9, 9),
         ),
+        ("resnet", {"depth": 2, "width_multiplier": 0.05, "stem": "large", "dropout": 0.1}, (3, 16, 16)),
+        ("mobilenet_v2", {"depth": 3, "width_multiplier": 0.2, "last_width": 16, "divisor": 1}, (1, 16, 16)),
         ("cnn_1d", {"depth": 2, "width": 4, "kernel": 5, "stride": 3, "global_pooling": False}, (2, 40)),
     ],
 )
