@@ -12,14 +12,14 @@ __all__ = ["AugmentOptions", "TrainingOptions"]
 class AugmentOptions(BaseModel):
     """How the training samples are changed at random, each time they are learnt from.
 
-    All but mixup are for images (C, H, W). The samples of a batch are changed in groups of eight, which share
-    a draw. What is moved in from outside an image is 0 in the data as they are stored.
+    All but mixup are for images (C, H, W). What is moved in from outside an image, and what is erased, is 0
+    in the data as they are stored.
 
     Attributes:
         shift: Largest shift in each direction, as a share of the side.
         rotation: Largest angle, in degrees, either way.
         flip: Probability of a mirror image, left to right.
-        crop: Largest share of the area that is cut away; the rest is resized to the whole.
+        crop: Largest share of the area that is cut away; the rest, anywhere in the image, is resized.
         erase: Probability that a rectangle is set to 0 (Zhong et al., 2020).
         mixup: Alpha of the beta distribution from which the share of another sample, and of the loss with its
             label, is drawn for a batch (Zhang et al., 2018); 0: none.
