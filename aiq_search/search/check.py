@@ -20,7 +20,7 @@ from aiq_search.space.points import drawn, grid
 from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace.selection import default_layers
 from aiq_search.suggest import did_you_mean
-from aiq_search.training import TrainingOptions
+from aiq_search.training import AugmentOptions, TrainingOptions
 from aiq_search.user_code import NO_CODE, CodePolicy, describe_error, is_reference
 
 if TYPE_CHECKING:
@@ -108,9 +108,8 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
         key = ("parameters", name)
         if name == "training.engine":
             raise space.error(key, "one engine trains all of a study; name it in the section training")
-        if section == "training" and argument not in TrainingOptions.model_fields:
-            hint = did_you_mean(argument, TrainingOptions.model_fields)
-            raise space.error(key, f"training has no field {argument!r}; {hint}")
+        if section == "training":
+            _check_field(space, key, argument)
         if section == "model" and knows_arguments:
             _blame(space, key, check_argument_names, model, [argument], code)
         if section == "model" and argument in space.model.arguments:
@@ -118,6 +117,16 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
         if section == "training" and not isinstance(parameter, DerivedParameter):
             for value in _extremes(parameter):
                 space.training_options({name: value})
+
+
+def _check_field(space: SearchSpace, key: Key, name: str) -> None:
+    """Check that a parameter sets a field of the training, or of its augmentation."""
+    augment = name.startswith("augment.")
+    fields = AugmentOptions.model_fields if augment else TrainingOptions.model_fields
+    field = name.removeprefix("augment.")
+    if field not in fields:
+        section = "training.augment" if augment else "training"
+        raise space.error(key, f"{section} has no field {field!r}; {did_you_mean(field, fields)}")
 
 
 def _blame(space: SearchSpace, key: Key, check: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401

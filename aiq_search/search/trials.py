@@ -25,6 +25,12 @@ from aiq_search.worker import Assignment, Report, Rung
 
 __all__ = ["LiveTrials"]
 
+# What a trial answers with that is not trained again.
+_COPIED = (
+    *("value", "epoch", "epochs", "metrics", "history", "collapsed"),
+    *("engine", "engine_reason", "feasible"),
+)
+
 
 class LiveTrials:
     """Starts trials, takes their reports, and brings them to their final states.
@@ -128,10 +134,7 @@ class LiveTrials:
         if source.state is TrialState.PRUNED:
             value = source.value if source.value is not None else self._rungs.value(source.rungs[-1])
             running.trial.report(value, source.epochs)
-        end = {
-            name: getattr(source, name)
-            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "engine", "feasible")
-        }
+        end = {name: getattr(source, name) for name in _COPIED}
         end["reason"] = f"same configuration as trial {source.key.number}: its result, not trained again"
         self._end(running.record.key, source.state, end)
 
@@ -158,6 +161,7 @@ class LiveTrials:
         running.chosen = report.chosen or running.chosen
         running.size = report.size or running.size
         running.engine = report.engine or running.engine
+        running.engine_reason = report.engine_reason or running.engine_reason
         running.seconds += report.seconds
         if report.rung is not None and self._stops_at(running, report.rung):
             return False
@@ -226,7 +230,7 @@ class LiveTrials:
             f"stopped after {rung.samples:,} samples, {rung.share:g} of its first epoch: "
             f"{ranking(self._space.objective)[0]} {value:.4f} was among the worst there"
         )
-        end = {"reason": reason, "engine": running.engine}
+        end = {"reason": reason, "engine": running.engine, "engine_reason": running.engine_reason}
         self._end(key, TrialState.PRUNED, end, {**rung.metrics, **running.size})
         return True
 

@@ -64,7 +64,7 @@ class ModelOptions(NamedSection):
     """Which network, and the arguments that are not searched.
 
     Attributes:
-        name: mlp, lenet_300_100, lenet_5, ``torchvision.models:<model>`` or ``package.module:function``.
+        name: A key of ``models.MODELS``, ``torchvision.models:<model>`` or ``package.module:function``.
     """
 
     name: str = Field(min_length=1, max_length=200)

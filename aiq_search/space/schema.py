@@ -43,7 +43,10 @@ __all__ = [
 # Optuna models no more dimensions in a sensible time.
 _MOST_PARAMETERS = 500
 
-ParameterName = Annotated[str, Field(pattern=r"^(model|training)\.[A-Za-z_][A-Za-z0-9_]*$")]
+# Fields of ``training`` that came after the first studies, whose fingerprints do not have them.
+_LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment")
+
+ParameterName = Annotated[str, Field(pattern=r"^(model|training(\.augment)?)\.[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class SearchSpace(Section):
@@ -54,7 +57,8 @@ class SearchSpace(Section):
         name: Names the space, and the experiment in MLflow.
         model: The network and its fixed arguments.
         dataset: The data.
-        parameters: What is searched, by dotted name: ``model.<argument>`` or ``training.<field>``.
+        parameters: What is searched, by dotted name: ``model.<argument>``, ``training.<field>`` or
+            ``training.augment.<field>``.
         enqueue: Configurations to try first.
         objective: What is searched for.
         search: How.
@@ -232,8 +236,11 @@ class SearchSpace(Section):
             SpaceError: A value lies outside its field's own range.
         """
         searched = _section(params, "training")
+        document = {**self.training.model_dump(), **{k: v for k, v in searched.items() if "." not in k}}
+        if augment := _section(params, "training.augment"):
+            document["augment"] = {**self.training.augment.model_dump(), **augment}
         try:
-            return TrainingOptions.model_validate({**self.training.model_dump(), **searched})
+            return TrainingOptions.model_validate(document)
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(map(str, problem["loc"]))
@@ -254,8 +261,13 @@ class SearchSpace(Section):
             del document[free]
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
+        # A file from before there were these searches the same.
         if document["search"]["pruner"]["rungs"] == list(RUNGS):
-            del document["search"]["pruner"]["rungs"]  # a file from before there were any searches the same
+            del document["search"]["pruner"]["rungs"]
+        default = TrainingOptions().model_dump(mode="json")
+        for name in _LATER:
+            if document["training"][name] == default[name]:
+                del document["training"][name]
         return document
 
     @cached_property

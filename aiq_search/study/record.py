@@ -61,6 +61,7 @@ class TrialRecord:
         traceback: Of a user's exception.
         collapsed: Whether a layer's entropy was zero.
         engine: What trained and measured, see ``training.engines``.
+        engine_reason: Why torch, where the compiled engine would have been taken.
         feasible: Whether the constraints are met; None while it is not known.
         copied_from: The exploring trial whose result answered this one.
         retry_of: The failed trial of the same phase that this one runs again.
@@ -86,6 +87,7 @@ class TrialRecord:
     traceback: str | None = None
     collapsed: bool = False
     engine: str | None = None
+    engine_reason: str | None = None
     feasible: bool | None = None
     copied_from: int | None = None
     retry_of: int | None = None
@@ -137,6 +139,7 @@ class TrialRecord:
             traceback=self.traceback,
             collapsed=self.collapsed,
             engine=self.engine,
+            engine_reason=self.engine_reason,
             metrics=self.metrics,
             feasible=self.feasible,
         )
@@ -160,6 +163,7 @@ class TrialRecord:
             traceback=ended.traceback,
             collapsed=ended.collapsed,
             engine=ended.engine,
+            engine_reason=ended.engine_reason,
             feasible=ended.feasible,
             retry_of=started.retry_of,
             started=started.time,

@@ -230,6 +230,8 @@ def ended_tags(event: TrialEnded) -> dict[str, str]:
         tags["aiq.collapsed"] = "true"
     if event.engine is not None:
         tags["aiq.engine"] = event.engine
+    if event.engine_reason is not None:
+        tags["aiq.engine_reason"] = text(event.engine_reason)
     if event.feasible is not None:
         tags["aiq.feasible"] = str(event.feasible).lower()
     if event.traceback:

@@ -190,6 +190,7 @@ class RemoteStudy:
             reason=tags.get("aiq.reason") or None,
             collapsed=collapsed,
             engine=tags.get("aiq.engine"),
+            engine_reason=tags.get("aiq.engine_reason"),
             feasible={"true": True, "false": False}.get(tags.get("aiq.feasible", "")),
             started=run.info.start_time / 1000,
             ended=run.info.end_time / 1000 if over else None,

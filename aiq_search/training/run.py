@@ -15,6 +15,7 @@ from aiq_search.models import Architecture
 from aiq_search.training.engines import Engine, make_engine
 from aiq_search.training.evaluation import Evaluation, TensorSplit
 from aiq_search.training.options import TrainingOptions
+from aiq_search.training.schedule import learning_rates
 
 __all__ = ["DivergedError", "EpochResult", "PartResult", "TrainingRun"]
 
@@ -67,8 +68,9 @@ class PartResult:
 class TrainingRun:
     """One network trained on one data set with one seed, epoch by epoch.
 
-    The seed fixes the initial weights, the order of the samples and the dropout, so that the same
-    engine, machine and versions give the same numbers bit for bit. It sets torch's global random state.
+    The seed fixes the initial weights, the order of the samples, their augmentation and the dropout, so that
+    the same engine, machine and versions give the same numbers bit for bit. It sets torch's global random
+    state.
 
     Attributes:
         model: The network, on ``device``.
@@ -227,17 +229,12 @@ class TrainingRun:
             before = self.shuffle.get_state()
             self._progress = _Progress(self._batches(), before, [])
         progress = self._progress
-        batches = progress.until(share)
-        progress.losses += self.engine.train(self.train_split, batches, self._learning_rate())
+        batches, done = progress.until(share), len(progress.losses)
+        rates = learning_rates(self.options, self.epoch, len(progress.batches))[done : done + len(batches)]
+        progress.losses += self.engine.train(self.train_split, batches, rates)
         train_loss = sum(progress.losses) / max(1, progress.samples)
         self._check_finite("training", train_loss)
         return train_loss
-
-    def _learning_rate(self) -> float:
-        base = self.options.learning_rate
-        if self.options.schedule == "cosine":
-            return base * (1 + math.cos(math.pi * self.epoch / self.options.epochs)) / 2
-        return base
 
     def _batches(self) -> list[Tensor]:
         """Indices of the epoch's batches: every sample once, in an order of its own."""

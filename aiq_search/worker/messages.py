@@ -82,6 +82,7 @@ class Report:
         done: Whether the trial is over.
         test: test/aiq, test/accuracy, test/efficiency, where asked for.
         engine: What trained and measured, see ``training.engines``.
+        engine_reason: Why torch, where the compiled engine would have been taken.
         reason: Why it failed.
         traceback: Of a user's exception.
         rung: Where the network is within its first epoch.
@@ -94,6 +95,7 @@ class Report:
     done: bool = False
     test: Mapping[str, float] = field(default_factory=dict)
     engine: str | None = None
+    engine_reason: str | None = None
     reason: str | None = None
     traceback: str | None = None
     rung: Rung | None = None

@@ -206,6 +206,7 @@ class TrialWorker:
             chosen=run.best.epoch if run.best else None,
             size={**self._size, **ceilings},
             engine=run.engine.name,
+            engine_reason=run.engine.reason,
             **more,
         )
 
