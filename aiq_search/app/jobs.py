@@ -242,7 +242,7 @@ def _own_files(space: SearchSpace, here: Path) -> dict[str, Path]:
     names = [space.model.name, space.dataset.name]
     files = user_modules([name.partition(":")[0] for name in names if is_reference(name)], here)
     data = Path(space.dataset.name)
-    if data.suffix == ".npz" and not data.is_absolute():
+    if space.dataset.kind in ("arrays", "table") and not data.is_absolute():
         if ".." in data.parts or not (here / data).is_file():
             raise InputError(
                 f"dataset.name: {data}: expected a file in this folder, to go with the job, or an absolute "

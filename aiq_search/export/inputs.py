@@ -1,4 +1,4 @@
-"""A user's own files as samples for an exported network: pictures and arrays."""
+"""A user's own files as samples for an exported network: pictures, arrays and tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiq_search.arrays import NPY_MAGIC, NPZ_MAGIC, ArrayFile, read_array
+from aiq_search.datasets import TableEncoding
+from aiq_search.datasets.frame import read_frame
 from aiq_search.errors import InputError, first_line
 from aiq_search.export.documents import PreprocessingDocument
 
-__all__ = ["input_files", "read_samples"]
+__all__ = ["Samples", "input_files", "read_samples"]
 
 # Names that an npz may give its samples, in order of preference; an array that is alone may have any name.
 ARRAY_NAMES = ("inputs", "x", "x_test")
@@ -40,6 +43,27 @@ _EXTRAS = 2**22
 _BYTES_A_VALUE = 16
 
 
+@dataclass(frozen=True)
+class Samples:
+    """What a file holds.
+
+    Attributes:
+        inputs: (N, …).
+        names: Of each sample: the file, and the place in it if it has several.
+        notes: What is unlike the training data, a sentence each.
+    """
+
+    inputs: NDArray[Any]
+    names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def numbered(cls, inputs: NDArray[Any], path: Path) -> Samples:
+        """Samples named by their index in a file."""
+        names = [str(path)] if len(inputs) == 1 else [f"{path}[{row}]" for row in range(len(inputs))]
+        return cls(inputs, names)
+
+
 def input_files(path: Path) -> Iterator[Path]:
     """The file, or the pictures of a folder in the order of their names.
 
@@ -57,14 +81,18 @@ def input_files(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: no such file or folder.")
 
 
-def read_samples(path: Path, raw: PreprocessingDocument) -> NDArray[Any]:
+def read_samples(path: Path, raw: PreprocessingDocument) -> Samples:
     """The samples of one file, in the type and shape that a network takes.
 
-    The first bytes decide how a file is read, not its name.
+    The first bytes decide how a file is read, not its name. For a network of a table, what is neither
+    ``.npy`` nor ``.npz`` is read as a table.
 
     Args:
-        path: A picture, an ``.npy`` or an ``.npz``.
+        path: A picture, an ``.npy``, an ``.npz``, or a table.
         raw: What the network takes.
+
+    Returns:
+        The samples, their names, and what the user should know about them.
 
     Raises:
         InputError: The file is damaged, of another format, or does not fit the network.
@@ -74,14 +102,23 @@ def read_samples(path: Path, raw: PreprocessingDocument) -> NDArray[Any]:
             start = file.read(12)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    if start.startswith(NPY_MAGIC):
-        return _fitting(read_array(path), raw, path)
-    if start.startswith(NPZ_MAGIC):
-        return _fitting(_read_archive(path), raw, path)
+    if start.startswith((NPY_MAGIC, NPZ_MAGIC)):
+        array = read_array(path) if start.startswith(NPY_MAGIC) else _read_archive(path)
+        return Samples.numbered(_fitting(array, raw, path), path)
+    if raw.table is not None:
+        return _read_table(path, raw.table)
     name = next((name for magic, name in _FORMATS.items() if start.startswith(magic)), None)
     if name is None or (name == "WEBP" and start[8:] != b"WEBP"):
         raise InputError(f"{path}: expected {_READ}, but it begins with {start[:8]!r}.")
-    return _read_picture(path, name, raw)
+    return Samples.numbered(_read_picture(path, name, raw), path)
+
+
+def _read_table(path: Path, encoding: TableEncoding) -> Samples:
+    """The rows of a table as the network's features; columns that it does not take are passed over."""
+    columns = encoding.columns_of(read_frame(path), path)
+    features = encoding.encode(columns, path)
+    names = [f"{path} row {row + 1}" for row in range(len(features))]
+    return Samples(features, names, [f"{path}: {note}" for note in encoding.notes(columns)])
 
 
 def _read_archive(path: Path) -> NDArray[Any]:

@@ -169,6 +169,7 @@ def _preprocessing(contents: BundleContents) -> PreprocessingDocument:
             "shift": dataset.normalization.shift,
             "classes": dataset.classes,
             "training_range": (float(inputs.min()), float(inputs.max())),
+            "table": dataset.encoding,
         }
     )
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from aiq_search.datasets import DatasetOptions
+from aiq_search.datasets.options import FIELDS_OF
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.expression import Expression
 from aiq_search.space.options import (
@@ -42,6 +43,9 @@ __all__ = [
 
 # Optuna models no more dimensions in a sensible time.
 _MOST_PARAMETERS = 500
+
+# The fields of ``dataset`` that any data have.
+_ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF)
 
 ParameterName = Annotated[str, Field(pattern=r"^(model|training)\.[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -252,6 +256,11 @@ class SearchSpace(Section):
         document = self.document()
         for free in ("schema_version", "name", "enqueue", "confirm", "resources"):
             del document[free]
+        document["dataset"] = {
+            key: value
+            for key, value in document["dataset"].items()
+            if key in _ANY_DATA or key in self.dataset.given
+        }  # a file from before there were the fields of tables and pictures searched the same
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
         if document["search"]["pruner"]["rungs"] == list(RUNGS):
