@@ -249,4 +249,9 @@ def _own_files(space: SearchSpace, here: Path) -> dict[str, Path]:
                 "path that the cluster's nodes have."
             )
         files[data.as_posix()] = here / data
+    if space.dataset.kind == "folder" and not data.is_absolute():
+        raise InputError(
+            f"dataset.name: {data}/: a folder does not go with the job; name it by an absolute path that the "
+            "cluster's nodes have."
+        )
     return files

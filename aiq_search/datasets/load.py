@@ -17,6 +17,7 @@ from aiq_search.datasets.dataset import (
     split_off,
 )
 from aiq_search.datasets.encoding import TableEncoding
+from aiq_search.datasets.folder import from_folder
 from aiq_search.datasets.options import FIELDS_OF, DatasetOptions, Kind, kind_of
 from aiq_search.datasets.sources import Arrays, from_digits, from_function, from_npz, from_torchvision
 from aiq_search.datasets.table import from_table
@@ -77,9 +78,12 @@ def known_shape(name: str) -> tuple[tuple[int, ...], int] | None:
         InputError: ``name`` cannot name a data set.
     """
     if kind_of(name) == "named" and name not in DATASETS:
+        own = "the path of an .npz, .csv, .parquet or folder/, or as package.module:function"
+        if Path(name).is_dir():
+            raise InputError(f"dataset.name: {name!r} is no known data set; for the folder, write {name}/.")
         raise InputError(
-            f"dataset.name: unknown data set {name!r}; {did_you_mean(name, DATASETS)} Name your own data by "
-            "the path of an .npz, .csv or .parquet, or as package.module:function."
+            f"dataset.name: unknown data set {name!r}; {did_you_mean(name, DATASETS)} Name your own "
+            f"data by {own}."
         )
     return _SHAPES.get(name)
 
@@ -96,6 +100,8 @@ def _read(
         return from_torchvision(_TORCHVISION[name], data_dir)
     if options.kind == "table":
         return from_table(options, encoding)
+    if options.kind == "folder":
+        return from_folder(options, data_dir)
     if options.kind == "arrays":
         return from_npz(Path(name), options.groups)
     return from_function(name, code, options.groups)

@@ -121,6 +121,7 @@ class PreprocessingDocument(Document):
         shift: See above.
         classes: Name of each output.
         training_range: Smallest and largest raw input of the training split: what the network has seen.
+        resize: Whether a picture of another size is scaled to this one, as those of the training were.
         table: How rows of a table become raw inputs; null for other data.
     """
 
@@ -131,6 +132,7 @@ class PreprocessingDocument(Document):
     shift: tuple[Float32, ...]
     classes: tuple[ClassName, ...]
     training_range: tuple[Finite, Finite]
+    resize: bool = False
     table: TableEncoding | None = None
 
     @model_validator(mode="after")

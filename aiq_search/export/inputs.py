@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,31 +13,15 @@ from numpy.typing import NDArray
 from aiq_search.arrays import NPY_MAGIC, NPZ_MAGIC, ArrayFile, read_array
 from aiq_search.datasets import TableEncoding
 from aiq_search.datasets.frame import read_frame
-from aiq_search.errors import InputError, first_line
+from aiq_search.datasets.pictures import PICTURES, picture_format, read_picture, without_warnings
+from aiq_search.errors import InputError
 from aiq_search.export.documents import PreprocessingDocument
 
 __all__ = ["Samples", "input_files", "read_samples"]
 
 # Names that an npz may give its samples, in order of preference; an array that is alone may have any name.
 ARRAY_NAMES = ("inputs", "x", "x_test")
-# Suffixes that a picture in a folder has.
-PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp"})
-# First bytes of the formats that are read, and Pillow's name for each. Pillow's other formats run code that
-# is seldom used; some of it is C that prints to the terminal, such as TIFF's.
-_FORMATS = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"RIFF": "WEBP",
-    **{b"P%d" % number: "PPM" for number in range(1, 7)},
-}
 _READ = "a picture (PNG, JPEG, BMP, GIF, WebP, PGM or PPM), .npy or .npz"
-# Modes of Pillow with 8 bits or fewer a channel, which its conversion keeps.
-_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"})
-# Bytes that a picture may have beyond its pixels: profiles, previews, comments.
-_EXTRAS = 2**22
-_BYTES_A_VALUE = 16
 
 
 @dataclass(frozen=True)
@@ -107,10 +88,9 @@ def read_samples(path: Path, raw: PreprocessingDocument) -> Samples:
         return Samples.numbered(_fitting(array, raw, path), path)
     if raw.table is not None:
         return _read_table(path, raw.table)
-    name = next((name for magic, name in _FORMATS.items() if start.startswith(magic)), None)
-    if name is None or (name == "WEBP" and start[8:] != b"WEBP"):
+    if picture_format(start) is None:
         raise InputError(f"{path}: expected {_READ}, but it begins with {start[:8]!r}.")
-    return Samples.numbered(_read_picture(path, name, raw), path)
+    return Samples.numbered(_read_picture(path, raw), path)
 
 
 def _read_table(path: Path, encoding: TableEncoding) -> Samples:
@@ -161,53 +141,14 @@ def _fitting(array: NDArray[Any], raw: PreprocessingDocument, path: Path) -> NDA
     return array
 
 
-def _read_picture(path: Path, name: str, raw: PreprocessingDocument) -> NDArray[Any]:
-    """One picture as (1, C, H, W).
-
-    Nothing is unpacked unless the picture's header has the size that the network takes, and Pillow's own
-    limits on text and on pixels hold. Pillow gets bytes that were read once, and one format to try.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    modes = {1: "L", 3: "RGB"}
-    if len(raw.input_shape) != 3 or raw.input_shape[0] not in modes:
+def _read_picture(path: Path, raw: PreprocessingDocument) -> NDArray[Any]:
+    """One picture as (1, C, H, W)."""
+    if len(raw.input_shape) != 3 or raw.input_shape[0] not in (1, 3):
         raise InputError(
             f"{path}: this network takes samples of shape {raw.input_shape}, not pictures; give an .npy or "
             ".npz."
         )
     channels, height, width = raw.input_shape
-    most = _EXTRAS + _BYTES_A_VALUE * channels * height * width
-    if path.stat().st_size > most:
-        raise InputError(
-            f"{path}: has {path.stat().st_size:,} bytes, but a picture of {width}x{height} pixels has at "
-            f"most {most:,}."
-        )
-    try:
-        with _no_warnings(), Image.open(io.BytesIO(path.read_bytes()), formats=[name]) as image:
-            if image.size != (width, height):
-                raise InputError(
-                    f"{path}: expected {width}x{height} pixels as in training, but it has "
-                    f"{image.width}x{image.height}; scale it first."
-                )
-            if image.mode not in _MODES:
-                raise InputError(
-                    f"{path}: expected 8 bits a channel, but it has more (Pillow's mode {image.mode}); "
-                    "convert it first, on the scale of the training data."
-                )
-            pixels = np.asarray(image.convert(modes[channels]))
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a readable {name} picture (its header is damaged).") from None
-    except Exception as error:  # each format of Pillow fails in its own ways
-        raise InputError(f"{path}: not a readable {name} picture ({first_line(error)}).") from None
-    planes = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes[None].astype(raw.input_dtype))
-
-
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Pillow warns about what it repairs or ignores in a file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    with without_warnings():
+        picture = read_picture(path, channels, (height, width), resize=raw.resize)
+    return picture[None].astype(raw.input_dtype)
