@@ -21,6 +21,8 @@ __all__ = ["Dataset", "Normalization", "Split"]
 
 # Samples whose values are counted at once.
 _COUNTED = 1024
+# Bytes of floating-point inputs whose moments are computed at once.
+_AT_ONCE = 2**28
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,7 @@ class Normalization:
         if inputs.dtype == np.uint8:
             mean, deviation = _byte_moments(inputs)
         else:
-            mean = inputs.mean(axis=axes, dtype=np.float64)
-            deviation = inputs.std(axis=axes, dtype=np.float64)
+            mean, deviation = _float_moments(inputs, axes)
         scale = 1 / np.where(deviation > 0, deviation, 1.0)
         shift = -mean * scale
         extreme = np.flatnonzero(np.maximum(scale, abs(shift)) > np.finfo(np.float32).max)
@@ -87,6 +88,21 @@ class Normalization:
                 f"{deviation[channel]:g}) cannot be normalised in float32; scale the data first"
             )
         return cls(tuple(scale.tolist()), tuple(shift.tolist()))
+
+
+def _float_moments(
+    inputs: NDArray[Any], axes: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel, in float64, from parts that fit the memory."""
+    if inputs.nbytes <= _AT_ONCE:
+        return inputs.mean(axis=axes, dtype=np.float64), inputs.std(axis=axes, dtype=np.float64)
+    step = max(1, _AT_ONCE * len(inputs) // inputs.nbytes)
+    parts = [slice(begin, begin + step) for begin in range(0, len(inputs), step)]
+    values = inputs.size // inputs.shape[1]
+    mean = sum(inputs[part].sum(axis=axes, dtype=np.float64) for part in parts) / values
+    centre = mean.reshape(-1, *[1] * (inputs.ndim - 2))
+    squares = sum(((inputs[part] - centre) ** 2).sum(axis=axes) for part in parts)
+    return mean, np.sqrt(squares / values)
 
 
 def _byte_moments(inputs: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -278,9 +294,12 @@ def _whole_groups(
     numbers, group = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(numbers), int(labels.max()) + 1))
     np.add.at(counts, (group, labels), 1)
+    sizes = counts.sum(axis=1)
+    # A class of n samples is off by about sqrt(n) by chance: a rare one counts for as much as a common one.
+    counts /= np.sqrt(np.maximum(1, counts.sum(axis=0)))
     wanted = counts.sum(axis=0) * (size / len(labels))
     order = random.permutation(len(numbers))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    order = order[np.argsort(-sizes[order], kind="stable")]
     chosen = np.zeros(len(numbers), bool)
     for number in order:
         nearer = wanted - counts[number]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from aiq_search.datasets.labels import class_names, number_labels
 from aiq_search.datasets.mapped import cached_array, parts_of
 from aiq_search.datasets.options import DatasetOptions
 from aiq_search.datasets.pictures import PICTURES, read_picture, without_warnings
+from aiq_search.datasets.progress import with_progress
 from aiq_search.datasets.sources import Arrays, Inputs
 from aiq_search.errors import InputError
 
@@ -142,7 +143,7 @@ def _prepared(
 
     def make(array: NDArray[Any]) -> None:
         with without_warnings():
-            for number in _with_progress(range(0, len(paths), _BATCH), root):
+            for number in with_progress(range(0, len(paths), _BATCH), f"reading pictures of {root}"):
                 batch = paths[number : number + _BATCH]
                 array[number : number + len(batch)] = list(pool.map(read, batch))
 
@@ -174,18 +175,3 @@ def _with_advice(error: InputError, first: Path, *, resize: bool) -> InputError:
             "pixels as in training", f"pixels as {first.name} of {first.parent.name} has"
         ).replace("scale it first", "set dataset.size, such as [32, 32], to resize all")
     return InputError(message)
-
-
-def _with_progress(batches: Iterable[int], root: Path) -> Iterable[int]:
-    """The batches, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(
-        list(batches),
-        f"reading pictures of {root}",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -18,8 +18,16 @@ from aiq_search.datasets.dataset import (
 )
 from aiq_search.datasets.encoding import TableEncoding
 from aiq_search.datasets.folder import from_folder
+from aiq_search.datasets.map_style import from_map_style, map_style_splits
 from aiq_search.datasets.options import FIELDS_OF, DatasetOptions, Kind, kind_of
-from aiq_search.datasets.sources import Arrays, from_digits, from_function, from_npz, from_torchvision
+from aiq_search.datasets.sources import (
+    Arrays,
+    call_function,
+    from_digits,
+    from_mapping,
+    from_npz,
+    from_torchvision,
+)
 from aiq_search.datasets.table import from_table
 from aiq_search.errors import InputError
 from aiq_search.suggest import did_you_mean
@@ -104,7 +112,11 @@ def _read(
         return from_folder(options, data_dir)
     if options.kind == "arrays":
         return from_npz(Path(name), options.groups)
-    return from_function(name, code, options.groups)
+    returned = call_function(name, code)
+    splits = map_style_splits(returned)
+    if splits is not None:
+        return from_map_style(splits, name, data_dir, options.groups)
+    return from_mapping(returned, name, options.groups)
 
 
 def load_dataset(

@@ -20,7 +20,7 @@ from aiq_search.datasets.labels import class_names, number_labels, plain_labels
 from aiq_search.errors import InputError, first_line
 from aiq_search.user_code import CodePolicy, check_call, describe_error
 
-__all__ = ["Arrays", "Inputs", "from_digits", "from_function", "from_npz", "from_torchvision"]
+__all__ = ["Arrays", "Inputs", "call_function", "from_digits", "from_mapping", "from_npz", "from_torchvision"]
 
 _SPLITS = ("train", "validation", "test")
 # Where scikit-learn keeps the handwritten digits.
@@ -231,29 +231,41 @@ def from_npz(path: Path, groups: str | None = None) -> Arrays:
     return _named_arrays(arrays, str(path), groups)
 
 
-def from_function(reference: str, code: CodePolicy, groups: str | None = None) -> Arrays:
-    """What the user's function returns: a mapping with the names of ``from_npz``.
+def call_function(reference: str, code: CodePolicy) -> Any:  # noqa: ANN401 - whatever the user returns
+    """What the user's function returns.
 
     Args:
         reference: ``package.module:function``, called without arguments.
         code: Which functions may be imported.
-        groups: As in ``from_npz``.
 
     Raises:
-        InputError: There is no such function, it may not be imported, it raises, or returns something else.
+        InputError: There is no such function, it may not be imported, or it raises.
     """
     function = code.load(reference)
     check_call(reference, function, ())
     try:
-        arrays = function()
+        return function()
     except InputError:
         raise
     except Exception as error:  # the user's function may raise anything
         raise InputError(f"dataset.name: {reference} raised {describe_error(error)}") from error
+
+
+def from_mapping(arrays: object, reference: str, groups: str | None = None) -> Arrays:
+    """What a function of the user's returned: a mapping with the names of ``from_npz``.
+
+    Args:
+        arrays: What it returned.
+        reference: Its name, for messages.
+        groups: As in ``from_npz``.
+
+    Raises:
+        InputError: It is something else.
+    """
     if not isinstance(arrays, Mapping):
         raise InputError(
-            f"dataset.name: {reference} must return a mapping with x_train and y_train, "
-            f"but returned {type(arrays).__name__}."
+            f"dataset.name: {reference} must return a mapping with x_train and y_train, or a map-style data "
+            f"set (with a length, whose [0] is a sample and its label), but returned {type(arrays).__name__}."
         )
     present = [name for name, array in arrays.items() if array is not None]
     _check_names(present, reference)

@@ -11,7 +11,11 @@ from aiq_search.search.check import check_names, check_networks
 from aiq_search.space import SearchSpace, SpaceError, load_space
 
 # Sample shape and classes of the shipped files that search a user's own data.
-OWN_DATA = {"folder.yaml": ((1, 16, 16), 10), "table.yaml": ((13,), 3)}
+OWN_DATA = {
+    "folder.yaml": ((1, 16, 16), 10),
+    "signal_1d.yaml": ((1, 64), 3),
+    "table.yaml": ((13,), 3),
+}
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 
 
