@@ -112,11 +112,17 @@ def _from_bundle(
     from aiq_search.export import load_bundle
 
     bundle = load_bundle(directory, code)
-    options = bundle.dataset if data is None else DatasetOptions(name=data)
     preprocessing = bundle.preprocessing
+    options = bundle.dataset if data is None else _renamed(bundle.dataset, data)
     normalization = Normalization(preprocessing.scale, preprocessing.shift)
-    dataset = load_dataset(options, data_dir, code).with_classes(preprocessing.classes)
+    dataset = load_dataset(options, data_dir, code, preprocessing.table).with_classes(preprocessing.classes)
     return bundle.model, dataset, normalization
+
+
+def _renamed(options: DatasetOptions, name: str) -> DatasetOptions:
+    """The options of other data, which are read as those of a bundle where they are of the same kind."""
+    other = DatasetOptions(name=name)
+    return options.model_copy(update={"name": name}) if other.kind == options.kind else other
 
 
 def _from_function(

@@ -99,7 +99,7 @@ def predict(
     bundle: BundleArgument,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT", help="Pictures, folders of pictures, .npy or .npz files."),
+        typer.Argument(metavar="INPUT", help="Pictures, folders of pictures, tables, .npy or .npz files."),
     ],
     allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,

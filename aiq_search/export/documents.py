@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from aiq_search.arrays import MOST_DIMENSIONS
-from aiq_search.datasets import DatasetOptions, Normalization
+from aiq_search.datasets import DatasetOptions, Normalization, TableEncoding
 from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
@@ -121,6 +121,8 @@ class PreprocessingDocument(Document):
         shift: See above.
         classes: Name of each output.
         training_range: Smallest and largest raw input of the training split: what the network has seen.
+        resize: Whether a picture of another size is scaled to this one, as those of the training were.
+        table: How rows of a table become raw inputs; null for other data.
     """
 
     schema_version: Literal[1] = 1
@@ -130,6 +132,8 @@ class PreprocessingDocument(Document):
     shift: tuple[Float32, ...]
     classes: tuple[ClassName, ...]
     training_range: tuple[Finite, Finite]
+    resize: bool = False
+    table: TableEncoding | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> PreprocessingDocument:
@@ -142,6 +146,11 @@ class PreprocessingDocument(Document):
             raise ValueError(f"a sample of shape {self.input_shape} is larger than any that is supported")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("two classes have the same name")
+        if self.table is not None and (self.table.width,) != self.input_shape:
+            raise ValueError(
+                f"the table's columns give {self.table.width:,} features, but input_shape is "
+                f"{self.input_shape}"
+            )
         return self
 
     @property

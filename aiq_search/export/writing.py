@@ -169,6 +169,8 @@ def _preprocessing(contents: BundleContents) -> PreprocessingDocument:
             "shift": dataset.normalization.shift,
             "classes": dataset.classes,
             "training_range": (float(inputs.min()), float(inputs.max())),
+            "resize": contents.dataset_options.size is not None,
+            "table": dataset.encoding,
         }
     )
 

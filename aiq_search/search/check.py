@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.datasets import known_shape
+from aiq_search.datasets import check_options, known_shape
 from aiq_search.errors import InputError
 from aiq_search.models import Architecture, check_argument_names, check_model_name, layer_outputs
 from aiq_search.search.machine import Machine
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "blame_data",
     "check_names",
     "check_networks",
     "check_space",
@@ -93,7 +94,7 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
     """
     model, data = space.model.name, space.dataset.name
     _blame(space, ("model", "name"), check_model_name, model)
-    _blame(space, ("dataset", "name"), known_shape, data)
+    blame_data(space, check_options, space.dataset)
     if code != NO_CODE:
         for section, name in (("model", model), ("dataset", data)):
             if is_reference(name):
@@ -136,6 +137,17 @@ def _blame(space: SearchSpace, key: Key, check: Callable[..., object], *argument
     except InputError as error:
         message = str(error).removeprefix(".".join(map(str, key)) + ": ")
         raise space.error(key, message) from error.__cause__
+
+
+def blame_data(space: SearchSpace, check: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+    """What a function gives that reads the data; what it finds is the fault of a field of ``dataset``."""
+    try:
+        return check(*arguments)
+    except InputError as error:
+        key, colon, message = str(error).partition(": ")
+        if colon and key.startswith("dataset."):
+            raise space.error(tuple(key.split(".")), message) from error.__cause__
+        raise space.error(("dataset", "name"), str(error)) from error.__cause__
 
 
 def _extremes(parameter: Any) -> list[Any]:  # noqa: ANN401

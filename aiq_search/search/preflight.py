@@ -14,6 +14,7 @@ from aiq_search.datasets import Dataset, Split, load_dataset
 from aiq_search.errors import InputError, first_line
 from aiq_search.models import Architecture, model_size
 from aiq_search.search.check import (
+    blame_data,
     check_networks,
     corner,
     described,
@@ -68,13 +69,8 @@ def load_data(space: SearchSpace, data_dir: Path | None = None, code: CodePolicy
     Raises:
         SpaceError: They are missing or damaged, their code may not be imported, or it raises.
     """
-    try:
-        return load_dataset(space.dataset, data_dir, code)
-    except InputError as error:
-        key, colon, message = str(error).partition(": ")
-        if colon and key.startswith("dataset."):
-            raise space.error(tuple(key.split(".")), message) from error.__cause__
-        raise space.error(("dataset", "name"), str(error)) from error.__cause__
+    dataset: Dataset = blame_data(space, load_dataset, space.dataset, data_dir, code)
+    return dataset
 
 
 def preflight(

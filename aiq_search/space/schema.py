@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from aiq_search.datasets import DatasetOptions
+from aiq_search.datasets.options import FIELDS_OF
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.expression import Expression
 from aiq_search.space.options import (
@@ -42,6 +43,9 @@ __all__ = [
 
 # Optuna models no more dimensions in a sensible time.
 _MOST_PARAMETERS = 500
+
+# The fields of ``dataset`` that any data have.
+_ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF)
 
 # Fields of ``training`` that came after the first studies, whose fingerprints do not have them.
 _LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment")
@@ -259,6 +263,11 @@ class SearchSpace(Section):
         document = self.document()
         for free in ("schema_version", "name", "enqueue", "confirm", "resources"):
             del document[free]
+        document["dataset"] = {
+            key: value
+            for key, value in document["dataset"].items()
+            if key in _ANY_DATA or key in self.dataset.given
+        }  # a file from before there were the fields of tables and pictures searched the same
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
         # A file from before there were these searches the same.
