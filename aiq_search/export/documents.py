@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from aiq_search.arrays import MOST_DIMENSIONS
-from aiq_search.datasets import DatasetOptions, Normalization
+from aiq_search.datasets import Dataset, DatasetOptions, Normalization
 from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
@@ -146,6 +146,21 @@ class PreprocessingDocument(Document):
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("two classes have the same name")
         return self
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> PreprocessingDocument:
+        """What a network is given that was trained on a data set."""
+        inputs = dataset.train.inputs
+        return cls.model_validate(
+            {
+                "input_dtype": str(inputs.dtype),
+                "input_shape": dataset.input_shape,
+                "scale": dataset.normalization.scale,
+                "shift": dataset.normalization.shift,
+                "classes": dataset.classes,
+                "training_range": (float(inputs.min()), float(inputs.max())),
+            }
+        )
 
     @property
     def normalization(self) -> Normalization:

@@ -135,7 +135,7 @@ def _files(
     weights = weights_bytes(contents.weights)
     network = load_network(contents.architecture, weights)
     architecture = ArchitectureDocument.of(contents.architecture)
-    preprocessing = _preprocessing(contents)
+    preprocessing = PreprocessingDocument.of(contents.dataset)
     metrics = _metrics(contents, network, preprocessing)
     checks = [_check_expected(contents, metrics)]
     files = {
@@ -168,21 +168,6 @@ def _files(
 
 def _json(document: Document) -> bytes:
     return (document.model_dump_json(indent=2) + "\n").encode()
-
-
-def _preprocessing(contents: BundleContents) -> PreprocessingDocument:
-    dataset = contents.dataset
-    inputs = dataset.train.inputs
-    return PreprocessingDocument.model_validate(
-        {
-            "input_dtype": str(inputs.dtype),
-            "input_shape": dataset.input_shape,
-            "scale": dataset.normalization.scale,
-            "shift": dataset.normalization.shift,
-            "classes": dataset.classes,
-            "training_range": (float(inputs.min()), float(inputs.max())),
-        }
-    )
 
 
 def _example(contents: BundleContents, network: nn.Module, preprocessing: PreprocessingDocument) -> bytes:

@@ -101,6 +101,14 @@ class DeviceFiles:
             self._texts["int8"] = int8_c_files(self.plan, quantised)
         return {NAME: content, **self._texts.get("int8", {})}
 
+    def int8_of(self, content: bytes) -> None:
+        """Take an ONNX in eight bits that was checked, for its C file; see ``int8``.
+
+        Raises:
+            InputError: There is none for this network.
+        """
+        self._texts["int8"] = int8_c_files(self.plan, Quantised.of(content))
+
     def document(self, runners: Mapping[str, Callable[[NDArray[Any]], object]]) -> DeviceDocument | None:
         """What the network asks of a device; None if it has no device format.
 
