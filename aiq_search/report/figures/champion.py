@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -30,11 +31,14 @@ class NetworkView:
             the share of observations in that state.
         ceilings: By number of an exploring trial and name of a layer, the highest efficiency that the layer
             can show; of the best trials.
+        demonstration: The network and some samples for the page to run it on: JSON, see
+            ``export.device.browser``; None for a network that a page cannot run.
     """
 
     confusion: Sequence[Sequence[int]] = ()
     states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
     ceilings: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    demonstration: Mapping[str, Any] | None = None
 
 
 def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
