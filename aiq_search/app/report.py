@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError
+from aiq_search.errors import AiqError, InputError
 from aiq_search.study import Champion, Study
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
@@ -142,6 +142,7 @@ def _measured(study: Study, champion: Champion, data: StudyData) -> NetworkView:
     import numpy as np
     import torch
 
+    from aiq_search.export.device.browser import demonstration
     from aiq_search.report.figures import NetworkView
     from aiq_search.statespace import StateCapture
     from aiq_search.training import load_weights
@@ -171,4 +172,7 @@ def _measured(study: Study, champion: Champion, data: StudyData) -> NetworkView:
             )
             for row, n in zip(rows, layer.counts[order].tolist(), strict=True)
         ]
-    return NetworkView(str(champion.record.key), confusion.tolist(), states)
+    shown = None
+    with suppress(InputError):  # no sequence of known layers, or too large for a page
+        shown = demonstration(model, dataset)
+    return NetworkView(str(champion.record.key), confusion.tolist(), states, shown)

@@ -12,9 +12,11 @@ from aiq_search.datasets import Dataset, DatasetOptions
 from aiq_search.export.documents import SeedMetrics, SpreadDocument
 from aiq_search.models import Architecture
 
-__all__ = ["FORMATS", "BundleContents"]
+__all__ = ["FORMATS", "MAX_DROP", "BundleContents"]
 
-FORMATS: tuple[str, ...] = ("safetensors", "pt2", "onnx")
+FORMATS: tuple[str, ...] = ("safetensors", "pt2", "onnx", "c", "int8")
+# Accuracy on the test split that a network may lose in eight bits.
+MAX_DROP = 0.01
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from aiq_search.arrays import MOST_DIMENSIONS
-from aiq_search.datasets import DatasetOptions, Normalization, TableEncoding
+from aiq_search.datasets import Dataset, DatasetOptions, Normalization, TableEncoding
 from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
@@ -26,8 +26,11 @@ from aiq_search.user_code import CodePolicy
 
 __all__ = [
     "ArchitectureDocument",
+    "BuildDocument",
     "Conventions",
     "DatasetDocument",
+    "DeviceDocument",
+    "Int8Document",
     "MetricsDocument",
     "PreprocessingDocument",
     "SeedMetrics",
@@ -153,6 +156,23 @@ class PreprocessingDocument(Document):
             )
         return self
 
+    @classmethod
+    def of(cls, dataset: Dataset, *, resize: bool = False) -> PreprocessingDocument:
+        """What a network is given that was trained on a data set, whose pictures were resized or not."""
+        inputs = dataset.train.inputs
+        return cls.model_validate(
+            {
+                "input_dtype": str(inputs.dtype),
+                "input_shape": dataset.input_shape,
+                "scale": dataset.normalization.scale,
+                "shift": dataset.normalization.shift,
+                "classes": dataset.classes,
+                "training_range": (float(inputs.min()), float(inputs.max())),
+                "resize": resize,
+                "table": dataset.encoding,
+            }
+        )
+
     @property
     def normalization(self) -> Normalization:
         """The affine map of the inputs."""
@@ -194,6 +214,58 @@ class SizeDocument(Document):
     parameters: int
     parameters_weights: int
     macs: int
+
+
+class BuildDocument(Document):
+    """What a C file takes on a microcontroller, in bytes.
+
+    Attributes:
+        flash: Code and constants, with what is used of math.h.
+        ram: Static variables: the buffer, one raw input, and the outputs.
+        compiler: Name and version.
+    """
+
+    flash: Annotated[int, Field(ge=0)]
+    ram: Annotated[int, Field(ge=0)]
+    compiler: Annotated[str, Field(max_length=200)]
+
+
+class Int8Document(Document):
+    """The network in eight bits, on the test split.
+
+    Attributes:
+        accuracy: Of ``model_int8.onnx``.
+        drop: The float32 network's accuracy less this.
+        agreement: Share of the samples whose class is that of the float32 network.
+        aiq: Of the network with the weights that eight bits leave of it.
+        efficiency: Likewise.
+        calibrated: Training samples that the ranges of activations were taken from.
+    """
+
+    accuracy: Fraction
+    drop: Annotated[float, Field(ge=-1, le=1)]
+    agreement: Fraction
+    aiq: Fraction
+    efficiency: Fraction
+    calibrated: Annotated[int, Field(ge=1)]
+
+
+class DeviceDocument(Document):
+    """What the network asks of a device.
+
+    Attributes:
+        weights: Bytes of the weights by format (float32, int8), batch norms folded.
+        activations: Largest bytes that activations take at once, by format.
+        latency: Median microseconds of a sample by itself on the machine of ``environment``, by format.
+        builds: The C files on a Cortex-M4, by format; none where no cross compiler was.
+        int8: The network in eight bits, if it was exported so.
+    """
+
+    weights: dict[Literal["float32", "int8"], Annotated[int, Field(ge=1)]]
+    activations: dict[Literal["float32", "int8"], Annotated[int, Field(ge=0)]]
+    latency: dict[Annotated[str, Field(max_length=20)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    builds: dict[Literal["float32", "int8"], BuildDocument] = {}
+    int8: Int8Document | None = None
 
 
 class Conventions(Document):
@@ -246,6 +318,7 @@ class MetricsDocument(Document):
         configuration: Mean and deviation over the configuration's seeds, by split and metric.
         seeds: What the search measured for each seed.
         size: Parameters and multiply-accumulates.
+        device: What it asks of a device; None for a network that has no device format.
         conventions: What the numbers mean.
         dataset: What they were measured on.
         environment: The machine and the versions that measured ``splits``.
@@ -257,6 +330,7 @@ class MetricsDocument(Document):
     configuration: dict[str, dict[str, SpreadDocument]]
     seeds: list[SeedMetrics]
     size: SizeDocument
+    device: DeviceDocument | None = None
     conventions: Conventions
     dataset: DatasetDocument
     environment: dict[str, str]

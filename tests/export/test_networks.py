@@ -229,7 +229,7 @@ def test_a_network_trained_on_mnist_verifies_in_every_format(tmp_path):
         tolerance=0.0,
     )
     checks = write_bundle(tmp_path / "champion", contents).checks
-    assert sum("10,000 samples" in check.detail for check in checks) == 3
+    assert sum("10,000 samples" in check.detail for check in checks) == 8  # six pairs, and eight bits twice
     assert verify_bundle(tmp_path / "champion", trusted=True).checks
 
 

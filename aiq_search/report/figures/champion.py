@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -29,11 +30,14 @@ class NetworkView:
         confusion: Counts, a row a true class, a column a predicted one.
         states: By layer, its most frequent states, the most frequent first: which neurons fire, and
             the share of observations in that state.
+        demonstration: The network and some samples for the page to run it on: JSON, see
+            ``export.device.browser``; None for a network that a page cannot run.
     """
 
     trial: str = ""
     confusion: Sequence[Sequence[int]] = ()
     states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
+    demonstration: Mapping[str, Any] | None = None
 
 
 def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
