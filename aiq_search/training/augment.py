@@ -1,7 +1,7 @@
 """Random changes of the samples that a network learns from, with a draw of their own for each.
 
 The transforms of torchvision make one draw for all samples that they are given. These do the same to a whole
-batch at once with a draw a sample, which is also three times as fast as calling those for eight samples each.
+batch at once, with a draw a sample.
 """
 
 from __future__ import annotations
