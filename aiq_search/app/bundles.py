@@ -39,6 +39,7 @@ from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialS
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.best import FOLDER as BEST
 from aiq_search.training import load_weights
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def _contents(
         dataset_options=study.space.dataset,
         beta=document.beta,
         capture=document.capture,
+        measures=Measures(study.space.objective.accuracy, study.space.objective.measures),
         expected=_expected(record),
         **_rounding(study, record, dataset),
         configuration=configuration,

@@ -372,7 +372,7 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
         import ray
 
         dataset = prepared.data.load()
-        data = ray.put(dataset)
+        data = ray.put(dataset.for_this_machine() if connection.own else dataset)
         check_cluster(study, dataset, data, prepared.data.code)
         RayRunner(make, data, own=connection.own).run(driver)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiq_search.datasets.labels import class_warnings
+from aiq_search.datasets.mapped import sent_as_file
 from aiq_search.errors import InputError
 
 if TYPE_CHECKING:
@@ -185,6 +186,13 @@ class Dataset:
     def digest_now(self) -> str:
         """``digest``, computed again from the arrays as they are now."""
         return digest_of(self._splits)
+
+    def for_this_machine(self) -> Dataset:
+        """The same data, whose mapped files other processes of this machine map too, instead of copying."""
+        mapped = {
+            name: replace(split, inputs=sent_as_file(split.inputs)) for name, split in self._splits.items()
+        }
+        return replace(self, **mapped)  # type: ignore[arg-type]
 
     @property
     def _splits(self) -> dict[str, Split]:

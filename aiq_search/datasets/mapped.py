@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aiq_search.errors import InputError
 
-__all__ = ["cached_array", "file_backed", "parts_of"]
+__all__ = ["cached_array", "file_backed", "parts_of", "sent_as_file"]
 
 _CHUNK = 2**24
 
@@ -97,6 +97,41 @@ def file_backed(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> N
             f"{folder}: the data cannot be kept there ({error.strerror}); name a folder with space by "
             "--data-dir or AIQ_DATA_DIR."
         ) from None
+
+
+class _InFile(np.ndarray):
+    """A part of a mapped file that is pickled as its place in the file, for processes of the same machine."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        file = _file_of(self)
+        if file is None:
+            raise TypeError("not an array in a file")
+        begin = file.offset + self.__array_interface__["data"][0] - file.__array_interface__["data"][0]
+        return _map, (str(file.filename), str(self.dtype), self.shape, begin)
+
+
+def _map(path: str, dtype: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
+    return np.asarray(np.memmap(path, dtype, "r", offset, shape))
+
+
+def _file_of(array: NDArray[Any]) -> np.memmap[Any, Any] | None:
+    """The mapped file with a name that an array lies in."""
+    base: Any = array
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+    return base if base is not None and base.filename is not None else None
+
+
+def sent_as_file(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself; where it lies in a file, pickling it sends the place in the file, not the bytes.
+
+    Only for processes that see the same files.
+
+    Args:
+        array: Any.
+    """
+    whole = array.flags.c_contiguous and len(array) and _file_of(array) is not None
+    return array.view(_InFile) if whole else array
 
 
 def parts_of(array: NDArray[Any], lengths: Mapping[str, int]) -> dict[str, NDArray[Any]]:

@@ -58,6 +58,10 @@ def numbers_table(metrics: MetricsDocument) -> str:
         cells = [f"{getattr(metrics.splits[split], name):.4f}" for split in ("validation", "test")]
         cells += [_spread(metrics, split, name) for split in ("validation", "test")]
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    for measure in metrics.splits["validation"].measures:
+        cells = [f"{metrics.splits[split].measures[measure]:.4f}" for split in ("validation", "test")]
+        cells += [_spread(metrics, split, measure) for split in ("validation", "test")]
+        lines.append(f"| {measure} | {' | '.join(cells)} |")
     for layer in metrics.splits["validation"].layers:
         cells = [f"{metrics.splits[split].layers[layer]:.4f}" for split in ("validation", "test")]
         lines.append(f"| efficiency of `{layer}` | {' | '.join(cells)} | | |")
@@ -160,7 +164,8 @@ def model_card(
         "The first two columns are this network's. The others are mean ± standard deviation over seeds with "
         "which its configuration was trained: for validation the seeds that it was chosen by, for test fresh "
         "ones that had no part in the choice. All numbers, by seed and layer: `metrics.json`.",
-        f"Conventions: beta = {metrics.conventions.beta:g}; states are read {metrics.conventions.capture} "
+        f"Conventions: beta = {metrics.conventions.beta:g}; the accuracy in aIQ is "
+        f"{metrics.conventions.accuracy}; states are read {metrics.conventions.capture} "
         f"each hidden layer; {metrics.conventions.state}.",
         _device(metrics),
         "## Limits",

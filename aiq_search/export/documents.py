@@ -22,6 +22,7 @@ from aiq_search.datasets import Dataset, DatasetOptions, Normalization, TableEnc
 from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
+from aiq_search.training.measures import AccuracyName
 from aiq_search.user_code import CodePolicy
 
 __all__ = [
@@ -188,6 +189,9 @@ class SplitMetrics(Document):
     aiq: Fraction
     samples: Annotated[int, Field(ge=1)]
     layers: dict[str, Fraction]
+    measures: dict[Literal["auroc", "balanced_accuracy", "macro_f1", "top_5"], Fraction] = Field(
+        default_factory=dict
+    )
 
 
 class SpreadDocument(Document):
@@ -273,12 +277,14 @@ class Conventions(Document):
 
     Attributes:
         beta: Weight of accuracy in aIQ.
+        accuracy: Which number is the accuracy in aIQ.
         capture: Whether states are read "after" or "before" a layer.
         parameters: How ``parameters`` and ``parameters_weights`` are counted.
         state: What a state is.
     """
 
     beta: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    accuracy: AccuracyName = "accuracy"
     capture: Literal["after", "before"]
     parameters: str = (
         "parameters: every trainable number; parameters_weights: weights of convolutions and linear layers"
@@ -342,6 +348,11 @@ class MetricsDocument(Document):
             raise ValueError("splits must have validation and test")
         if self.splits["validation"].layers.keys() != self.splits["test"].layers.keys():
             raise ValueError("splits must have the same layers")
+        measures = self.splits["validation"].measures.keys()
+        if measures != self.splits["test"].measures.keys():
+            raise ValueError("splits must have the same measures")
+        if self.conventions.accuracy not in {"accuracy", *measures}:
+            raise ValueError("the accuracy in aIQ must be one of the measures")
         return self
 
 

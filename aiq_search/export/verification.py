@@ -28,6 +28,7 @@ from aiq_search.export.formats import (
 )
 from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.training.evaluation import BATCH_SIZE as EVALUATED
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 __all__ = ["verify_bundle"]
@@ -161,6 +162,7 @@ def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:
         dataset.split(split),
         bundle.preprocessing.normalization,
         beta=bundle.metrics.conventions.beta,
+        measures=Measures(bundle.metrics.conventions.accuracy, tuple(recorded.measures)),
     )
     worst = 0.0
     for name, (old, new) in _numbers(recorded, measured).items():
@@ -187,6 +189,7 @@ def _numbers(recorded: SplitMetrics, measured: SplitMetrics) -> dict[str, tuple[
         raise BundleMismatchError(
             f"layers are {sorted(measured.layers)}, but metrics.json has {sorted(recorded.layers)}."
         )
+    pairs |= {name: (value, measured.measures[name]) for name, value in recorded.measures.items()}
     for name, value in recorded.layers.items():
         pairs[f"efficiency of {name}"] = (value, measured.layers[name])
     return pairs

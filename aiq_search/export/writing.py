@@ -187,7 +187,13 @@ def _metrics(
     size = model_size(network, contents.architecture.input_shape)
     document: dict[str, Any] = {
         "splits": {
-            name: measure_split(network, dataset.split(name), preprocessing.normalization, beta=contents.beta)
+            name: measure_split(
+                network,
+                dataset.split(name),
+                preprocessing.normalization,
+                beta=contents.beta,
+                measures=contents.measures,
+            )
             for name in ("validation", "test")
         },
         "configuration": contents.configuration,
@@ -195,7 +201,11 @@ def _metrics(
         "size": SizeDocument(
             parameters=size.parameters, parameters_weights=size.parameters_weights, macs=size.macs
         ),
-        "conventions": Conventions(beta=contents.beta, capture=contents.capture),  # type: ignore[arg-type]
+        "conventions": Conventions(
+            beta=contents.beta,
+            accuracy=contents.measures.accuracy,
+            capture=contents.capture,  # type: ignore[arg-type]
+        ),
         "dataset": DatasetDocument(
             options=contents.dataset_options,
             digest=dataset.digest,

@@ -125,7 +125,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
         return []
     validation, test = facts.winner.validation, facts.winner.test
     rows = [("network", facts.label(winner), facts.label(accurate), "")]
-    for name in HEADLINE:
+    for name in (*HEADLINE, *facts.document.space.objective.measures):
         if name in validation:
             rows.append(
                 (

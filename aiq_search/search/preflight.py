@@ -30,6 +30,7 @@ from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace import evaluation_mode
 from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
 from aiq_search.training.kernel_cache import are_compiled
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def preflight(
         SpaceError: A network cannot be built, trained, measured or kept.
     """
     _check_sampler(space)
+    _check_measures(space, dataset)
     shape, classes = dataset.input_shape, len(dataset.classes)
     check_networks(space, shape, classes, code, machine)
     networks = []
@@ -129,7 +131,14 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
     samples = part_of(dataset, min(_SAMPLES, options.batch_size), _SAMPLES)
 
     def fresh_run() -> TrainingRun:
-        return TrainingRun(architecture, samples, options, seed=0, beta=space.objective.beta)
+        return TrainingRun(
+            architecture,
+            samples,
+            options,
+            seed=0,
+            beta=space.objective.beta,
+            measures=Measures(space.objective.accuracy, space.objective.measures),
+        )
 
     def give_up() -> None:
         raise InputError(
@@ -174,6 +183,26 @@ def _check_sampler(space: SearchSpace) -> None:
             reason = f"{type(error).__name__}: {first_line(error)}"
             message = f"with these options it proposes no trial {number}: {reason}"
             raise space.error(("search", "sampler"), message) from error
+
+
+def _check_measures(space: SearchSpace, dataset: Dataset) -> None:
+    """Check that what is measured beside accuracy means something for these classes.
+
+    Raises:
+        SpaceError: It does not.
+    """
+    classes, counts = len(dataset.classes), dataset.class_counts
+    for name in space.objective.measures:
+        if name == "auroc" and classes != 2:
+            raise space.error(("objective",), f"auroc is for two classes, but {dataset.name} has {classes:,}")
+        if name == "auroc" and not all(map(all, (counts["validation"], counts["test"]))):
+            raise space.error(
+                ("objective",), "auroc needs samples of both classes in the validation and the test split"
+            )
+        if name == "top_5" and classes <= 5:
+            raise space.error(
+                ("objective",), f"top_5 is always 1 for {classes} classes; it is for more than five"
+            )
 
 
 def part_of(dataset: Dataset, train: int, validation: int) -> Dataset:

@@ -214,7 +214,9 @@ class LiveTrials:
         record, key = running.record, running.record.key
         reached = [earlier["share"] for earlier in record.rungs]
         if rung.share not in reached:
-            metrics = {name: rung.metrics[name] for name in (*HEADLINE, "loss")}
+            metrics = {
+                name: rung.metrics[name] for name in (*HEADLINE, "loss", *self._space.objective.measures)
+            }
             rungs = [*record.rungs, {"share": rung.share, "samples": rung.samples, **metrics}]
             running.trial.set_user_attr(RUNGS, rungs)
             running.record = replace(record, rungs=rungs)
@@ -291,6 +293,8 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         training=options.model_dump(mode="json"),
         seed=record.seed,
         beta=study.space.objective.beta,
+        accuracy=study.space.objective.accuracy,
+        measures=study.space.objective.measures,
         test=record.key.phase is Phase.CONFIRM,
         checkpoint=str(study.checkpoint_path(record.key)),
         weights=str(study.weights_path(record.key)),

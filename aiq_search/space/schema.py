@@ -268,6 +268,8 @@ class SearchSpace(Section):
             for key, value in document["dataset"].items()
             if key in _ANY_DATA or key in self.dataset.given
         }  # a file from before there were the fields of tables and pictures searched the same
+        if document["objective"]["accuracy"] == "accuracy":
+            del document["objective"]["accuracy"]  # likewise
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
         # A file from before there were these searches the same.

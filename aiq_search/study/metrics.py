@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aiq_search.training.measures import MEASURES
+
 __all__ = ["HEADLINE", "ONCE", "SIZES", "is_merit"]
 
 HEADLINE = ("aiq", "accuracy", "efficiency")  # from 0 to 1, more is better
@@ -15,7 +17,7 @@ ONCE = (*SIZES, "ceiling/", "test/")
 def is_merit(name: str) -> bool:
     """Whether a number is from 0 to 1 and more of it is better; that of a network without merit is 0.
 
-    >>> is_merit("efficiency/conv1"), is_merit("loss")
-    (True, False)
+    >>> is_merit("efficiency/conv1"), is_merit("macro_f1"), is_merit("loss")
+    (True, True, False)
     """
-    return name in HEADLINE or name.startswith("efficiency/")
+    return name in HEADLINE or name in MEASURES or name.startswith("efficiency/")

@@ -14,6 +14,7 @@ from aiq_search.errors import AiqError, InputError
 from aiq_search.models import Architecture
 from aiq_search.training.engines import Engine, make_engine
 from aiq_search.training.evaluation import Evaluation, TensorSplit
+from aiq_search.training.measures import Measures
 from aiq_search.training.options import TrainingOptions
 from aiq_search.training.schedule import learning_rates
 
@@ -85,6 +86,7 @@ class TrainingRun:
         options: How it is trained.
         seed: Fixes everything random.
         beta: Weight of accuracy in aIQ.
+        measures: What is measured beside accuracy, and which number is the accuracy in aIQ.
 
     Raises:
         InputError: The device is not there, the architecture is refused, or the engine cannot train it.
@@ -98,11 +100,13 @@ class TrainingRun:
         *,
         seed: int,
         beta: float = 2.0,
+        measures: Measures = Measures(),  # noqa: B008 - frozen
     ) -> None:
         self.architecture = architecture
         self.dataset = dataset
         self.options = options
         self.beta = beta
+        self.measures = measures
         self.device = _device(options)
         torch.manual_seed(seed)
         self.shuffle = torch.Generator().manual_seed(seed)
@@ -140,8 +144,7 @@ class TrainingRun:
         """
         train_loss = self._train(1.0)
         self._progress = None
-        validation = self.engine.evaluate(self.validation_split, self.beta)
-        self._check_finite("validation", validation.loss)
+        validation = self._measured(self.validation_split)
         result = EpochResult(self.epoch + 1, train_loss, validation)
         self.history.append(result)
         if self.best is None or validation.loss < self.best.validation.loss:
@@ -170,8 +173,7 @@ class TrainingRun:
         if not 0 < share < 1 or samples < 1:
             raise ValueError(f"0 < share < 1 and samples >= 1 must hold, but got {share} and {samples}.")
         train_loss = self._train(share)
-        validation = self.engine.evaluate(self.part_of_validation(samples), self.beta)
-        self._check_finite("validation", validation.loss)
+        validation = self._measured(self.part_of_validation(samples))
         seen = self.epoch * len(self.train_split) + (self._progress.samples if self._progress else 0)
         return PartResult(seen, train_loss, validation)
 
@@ -200,7 +202,7 @@ class TrainingRun:
         tensors = TensorSplit.of(self.dataset.split(split), self.dataset.normalization, self.device)
         self.model.load_state_dict(self.best_weights)
         try:
-            return self.engine.evaluate(tensors, self.beta)
+            return self._measured(tensors, split)
         finally:
             self.model.load_state_dict(now)
 
@@ -235,6 +237,11 @@ class TrainingRun:
         train_loss = sum(progress.losses) / max(1, progress.samples)
         self._check_finite("training", train_loss)
         return train_loss
+
+    def _measured(self, split: TensorSplit, which: str = "validation") -> Evaluation:
+        measured = self.engine.evaluate(split, self.beta)
+        self._check_finite(which, measured.loss)
+        return self.measures.added_to(measured, self.model, split, self.beta)
 
     def _batches(self) -> list[Tensor]:
         """Indices of the epoch's batches: every sample once, in an order of its own."""
@@ -285,6 +292,7 @@ def _metrics(train_loss: float, measured: Evaluation) -> dict[str, float]:
         "efficiency": measured.efficiency,
         "loss": measured.loss,
         "train_loss": train_loss,
+        **measured.measures,
         **{f"efficiency/{name}": value for name, value in measured.layers.items()},
     }
 

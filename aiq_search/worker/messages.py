@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
+    from aiq_search.training.measures import AccuracyName
 
 __all__ = ["RUNG_SAMPLES", "Assignment", "MakeWorker", "Report", "Rung", "Worker"]
 
@@ -26,6 +27,8 @@ class Assignment:
         training: Fields of ``training.TrainingOptions``.
         seed: Fixes the training.
         beta: Weight of accuracy in aIQ.
+        accuracy: Which number is the accuracy in aIQ.
+        measures: What is measured beside accuracy; see ``training.measures``.
         test: Whether the chosen epoch is measured on the test split too.
         checkpoint: Where the unfinished trial is kept.
         weights: Where the finished network's weights go.
@@ -43,6 +46,8 @@ class Assignment:
     weights: str
     minutes: float | None = None
     rungs: tuple[float, ...] = ()
+    accuracy: AccuracyName = "accuracy"
+    measures: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As text."""
@@ -53,6 +58,7 @@ class Assignment:
         """The inverse of ``to_json``."""
         document = json.loads(text)
         document["rungs"] = tuple(document["rungs"])
+        document["measures"] = tuple(document["measures"])
         return cls(**document)
 
 
@@ -80,7 +86,7 @@ class Report:
         chosen: The epoch of the lowest validation loss so far.
         size: parameters, parameters_weights, macs, and ceiling/<layer>, see ``study.metrics.ONCE``.
         done: Whether the trial is over.
-        test: test/aiq, test/accuracy, test/efficiency, where asked for.
+        test: test/aiq, test/accuracy, test/efficiency and the measures, where asked for.
         engine: What trained and measured, see ``training.engines``.
         engine_reason: Why torch, where the compiled engine would have been taken.
         reason: Why it failed.

@@ -28,6 +28,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import CodePolicy
 from aiq_search.worker.messages import RUNG_SAMPLES, Assignment, Report, Rung
 
@@ -168,6 +169,7 @@ class TrialWorker:
             options,
             seed=assignment.seed,
             beta=assignment.beta,
+            measures=Measures(assignment.accuracy, assignment.measures),
         )
 
     def _complete(self, run: TrainingRun, epochs: Sequence[EpochResult]) -> Report:
@@ -177,6 +179,7 @@ class TrialWorker:
         if self._assignment.test:
             measured = run.evaluate_best("test")
             test = {f"test/{name}": getattr(measured, name) for name in ("aiq", "accuracy", "efficiency")}
+            test |= {f"test/{name}": value for name, value in measured.measures.items()}
         document = {
             "trial": self._assignment.key,
             "architecture": self._assignment.architecture,

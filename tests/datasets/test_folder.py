@@ -1,3 +1,4 @@
+import pickle
 import shutil
 
 import numpy as np
@@ -7,6 +8,9 @@ from PIL import Image
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.datasets.mapped import cached_array
 from aiq_search.errors import InputError
+
+# Of what this test wrote itself.
+loads = pickle.loads
 
 COLOURS = {"blue": (0, 0, 250), "green": (0, 250, 0), "red": (250, 0, 0)}
 
@@ -103,6 +107,30 @@ def test_the_splits_are_parts_of_one_mapped_file(load, tmp_path):
     bases = {id(_base(split.inputs)) for split in (data.train, data.validation, data.test)}
     assert len(bases) == 1
     assert not data.train.inputs.flags.writeable
+
+
+def test_another_process_of_the_machine_maps_the_same_file(load, tmp_path):
+    data = load(write(tmp_path / "flags", size=(60, 40)))
+    sent = pickle.dumps(data.for_this_machine(), protocol=5)
+    assert len(sent) < 8000 < data.train.inputs.nbytes
+    assert loads(sent).digest_now() == data.digest
+    received = loads(sent).test.inputs
+    assert type(received) is np.ndarray
+    assert isinstance(_base_of(received), np.memmap)
+    copied = loads(pickle.dumps(data))  # for other machines
+    assert copied.digest_now() == data.digest
+    assert not isinstance(_base_of(copied.test.inputs), np.memmap)
+
+
+def test_arrays_that_are_in_no_file_are_copied():
+    data = load_dataset(DatasetOptions(name="digits"))
+    assert loads(pickle.dumps(data.for_this_machine())).digest_now() == data.digest
+
+
+def _base_of(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _base(array):

@@ -156,12 +156,15 @@ def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | N
         return None
     names = list(facts.document.dataset.classes)
     shares = [[n / max(1, sum(row)) for n in row] for row in view.confusion]
+    right = [share[number] for number, share in enumerate(shares)]
+    present = [share for share, row in zip(right, view.confusion, strict=True) if sum(row)]
+    rows = [f"{name} · {share:.0%}" for name, share in zip(names, right, strict=True)]
     # The diagonal would take the whole scale: mistakes are what one wants to see.
     wrong = [[0.0 if i == j else s for j, s in enumerate(row)] for i, row in enumerate(shares)]
     heat = go.Heatmap(
         z=wrong,
         x=names,
-        y=names,
+        y=rows,
         text=[[str(n) if n else "" for n in row] for row in view.confusion],
         texttemplate="%{text}" if len(names) <= 20 else None,
         textfont={"size": 11},
@@ -170,7 +173,7 @@ def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | N
         customdata=shares,
         hovertemplate="%{y} taken for %{x}: %{text} (%{customdata:.1%})<extra></extra>",
     )
-    drawn = figure([heat], "predicted", "true class", height=480)
+    drawn = figure([heat], "predicted", "true class · its accuracy", height=480)
     drawn.update_yaxes(autorange="reversed", type="category", showgrid=False)
     drawn.update_xaxes(type="category", showgrid=False)
     pairs = [(s, i, j) for i, row in enumerate(wrong) for j, s in enumerate(row)]
@@ -180,7 +183,10 @@ def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | N
         if share > 0
         else " No mistake at all."
     )
-    return drawn, f"Counts on the validation split; the colour is the share of mistakes in a row.{worst}"
+    return drawn, (
+        "Counts on the validation split; the colour is the share of mistakes in a row, and beside each class "
+        f"is its accuracy ({sum(present) / len(present):.1%} on average over the classes).{worst}"
+    )
 
 
 def frequent_states(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | None:
