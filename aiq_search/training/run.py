@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,7 @@ class TrainingRun:
         options: How it is trained.
         seed: Fixes everything random.
         beta: Weight of accuracy in aIQ.
+        weights: A state dict to train on from, in place of initial weights.
 
     Raises:
         InputError: The device is not there, the architecture is refused, or the engine cannot train it.
@@ -96,6 +98,7 @@ class TrainingRun:
         *,
         seed: int,
         beta: float = 2.0,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.architecture = architecture
         self.dataset = dataset
@@ -105,6 +108,8 @@ class TrainingRun:
         torch.manual_seed(seed)
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model = architecture.build().to(self.device)
+        if weights is not None:
+            self.model.load_state_dict(weights)
         self.train_split = TensorSplit.of(dataset.train, dataset.normalization, self.device)
         self.validation_split = TensorSplit.of(dataset.validation, dataset.normalization, self.device)
         self.engine: Engine = make_engine(self.model, options, self.train_split, self.device)
