@@ -102,7 +102,7 @@ def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterat
             yield _check_split(bundle, dataset, split)
     outputs = run_formats(bundle, samples, trusted=trusted)
     int8 = outputs.pop("int8", None)
-    compiled = run_texts(bundle, texts, samples)
+    compiled = yield from run_texts(bundle, texts, samples)
     int8_compiled = compiled.pop("int8", None)
     outputs |= compiled
     if "model.onnx" in bundle.files and "onnx" not in outputs:

@@ -15,7 +15,7 @@ from aiq_search.export.bundle import Bundle
 from aiq_search.export.check import Check
 from aiq_search.export.device.c_float import c_files
 from aiq_search.export.device.c_int8 import int8_c_files
-from aiq_search.export.device.compiler import NO_COMPILER, compiler, run_c
+from aiq_search.export.device.compiler import CompilerError, run_c
 from aiq_search.export.device.demand import activation_bytes, builds, measure_int8, weight_bytes
 from aiq_search.export.device.plan import Plan
 from aiq_search.export.device.planning import plan_network
@@ -92,25 +92,32 @@ def _text(bundle: Bundle, name: str, file: str) -> dict[str, bytes]:
         raise BundleError(f"{file}: refused: there is none for this network: {error}") from None
 
 
-def run_texts(bundle: Bundle, texts: Texts, samples: Sequence[NDArray[Any]]) -> dict[str, list[Outputs]]:
-    """Compile the C files and run them; nothing without a compiler.
+def run_texts(
+    bundle: Bundle, texts: Texts, samples: Sequence[NDArray[Any]]
+) -> Generator[Check, None, dict[str, list[Outputs]]]:
+    """Compile the C files and run them, where there is a compiler.
 
     Args:
         bundle: The bundle.
         texts: Of ``check_texts``.
         samples: Arrays of raw inputs.
 
+    Yields:
+        What could not be run.
+
     Returns:
         Logits and probabilities of each array, by format.
     """
-    if compiler() is None:
-        return {}
     classes, macs = bundle.architecture.classes, bundle.metrics.size.macs
     sizes = np.cumsum([len(array) for array in samples])[:-1]
     results: dict[str, list[Outputs]] = {}
     for name, files in texts.items():
         stem = next(iter(files)).removesuffix(".c")
-        outputs = run_c(stem, files, np.concatenate(samples), classes, macs=macs)
+        try:
+            outputs = run_c(stem, files, np.concatenate(samples), classes, macs=macs)
+        except CompilerError as error:
+            yield Check(f"{stem}.c, compiled", f"not run: {error}", passed=None)
+            continue
         parts = [np.split(outputs[key], sizes) for key in ("logits", "probabilities")]
         results[name] = [{"logits": one, "probabilities": other} for one, other in zip(*parts, strict=True)]
     return results
@@ -119,8 +126,6 @@ def run_texts(bundle: Bundle, texts: Texts, samples: Sequence[NDArray[Any]]) -> 
 def check_device(bundle: Bundle, texts: Texts) -> Iterator[Check]:
     """What the network asks of a device is what metrics.json says."""
     recorded = bundle.metrics.device
-    if texts and compiler() is None:
-        yield Check("c", NO_COMPILER, passed=None)
     if recorded is None:
         return
     plan = _plan(bundle)

@@ -76,8 +76,14 @@ def test_a_missing_compiler_is_a_sentence(bundle, monkeypatch):
     monkeypatch.setenv("CC", "a-compiler-that-nobody-has")
     checks = _details(verify_bundle(bundle, with_data=False, trusted=True))
     assert checks["model.c"].passed
-    assert checks["c"].passed is None
-    assert "apt-get install gcc" in checks["c"].detail
+    assert checks["model.c, compiled"].passed is None
+    assert "apt-get install gcc" in checks["model.c, compiled"].detail
+
+
+def test_a_compiler_that_fails_is_no_fault_of_the_bundle(bundle, monkeypatch):
+    monkeypatch.setenv("CC", "false")
+    checks = _details(verify_bundle(bundle, with_data=False, trusted=True))
+    assert checks["model_int8.c, compiled"].detail == "not run: false failed: exit code 1"
 
 
 @pytest.mark.parametrize(
