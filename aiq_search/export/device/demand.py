@@ -28,7 +28,7 @@ from aiq_search.export.measurement import measure_split
 
 __all__ = ["activation_bytes", "builds", "check_drop", "latencies", "measure_int8", "weight_bytes"]
 
-_CALLS = 300
+_CALLS, _LONGEST = 300, 0.5  # calls, or seconds
 _PER_OUTPUT = 8  # bytes of an output's bias and factor beside its weights in eight bits
 
 
@@ -87,8 +87,8 @@ def latencies(
 
 
 def _median_seconds(run: Callable[[NDArray[Any]], object], inputs: NDArray[Any]) -> float:
-    durations = []
-    for _ in range(_CALLS):
+    durations: list[float] = []
+    while len(durations) < _CALLS and sum(durations) < _LONGEST:
         begun = time.perf_counter()
         run(inputs)
         durations.append(time.perf_counter() - begun)
