@@ -21,6 +21,7 @@ from aiq_search.cli import (
     measure,
     report,
     search,
+    slim,
     space,
     ui,
     watch,
@@ -55,6 +56,7 @@ app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command(rich_help_panel=_EXPORT)(export.export)
 app.command(rich_help_panel=_EXPORT)(export.verify)
 app.command(rich_help_panel=_EXPORT)(export.predict)
+app.command(rich_help_panel=_EXPORT)(slim.slim)
 app.command(rich_help_panel=_EXPORT)(measure.measure)
 app.command(rich_help_panel=_CLUSTER)(jobs.submit)
 app.command(rich_help_panel=_CLUSTER)(jobs.jobs)

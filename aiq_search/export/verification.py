@@ -103,7 +103,7 @@ def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterat
             yield _check_split(bundle, dataset, split)
     outputs = run_formats(bundle, samples, trusted=trusted)
     int8 = outputs.pop("int8", None)
-    compiled = run_texts(bundle, texts, samples)
+    compiled = yield from run_texts(bundle, texts, samples)
     int8_compiled = compiled.pop("int8", None)
     outputs |= compiled
     if "model.onnx" in bundle.files and "onnx" not in outputs:
@@ -141,9 +141,12 @@ def _check_example(example: Mapping[str, NDArray[Any]], outputs: Mapping[str, Ou
 def _compare_formats(what: str, outputs: Mapping[str, Outputs]) -> Iterator[Check]:
     """Every format against every other."""
     for one, other in combinations(outputs, 2):
-        difference = compare((one, other), outputs[one], outputs[other])
+        samples = min(len(outputs[one]["logits"]), len(outputs[other]["logits"]))
+        first, second = (
+            {key: array[:samples] for key, array in outputs[name].items()} for name in (one, other)
+        )
+        difference = compare((one, other), first, second)
         ties = f", near ties left out: {difference.ties:,}" if difference.ties else ""
-        samples = len(outputs[one]["logits"])
         yield Check(
             f"{what}, {one} and {other}",
             f"{samples:,} samples: logits within {difference.logits:.1e} of the largest "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +87,8 @@ class TrainingRun:
         options: How it is trained.
         seed: Fixes everything random.
         beta: Weight of accuracy in aIQ.
-        measures: What is measured beside accuracy, and which number is the accuracy in aIQ.
+        measures: What is measured besides accuracy, and which number is the accuracy in aIQ.
+        weights: A state dict to train on from, in place of initial weights.
 
     Raises:
         InputError: The device is not there, the architecture is refused, or the engine cannot train it.
@@ -101,6 +103,7 @@ class TrainingRun:
         seed: int,
         beta: float = 2.0,
         measures: Measures = Measures(),  # noqa: B008 - frozen
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.architecture = architecture
         self.dataset = dataset
@@ -111,6 +114,8 @@ class TrainingRun:
         torch.manual_seed(seed)
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model = architecture.build().to(self.device)
+        if weights is not None:
+            self.model.load_state_dict(weights)
         self.train_split = TensorSplit.of(dataset.train, dataset.normalization, self.device)
         self.validation_split = TensorSplit.of(dataset.validation, dataset.normalization, self.device)
         self.engine: Engine = make_engine(self.model, options, self.train_split, self.device)

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiq_search.errors import AiqError, InputError
-from aiq_search.export.errors import BundleError
+from aiq_search.errors import InputError
 
-__all__ = ["NO_COMPILER", "compiler", "cross_compiler", "footprint", "run_c", "seconds_a_sample", "version"]
+__all__ = ["CompilerError", "compiler", "cross_compiler", "footprint", "run_c", "seconds_a_sample", "version"]
 
-NO_COMPILER = "not run: there is no C compiler here (cc, gcc or clang; apt-get install gcc)"
-STANDARD = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror")
+_NO_COMPILER = "there is no C compiler here (cc, gcc or clang; apt-get install gcc)."
+STANDARD = ("-std=c99", "-O2")
 # The processor that flash and RAM are given for: one with single precision in hardware.
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 _COMPILING, _STARTING = 300, 60  # seconds
@@ -71,6 +70,10 @@ int main(void)
 """
 
 
+class CompilerError(InputError):
+    """There is no compiler here, or it cannot do what is asked of it: no fault of a bundle."""
+
+
 def compiler() -> str | None:
     """The C compiler of this machine: ``CC``, or the first of cc, gcc and clang; None without one."""
     names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
@@ -110,8 +113,7 @@ def run_c(
         Logits and probabilities, (N, classes) each.
 
     Raises:
-        InputError: There is no compiler.
-        BundleError: It cannot be compiled, fails, or gives another number of outputs.
+        CompilerError: There is no compiler, or what it makes cannot be run here.
     """
     with tempfile.TemporaryDirectory() as folder:
         program = _build(Path(folder), name, files, samples.dtype, flags)
@@ -121,7 +123,7 @@ def run_c(
         _run([str(program), str(source), str(target)], limit)
         numbers = np.fromfile(target, np.float32)
     if numbers.size != 2 * classes * len(samples):
-        raise BundleError(f"{name}.c: gives {numbers.size:,} numbers for {len(samples):,} samples.")
+        raise CompilerError(f"{name}.c: gives {numbers.size:,} numbers for {len(samples):,} samples.")
     logits, probabilities = numbers.reshape(len(samples), 2, classes).transpose(1, 0, 2)
     return {"logits": logits, "probabilities": probabilities}
 
@@ -135,7 +137,7 @@ def seconds_a_sample(name: str, files: Mapping[str, bytes], samples: NDArray[Any
         samples: See there.
 
     Raises:
-        InputError: There is no compiler.
+        CompilerError: There is no compiler, or what it makes cannot be run here.
     """
     import resource
 
@@ -167,11 +169,11 @@ def footprint(name: str, files: Mapping[str, bytes], dtype: np.dtype[Any]) -> tu
         Flash (code and constants), RAM (static variables).
 
     Raises:
-        InputError: ``gcc-arm-none-eabi`` is not installed.
+        CompilerError: ``gcc-arm-none-eabi`` or its C library is not installed.
     """
     cross = cross_compiler()
     if cross is None:
-        raise InputError("flash and RAM need a cross compiler: apt-get install gcc-arm-none-eabi.")
+        raise CompilerError("flash and RAM need a cross compiler: apt-get install gcc-arm-none-eabi.")
     linked = (*CORTEX_M4, "-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections",
               "-nostartfiles", "-Wl,--entry=main", "--specs=nano.specs", "--specs=nosys.specs")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +182,7 @@ def footprint(name: str, files: Mapping[str, bytes], dtype: np.dtype[Any]) -> tu
         printed = _run([size, str(program)], _STARTING)
     match = _SECTIONS.search(printed)
     if match is None:
-        raise AiqError(f"{size} printed no sizes: {printed[:200]!r}.")
+        raise CompilerError(f"{Path(size).name} printed no sizes: {printed[:200]!r}.")
     text, data, zeros = map(int, match.groups())
     return text + data, data + zeros
 
@@ -197,7 +199,7 @@ def _build(
 ) -> Path:
     command = command or compiler()
     if command is None:
-        raise InputError(f"{name}.c: {NO_COMPILER}.")
+        raise CompilerError(_NO_COMPILER)
     for file in (f"{name}.c", f"{name}.h"):
         (folder / file).write_bytes(files[file])
     kind = "uint8_t" if dtype == np.uint8 else "float"
@@ -214,11 +216,11 @@ def _run(command: Sequence[str], seconds: float) -> str:
             command, capture_output=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BundleError(f"{Path(command[0]).name} cannot be run ({type(error).__name__}).") from None
+        raise CompilerError(f"{Path(command[0]).name} cannot be run ({type(error).__name__}).") from None
     if ended.returncode:
         reason = ended.stderr.decode(errors="replace").strip().splitlines() or [
             f"exit code {ended.returncode}"
         ]
         found = next((line for line in reason if "error" in line.lower()), reason[0])
-        raise BundleError(f"{Path(command[0]).name} failed: {found}")
+        raise CompilerError(f"{Path(command[0]).name} failed: {found}")
     return ended.stdout.decode(errors="replace")

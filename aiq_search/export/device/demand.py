@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from torch import nn
 
 from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
-from aiq_search.export.device.compiler import compiler, cross_compiler, footprint, seconds_a_sample, version
+from aiq_search.export.device.compiler import (
+    CompilerError,
+    cross_compiler,
+    footprint,
+    seconds_a_sample,
+    version,
+)
 from aiq_search.export.device.plan import Plan
 from aiq_search.export.device.quantization import CALIBRATION, Quantised, dequantised
 from aiq_search.export.documents import BuildDocument, Int8Document, PreprocessingDocument
@@ -21,7 +28,7 @@ from aiq_search.export.measurement import measure_split
 
 __all__ = ["activation_bytes", "builds", "check_drop", "latencies", "measure_int8", "weight_bytes"]
 
-_CALLS = 300
+_CALLS, _LONGEST = 300, 0.5  # calls, or seconds
 _PER_OUTPUT = 8  # bytes of an output's bias and factor beside its weights in eight bits
 
 
@@ -49,15 +56,13 @@ def builds(
         texts: The files by format, c or int8: text of this package.
         preprocessing: Of the raw inputs.
     """
-    cross = cross_compiler()
-    if cross is None:
-        return {}
-    found = {}
-    for name, files in texts.items():
-        stem = next(iter(files)).removesuffix(".c")
-        flash, ram = footprint(stem, files, np.dtype(preprocessing.input_dtype))
-        number = "float32" if name == "c" else "int8"
-        found[number] = BuildDocument(flash=flash, ram=ram, compiler=version(cross))
+    found: dict[str, BuildDocument] = {}
+    with suppress(CompilerError):
+        for name, files in texts.items():
+            stem = next(iter(files)).removesuffix(".c")
+            flash, ram = footprint(stem, files, np.dtype(preprocessing.input_dtype))
+            number = "float32" if name == "c" else "int8"
+            found[number] = BuildDocument(flash=flash, ram=ram, compiler=version(str(cross_compiler())))
     return found
 
 
@@ -74,7 +79,7 @@ def latencies(
         inputs: Raw samples.
     """
     found = {name: 1e6 * _median_seconds(run, inputs[:1]) for name, run in runners.items()}
-    if compiler() is not None:
+    with suppress(CompilerError):
         for name, files in texts.items():
             stem = next(iter(files)).removesuffix(".c")
             found["c" if name == "c" else "int8 c"] = 1e6 * seconds_a_sample(stem, files, inputs)
@@ -82,8 +87,8 @@ def latencies(
 
 
 def _median_seconds(run: Callable[[NDArray[Any]], object], inputs: NDArray[Any]) -> float:
-    durations = []
-    for _ in range(_CALLS):
+    durations: list[float] = []
+    while len(durations) < _CALLS and sum(durations) < _LONGEST:
         begun = time.perf_counter()
         run(inputs)
         durations.append(time.perf_counter() - begun)

@@ -16,7 +16,7 @@ from aiq_search.export.documents import PreprocessingDocument
 from aiq_search.export.network import StandaloneNetwork
 from aiq_search.models import build_model
 
-SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
+SANITIZED = ("-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover")
 
 
 @dataclass(frozen=True)

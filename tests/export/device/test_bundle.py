@@ -50,6 +50,15 @@ def test_a_changed_byte_of_c_is_found_without_the_checksums_and_never_compiled(b
         verify_bundle(bundle, with_data=False)
 
 
+def test_a_network_of_many_products_is_run_in_c_on_some_samples(exported, digits, monkeypatch):
+    monkeypatch.setattr("aiq_search.export.device.verification._MOST_MACS", 1e4)
+    checks = _details(verify_bundle(exported, dataset=digits, trusted=True))
+    assert checks["test split, safetensors and onnx"].detail.startswith("360 samples")
+    macs = 64 * 8 + 8 * 6 + 6 * 10
+    assert checks["test split, safetensors and c"].detail.startswith(f"{int(1e4 / macs)} samples")
+    assert checks["int8, onnx and c"].detail.startswith(f"{int(1e4 / macs)} samples")
+
+
 def test_a_changed_weight_in_eight_bits_is_found_without_the_checksums(bundle, digits):
     import onnx
     from onnx import numpy_helper
@@ -76,8 +85,14 @@ def test_a_missing_compiler_is_a_sentence(bundle, monkeypatch):
     monkeypatch.setenv("CC", "a-compiler-that-nobody-has")
     checks = _details(verify_bundle(bundle, with_data=False, trusted=True))
     assert checks["model.c"].passed
-    assert checks["c"].passed is None
-    assert "apt-get install gcc" in checks["c"].detail
+    assert checks["model.c, compiled"].passed is None
+    assert "apt-get install gcc" in checks["model.c, compiled"].detail
+
+
+def test_a_compiler_that_fails_is_no_fault_of_the_bundle(bundle, monkeypatch):
+    monkeypatch.setenv("CC", "false")
+    checks = _details(verify_bundle(bundle, with_data=False, trusted=True))
+    assert checks["model_int8.c, compiled"].detail == "not run: false failed: exit code 1"
 
 
 @pytest.mark.parametrize(

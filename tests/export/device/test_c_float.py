@@ -14,9 +14,8 @@ from torch import nn
 
 from aiq_search.errors import InputError
 from aiq_search.export.device.c_float import c_files
-from aiq_search.export.device.compiler import footprint, run_c
+from aiq_search.export.device.compiler import CompilerError, footprint, run_c
 from aiq_search.export.device.planning import plan_network
-from aiq_search.export.errors import BundleError
 from tests.export.device.conftest import SANITIZED, case_of
 
 
@@ -92,14 +91,14 @@ def test_weights_that_are_no_numbers_are_refused():
 def test_without_a_compiler_it_is_one_sentence(case, monkeypatch):
     monkeypatch.setenv("CC", "a-compiler-that-nobody-has")
     files = c_files(plan_network(case.network, case.raw))
-    with pytest.raises(InputError, match=r"there is no C compiler here .*apt-get install gcc"):
+    with pytest.raises(CompilerError, match=r"there is no C compiler here .*apt-get install gcc"):
         run_c("model", files, case.samples, len(case.raw.classes))
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="apt-get install gcc-arm-none-eabi"):
+    with pytest.raises(CompilerError, match="apt-get install gcc-arm-none-eabi"):
         footprint("model", files, case.samples.dtype)
 
 
 def test_what_a_compiler_complains_of_is_one_sentence(case):
     files = {**c_files(plan_network(case.network, case.raw)), "model.h": b"int broken"}
-    with pytest.raises(BundleError, match=r"failed: .*error"):
+    with pytest.raises(CompilerError, match=r"failed: .*error"):
         run_c("model", files, case.samples, len(case.raw.classes))
