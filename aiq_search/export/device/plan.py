@@ -156,6 +156,12 @@ class Plan:
         return sum(1 + len(step.before) + (step.pool is not None) + len(step.after) for step in self.steps)
 
     @property
+    def has_means(self) -> bool:
+        """Whether there is an average pool."""
+        pools = (part for step in self.steps for part in (step.layer, step.pool) if isinstance(part, Pool))
+        return any(pool.kind == "average" for pool in pools)
+
+    @property
     def inputs(self) -> int:
         """Numbers of one raw sample."""
         return math.prod(self.input_shape)
