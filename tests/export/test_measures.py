@@ -34,7 +34,7 @@ def test_the_card_and_the_numbers_have_the_measures(measured):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m["splits"]["test"]["measures"].update(macro_f1=0.1), "its table of numbers"),
+        (lambda m: m["splits"]["test"]["measures"].update(macro_f1=0.1), "its tables of numbers"),
         (lambda m: m["splits"]["test"]["measures"].pop("top_5"), "must have the same measures"),
         (lambda m: m["conventions"].update(accuracy="auroc"), "must be one of the measures"),
         (lambda m: [m["splits"][s]["measures"].update(auroc=0.5) for s in m["splits"]], "auroc for 10"),

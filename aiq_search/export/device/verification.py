@@ -29,8 +29,9 @@ __all__ = ["check_device", "check_int8", "check_texts", "run_texts"]
 Outputs: TypeAlias = Mapping[str, NDArray[np.float32]]
 Texts: TypeAlias = dict[str, dict[str, bytes]]
 
-# How far the logits of the C file may be from onnxruntime's, in the steps of their eight bits, where a network
-# has average pools: a mean of few integers is often half-way between two, and the last bit of a float decides.
+# How far the logits of the C file may be from onnxruntime's, in the steps of their eight bits, where a
+# network has average pools: a mean of few integers is often half-way between two, where the last bit of a
+# float decides.
 _STEPS_WITH_MEANS = 8
 
 # Another processor rounds otherwise: so many samples may fall to the other side.
