@@ -367,6 +367,9 @@ def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
             raise OutboxDamagedError(f"{path} is damaged ({verdict.splitlines()[-1]})")
         if _tables(connection) != _our_tables():
             raise OutboxDamagedError(f"{path} is damaged (its tables are not those of an outbox)")
+    except UnicodeDecodeError:  # SQLite's own message quotes what it read
+        connection.close()
+        raise OutboxDamagedError(f"{path} is damaged (its tables are not those of an outbox)") from None
     except sqlite3.DatabaseError as error:
         connection.close()
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
