@@ -44,9 +44,9 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         ("slices", "What each parameter does", parameters.slices(facts)),
         ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),
         ("progress", "Best so far", progress.best_so_far(facts)),
-        ("rungs", "Who was stopped early", progress.rungs(facts)),
+        ("rungs", "Trials stopped early", progress.rungs(facts)),
         ("learning", "How the champion learned", champion.learning_curves(facts)),
-        ("confusion", "What the champion mistakes", champion.confusion(facts, seen)),
+        ("confusion", "Classes the champion confuses", champion.confusion(facts, seen)),
         ("states", "What the champion's neurons do", champion.frequent_states(facts, seen)),
     ]
     return [Picture(name, title, made[1], made[0]) for name, title, made in drawn if made]
