@@ -15,7 +15,7 @@ import torch
 
 from aiq_search.export import load_bundle
 from aiq_search.export.example import read_example
-from aiq_search.export.formats import BATCH_SIZE, compare, load_formats, run_in_batches
+from aiq_search.export.running import BATCH_SIZE, compare, load_formats, run_in_batches
 
 FILES = {"safetensors": "model.safetensors", "pt2": "model.pt2", "onnx": "model.onnx"}
 CALLS = 2000

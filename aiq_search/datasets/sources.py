@@ -1,4 +1,4 @@
-"""Where the arrays come from: scikit-learn, torchvision, an .npz, or the user's own function."""
+"""Sources of arrays: scikit-learn, torchvision, .npz, or a function; ``load`` has tables and folders, too."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from aiq_search.errors import InputError
 from aiq_search.export.bundle import Bundle
 from aiq_search.export.documents import PreprocessingDocument
-from aiq_search.export.formats import batch_size, run_in_batches, standalone_runner
 from aiq_search.export.inputs import input_files, read_samples
 from aiq_search.export.measurement import one_thread
+from aiq_search.export.running import batch_size, run_in_batches, standalone_runner
 
 __all__ = ["Prediction", "Predictions", "predict"]
 

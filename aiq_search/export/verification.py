@@ -18,7 +18,8 @@ from aiq_search.export.device.verification import check_device, check_int8, chec
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.example import read_example
-from aiq_search.export.formats import (
+from aiq_search.export.measurement import environment, measure_split, one_thread
+from aiq_search.export.running import (
     Outputs,
     batch_size,
     compare,
@@ -26,7 +27,6 @@ from aiq_search.export.formats import (
     run_in_batches,
     standalone_runner,
 )
-from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.training.evaluation import BATCH_SIZE as EVALUATED
 from aiq_search.training.measures import Measures
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference

@@ -26,10 +26,10 @@ from aiq_search.export.documents import (
 from aiq_search.export.errors import BundleMismatchError
 from aiq_search.export.example import example_bytes
 from aiq_search.export.files import CHECKSUMS, checksums, new_directory, read_files
-from aiq_search.export.formats import load_formats, run_in_batches, standalone_runner
 from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.export.onnx_file import onnx_bytes, require_onnx
 from aiq_search.export.pt2 import export_program, pt2_bytes
+from aiq_search.export.running import load_formats, run_in_batches, standalone_runner
 from aiq_search.export.verification import verify_bundle
 from aiq_search.export.weights import load_network, weights_bytes
 from aiq_search.models import model_size

@@ -1,4 +1,4 @@
-"""Names of the numbers that a trial reports."""
+"""Names of the numbers that a trial reports; ``training.run`` and ``worker.worker`` make them."""
 
 from __future__ import annotations
 

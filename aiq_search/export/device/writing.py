@@ -25,8 +25,8 @@ from aiq_search.export.device.plan import Plan
 from aiq_search.export.device.planning import plan_network
 from aiq_search.export.device.quantization import NAME, Quantised, quantised_onnx
 from aiq_search.export.documents import DeviceDocument, Int8Document, PreprocessingDocument
-from aiq_search.export.formats import run_in_batches, standalone_runner
 from aiq_search.export.onnx_file import load_onnx, require_onnx
+from aiq_search.export.running import run_in_batches, standalone_runner
 
 __all__ = ["DeviceFiles"]
 

@@ -1,4 +1,4 @@
-"""The formats of a bundle as functions of one kind, and how far two of them may differ."""
+"""Running the formats of a bundle, and how far two of them may differ; ``writing`` writes them."""
 
 from __future__ import annotations
 
