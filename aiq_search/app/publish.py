@@ -65,9 +65,14 @@ def publish_end(study: Study, listener: MlflowListener, data: StudyData) -> list
 
 
 class Preparation:
-    """A listener that imports what ``publish_end`` takes, which is seconds, while the last trials train."""
+    """A listener that imports what ``publish_end`` takes, which is seconds, while the last trials train.
 
-    def __init__(self) -> None:
+    Args:
+        wanted: Whether to do so.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
         self._to_start = 0
         self._thread: Thread | None = None
 
@@ -79,7 +84,7 @@ class Preparation:
             self._to_start -= 1
         else:
             return
-        if self._to_start <= 0 and self._thread is None:
+        if self._wanted and self._to_start <= 0 and self._thread is None:
             self._thread = Thread(target=self._prepare, daemon=True)
             self._thread.start()
 

@@ -244,11 +244,9 @@ def run_prepared(
     with prepared.study.held(), prepared.data.code.in_child_processes():
         study = _take_up(prepared)
         tracker = MlflowListener(study.directory, prepared.tracking_uri, bundler="aiq_search.app.bundles")
-        preparation = Preparation()
-        publishes_later = (
-            publish is None and prepared.options.runner == "ray"
-        )  # whose driver waits for workers
-        driver = StudyDriver(study, [*listeners, tracker, *([preparation] if publishes_later else [])])
+        # A driver of Ray's workers only waits for them.
+        preparation = Preparation(publish is None and prepared.options.runner == "ray")
+        driver = StudyDriver(study, [*listeners, tracker, preparation])
         with draining_on_signals(driver) as signals, delivering(tracker, study, signals) as delivery:
             if prepared.complete:
                 end = _conclude(study, tracker)
