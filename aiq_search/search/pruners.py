@@ -1,4 +1,4 @@
-"""Optuna's pruners by name, and their decisions."""
+"""Pruners by name, and the decisions of Optuna's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
 from aiq_search.errors import InputError
+from aiq_search.search.pareto_pruner import ParetoPruner
 from aiq_search.search.samplers import check_options
 from aiq_search.space.schema import PrunerOptions
 from aiq_search.study.asking import AskingStudy
@@ -20,6 +21,7 @@ _CLASSES: dict[str, tuple[type[BasePruner], dict[str, Any]]] = {
     # Early epochs rank well (Spearman .94 to .97 with the same seed), so the first rung is epoch 1.
     "asha": (optuna.pruners.SuccessiveHalvingPruner, {"min_resource": 1, "reduction_factor": 3}),
     "median": (optuna.pruners.MedianPruner, {}),
+    "pareto": (ParetoPruner, {}),
     "none": (optuna.pruners.NopPruner, {}),
 }
 
@@ -31,7 +33,7 @@ def create_pruner(options: PrunerOptions) -> BasePruner:
     """The pruner that a space file names.
 
     Args:
-        options: Name, and options of Optuna's class.
+        options: Name, and options of its class.
 
     Raises:
         InputError: An option that the class does not take, or refuses.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from aiq_search.space import SearchSpace
 from aiq_search.study.events import TrialState
-from aiq_search.study.metrics import SIZES, is_merit
+from aiq_search.study.metrics import is_merit
 from aiq_search.study.progress import ranking
 from aiq_search.study.record import TrialRecord
 from aiq_search.worker.messages import RUNG_SAMPLES
@@ -58,8 +58,7 @@ class Rungs:
     def __init__(self, space: SearchSpace, samples: int) -> None:
         self._name, self._sign = ranking(space.objective)
         self._samples = samples
-        # Without a pruner nothing is stopped early, and a network's size is known before its first batch.
-        prunes = space.search.pruner.name != "none" and self._name not in SIZES
+        prunes = space.search.pruner.name in ("asha", "median")  # which rank trials by one number
         self._shares = space.search.pruner.rungs if prunes else ()
         self._scores: defaultdict[float, dict[int, float]] = defaultdict(dict)
         self._stopped: dict[int, float] = {}

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.search.ledger import Ledger
+from aiq_search.search.pareto_pruner import ParetoPruner, merits
 from aiq_search.search.pruners import count_as_stopped, decide_again
 from aiq_search.search.rungs import Rungs
 from aiq_search.search.running import RunningTrial, objective_values
@@ -78,6 +79,7 @@ class LiveTrials:
         """Take over a trial of an earlier driver: finished, or interrupted."""
         if record.key.phase is Phase.EXPLORE:
             self._rungs.adopt(record)
+            self._note_rungs(record)
         if record.finished:
             self._ledger.add(record)
             self._retention.add(record)
@@ -131,7 +133,8 @@ class LiveTrials:
         self._copy_result(running, source)
 
     def _copy_result(self, running: RunningTrial, source: TrialRecord) -> None:
-        if source.state is TrialState.PRUNED:
+        by_dominance = isinstance(self._optuna[Phase.EXPLORE].pruner, ParetoPruner)
+        if source.state is TrialState.PRUNED and not by_dominance:
             value = source.value if source.value is not None else self._rungs.value(source.rungs[-1])
             running.trial.report(value, source.epochs)
         end = {name: getattr(source, name) for name in _COPIED}
@@ -171,7 +174,7 @@ class LiveTrials:
             running.epochs[epoch] = metrics
             self._emit(EpochEnded(key, epoch, metrics, self._clock()))
             last = epoch == report.epochs[-1][0]
-            if self._prunes(running, epoch, over=last and report.done):
+            if self._prunes(running, epoch, last=last, over=last and report.done):
                 self._end(key, TrialState.PRUNED, running.summary(self._space.objective, {}))
                 return False
         if not report.done:
@@ -236,19 +239,39 @@ class LiveTrials:
         self._end(key, TrialState.PRUNED, end, {**rung.metrics, **running.size})
         return True
 
-    def _prunes(self, running: RunningTrial, epoch: int, *, over: bool) -> bool:
-        """Report the value that the trial would end with now, and ask the pruner unless the trial is over."""
-        key = running.record.key
-        if key.phase is not Phase.EXPLORE or len(self._space.objective.directions) > 1:
-            return False
+    def _note_rungs(self, record: TrialRecord) -> None:
+        """Take note of what an earlier driver's trial has shown, where trials are pruned by dominance."""
+        pruner = self._optuna[Phase.EXPLORE].pruner
+        if isinstance(pruner, ParetoPruner) and record.copied_from is None:
+            for epoch in pruner.rungs(record.epochs):
+                scored = record.until(epoch).scored
+                pruner.note(record.key.number, epoch, merits(self._space.objective, scored))
+
+    def _prunes(self, running: RunningTrial, epoch: int, *, last: bool, over: bool) -> bool:
+        """Report the value that the trial would end with now, and ask the pruner unless the trial is over.
+
+        Args:
+            running: The trial.
+            epoch: One that it has ended.
+            last: Whether it is the last that it has ended.
+            over: Whether the trial is over with it.
+        """
+        key, objective = running.record.key, self._space.objective
         study = self._optuna[Phase.EXPLORE]
+        if key.phase is not Phase.EXPLORE:
+            return False
+        if isinstance(study.pruner, ParetoPruner):
+            stops = study.pruner.stops(key.number, epoch, merits(objective, running.at(epoch).scored))
+            return stops and last and not over
+        if len(objective.directions) > 1:
+            return False
         frozen = study.frozen(running.trial)
         if epoch in frozen.intermediate_values:
             if over or epoch != frozen.last_step or key not in self._undecided:
                 return False  # decided when it was reported
             self._undecided.remove(key)
             return decide_again(study, frozen)
-        running.trial.report(objective_values(self._space.objective, running.at(epoch))[0], epoch)
+        running.trial.report(objective_values(objective, running.at(epoch))[0], epoch)
         return not over and running.trial.should_prune()
 
     def _end(

@@ -10,7 +10,7 @@ from aiq_search.space.errors import shown
 from aiq_search.suggest import did_you_mean
 from aiq_search.training.measures import MEASURES
 
-__all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "Constraint", "feasible"]
+__all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "SIZES", "Constraint", "feasible"]
 
 # What a trial reports, besides efficiency/<layer>.
 REPORTED_NUMBERS = (
@@ -24,6 +24,9 @@ REPORTED_NUMBERS = (
     "train_loss",
     *MEASURES,
 )
+
+# Of these, the sizes of a network: known before it is trained, the same in every epoch.
+SIZES = ("parameters", "parameters_weights", "macs")
 
 # Before the name of a layer: its efficiency.
 EFFICIENCY_OF = "efficiency/"

@@ -157,7 +157,7 @@ def _parse_constraint(text: str) -> Constraint | Expression:
 
 
 SamplerName = Literal["tpe", "random", "grid", "gp", "nsga2"]
-PrunerName = Literal["asha", "median", "none"]
+PrunerName = Literal["asha", "median", "pareto", "none"]
 
 
 class SamplerOptions(NamedSection):
@@ -167,11 +167,11 @@ class SamplerOptions(NamedSection):
 
 
 class PrunerOptions(NamedSection):
-    """How hopeless trials are stopped: a name, and options of Optuna's class of that name.
+    """How hopeless trials are stopped: a name, and options of the class of that name.
 
     Attributes:
         rungs: Shares of the first epoch at which the clearly hopeless are stopped already, where an epoch is
-            long enough; none: only whole epochs count.
+            long enough; none: only whole epochs count. Of asha and median.
     """
 
     name: PrunerName = "asha"
@@ -191,7 +191,8 @@ class SearchOptions(Section):
     Attributes:
         trials: How many configurations are tried.
         sampler: tpe, random, grid, gp or nsga2, or a mapping with ``name`` and options.
-        pruner: asha, median or none, or a mapping with ``name`` and options.
+        pruner: asha, median, pareto or none, or a mapping with ``name`` and options. By default asha, or
+            pareto where no single number that training changes ranks the trials.
         seed: Fixes what is tried and how it is trained.
         concurrency: How many trials run at once, at most; by default what the resources allow.
         max_hours: Stop asking for configurations after this time.

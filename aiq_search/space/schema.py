@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from aiq_search.datasets import DatasetOptions
 from aiq_search.datasets.options import FIELDS_OF
+from aiq_search.space.constraint import SIZES
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.expression import Expression
 from aiq_search.space.options import (
@@ -133,13 +134,26 @@ class SearchSpace(Section):
 
     @model_validator(mode="after")
     def _check_objectives(self) -> SearchSpace:
-        """Pruning and a target need one objective."""
-        if len(self.objective.directions) > 1 and self.search.pruner.name != "none":
-            raise SpaceError(
-                "several objectives cannot be pruned (no single number ranks the trials); "
-                "set search.pruner to none, or maximise one number",
-                ("search", "pruner"),
-            )
+        """Successive halving and a target need one objective that training decides."""
+        names = [name for name, _ in self.objective.directions]
+        if "pruner" not in self.search.model_fields_set and (len(names) > 1 or names[0] in SIZES):
+            pareto = PrunerOptions(name="pareto")
+            # Frozen for others.
+            self.__dict__["search"] = self.search.model_copy(update={"pruner": pareto})
+        elif self.search.pruner.name in ("asha", "median"):
+            pruner = self.search.pruner.name
+            if len(names) > 1:
+                raise SpaceError(
+                    f"{pruner} ranks trials by one number, but there are several objectives; "
+                    "set search.pruner to pareto or none",
+                    ("search", "pruner"),
+                )
+            if names[0] in SIZES:
+                raise SpaceError(
+                    f"{pruner} would stop the networks with many {names[0]}, however good they are: this "
+                    "objective is known before training; set search.pruner to pareto or none",
+                    ("search", "pruner"),
+                )
         if len(self.objective.directions) > 1 and self.search.target is not None:
             raise SpaceError(
                 "with several objectives it is not clear which one has to reach it; leave it "

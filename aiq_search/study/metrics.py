@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from aiq_search.space.constraint import SIZES
 from aiq_search.training.measures import MEASURES
 
 __all__ = ["HEADLINE", "ONCE", "SIZES", "is_merit"]
 
 HEADLINE = ("aiq", "accuracy", "efficiency")  # from 0 to 1, more is better
-SIZES = ("parameters", "parameters_weights", "macs")  # of the network, the same in every epoch
 
 # Beginnings of the names of what a trial reports once, not in every epoch. ceiling/<layer> is the highest
 # efficiency that the layer can show on the validation split, where that is below 1.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from aiq_search.space import Constraint, SearchSpace
@@ -212,7 +212,7 @@ class _Shown:
 
     def _gain_after(self, epochs: int) -> Observation:
         gains = [
-            self._quantity(record) - self._quantity(_until(record, epochs))
+            self._quantity(record) - self._quantity(record.until(epochs))
             for record in self._completed
             if len(record.history.get("loss", ())) >= epochs
         ]
@@ -242,14 +242,6 @@ def _entrants(
         of_config.setdefault(record.config_hash, record)
     best = sorted(of_config.values(), key=lambda r: (-started[r.key.number], -shown(r).value, r.key.number))
     return {record.key.number: record for record in best[:_MOST]}
-
-
-def _until(record: TrialRecord, epochs: int) -> TrialRecord:
-    """A completed trial as it was after its first epochs."""
-    losses = record.history["loss"][:epochs]
-    chosen = losses.index(min(losses))
-    metrics = {**record.metrics, **{name: column[chosen] for name, column in record.history.items()}}
-    return replace(record, metrics=metrics, collapsed=metrics["efficiency"] == 0)
 
 
 def _violation(constraint: Constraint, record: TrialRecord) -> float:

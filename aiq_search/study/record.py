@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -111,6 +111,13 @@ class TrialRecord:
         if not self.collapsed:
             return dict(self.metrics)
         return {name: 0.0 if is_merit(name) else value for name, value in self.metrics.items()}
+
+    def until(self, epochs: int) -> TrialRecord:
+        """The trial as it was after its first epochs, as many or fewer than it has ended."""
+        losses = self.history["loss"][:epochs]
+        chosen = losses.index(min(losses))
+        metrics = {**self.metrics, **{name: column[chosen] for name, column in self.history.items()}}
+        return replace(self, metrics=metrics, collapsed=metrics["efficiency"] == 0)
 
     def begun(self, time: float, *, resumed: bool = False) -> TrialStarted:
         """The event of its beginning, or of its being taken up again."""

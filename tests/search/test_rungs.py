@@ -57,7 +57,7 @@ def test_only_long_epochs_have_rungs():
     assert rungs_of(samples=10_000).of(options) == ()
     assert rungs_of().of(TrainingOptions(batch_size=2000)) == ()
     assert rungs_of(pruner="none").of(options) == ()
-    assert rungs_of(objective="macs").of(options) == ()  # known before the first batch
+    assert rungs_of(pruner="pareto").of(options) == ()
     assert rungs_of(pruner={"name": "asha", "rungs": []}).of(options) == ()
     assert rungs_of(pruner={"name": "median", "rungs": [0.5]}).of(options) == (0.5,)
 

@@ -528,7 +528,7 @@ def samplers(rng: random.Random) -> bytes:
     """Samplers and pruners with options of every type."""
     whole = document(rng)
     which, names = rng.choice(
-        [("sampler", "tpe tpe random grid gp nsga2 tpi"), ("pruner", "asha asha median none ash")]
+        [("sampler", "tpe tpe random grid gp nsga2 tpi"), ("pruner", "asha asha median pareto none ash")]
     )
     name = rng.choice([*names.split(), *names.split(), "", 3, None])
     value = rng.choice([0, 1, 1, 3, 5, -1, 10**18, 0.5, True, None, "auto", "many", [], [1], {}, Raw(".inf")])

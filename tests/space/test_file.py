@@ -78,7 +78,7 @@ def test_a_space_survives_its_document(load):
         ("choices: [false, true]", "choices: [true, true]", 10, "choices must differ"),
         ("choices: [false, true]", "choices: []", 10, "choices: at least 1 item is required"),
         ("model: {name: lenet_5, activation: elu}", "model: lenet_5", 3, "expected a mapping"),
-        ("maximize: aiq", "maximize: [aiq, accuracy]", 13, "several objectives cannot be pruned"),
+        ("maximize: aiq", "maximize: [aiq, accuracy]", 13, "there are several objectives"),
         ("search: {trials", "\tsearch: {trials", 13, "not valid YAML"),
         ("search: {trials", "search: !!python/object:os.system {trials", 13, "is not supported"),
         ("resources", "enqueue: [{model.conv1: 1000}]\nresources", 15, "1000 is outside its range"),

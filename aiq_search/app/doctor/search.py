@@ -106,8 +106,8 @@ def _pruned_at_once(study: Study, explored: Sequence[TrialRecord]) -> Iterator[F
             Level.WARNING,
             f"{at_once} of {len(explored)} trials were pruned at the first chance, after "
             f"{counted(first, 'epoch')}.",
-            "The pruner decides too early: raise its min_resource (search.pruner: {name: asha, "
-            "min_resource: 3}), or set search.pruner to median or none.",
+            "The pruner decides too early: raise its min_resource (search.pruner: {name: "
+            f"{study.space.search.pruner.name}, min_resource: 3}}), or set search.pruner to none.",
         )
 
 
