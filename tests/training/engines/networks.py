@@ -113,7 +113,9 @@ def _convolution(
     padding = tuple(draw(st.integers(0, (size - 1) // 2)) for size in filter_)
     stride = draw(st.sampled_from([1, 1, 1, 2]))
     outs = draw(st.integers(1, 9))
-    layer = nn.Conv2d(channels, outs, filter_, stride, padding, bias=draw(st.booleans()))
+    groups = draw(st.sampled_from([1, 1, 1, *(g for g in range(2, channels + 1) if channels % g == 0)]))
+    outs = max(1, outs // groups) * groups
+    layer = nn.Conv2d(channels, outs, filter_, stride, padding, groups=groups, bias=draw(st.booleans()))
     _SIZES[id(layer)] = (height, width)
     size = [(s + 2 * p - f) // stride + 1 for s, p, f in zip((height, width), padding, filter_, strict=True)]
     pool = None

@@ -42,11 +42,18 @@ def test_a_plain_cnn_is_known(downsampling, global_pooling):
     assert stages[-1].averaged == global_pooling
 
 
+@pytest.mark.parametrize("convolution", ["separable", "grouped"])
+def test_a_narrow_cnn_of_groups_is_known(convolution):
+    arguments = {"width": 4, "depth": 2, "convolution": convolution, "convolution1": "plain"}
+    stages = recognise(Architecture("cnn", arguments, IMAGE, 10).build(), IMAGE)
+    assert [stage.is_grouped for stage in stages].count(True) == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"convolution": "separable"},
-        {"convolution": "grouped", "width1": 4, "width2": 6},
+        {"convolution": "separable", "width1": 17},
+        {"convolution": "grouped", "width1": 18, "width2": 6},
         {"residual": True, "width1": 5},
         {"downsampling": "average_pool", "stride": 2},
         {"dropout": 0.1},
@@ -129,7 +136,7 @@ UNKNOWN = {
     "images as logits": lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 10)),
     "linear on images": lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(10, 3)),
     "gelu": lambda: small(nn.Conv2d(1, 2, 3), nn.GELU()),
-    "groups": lambda: small(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, groups=2)),
+    "many channels in groups": lambda: small(nn.Conv2d(1, 18, 3), nn.Conv2d(18, 18, 3, groups=2)),
     "dilation": lambda: small(nn.Conv2d(1, 2, 3, dilation=2)),
     "two strides": lambda: small(nn.Conv2d(1, 2, 3, stride=(1, 2))),
     "reflecting border": lambda: small(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect")),

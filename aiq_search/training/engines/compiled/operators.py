@@ -21,7 +21,7 @@ from aiq_search.training.engines.compiled.products import (
 )
 from aiq_search.training.engines.compiled.recognition import Stage
 
-__all__ = ["AveragedProduct", "Convolution", "MatrixProduct", "Operator"]
+__all__ = ["AveragedProduct", "Convolution", "GroupedConvolution", "MatrixProduct", "Operator"]
 
 
 class Operator(Protocol):
@@ -210,6 +210,41 @@ class Convolution:
                 dx.from_block(first), dx.layout, _NO_PLACES,
                 last - first, begin, end, dx.height, dx.width, False,
             )  # fmt: skip
+
+
+class GroupedConvolution(Convolution):
+    """A grouped convolution: a dense one, whose weights between groups are 0 and learn nothing.
+
+    Where channels are few this is several times faster than torch; see `MOST_GROUPED`.
+    """
+
+    def __init__(self, stage: Stage, parameters: Parameters, inputs: Planes, *, needs_gradient: bool) -> None:
+        super().__init__(stage, parameters, inputs, needs_gradient=needs_gradient)
+        count, ins, outs, taps = stage.layer.groups, inputs.channels, self._outs, prod(self._filter)
+        shape = count, outs // count, ins // count, taps
+        self._of_groups = self._weights.reshape(shape)
+        self._gradient_of_groups = self._gradient.reshape(shape)
+        self._weights = np.zeros(outs * ins * taps, np.float32)
+        self._gradient = np.zeros_like(self._weights)
+        self._packed = np.empty_like(self._weights)
+        self._flipped = np.empty_like(self._weights) if needs_gradient else None
+
+    def pack(self) -> None:
+        """As `Operator.pack`."""
+        self._within_groups(self._weights)[:] = self._of_groups
+        super().pack()
+
+    def add_weight_gradient(self, first: int, last: int, dz: Planes, places: NDArray[np.uint8]) -> None:
+        """As `Operator.add_weight_gradient`."""
+        self._gradient.fill(0)
+        super().add_weight_gradient(first, last, dz, places)
+        self._gradient_of_groups += self._within_groups(self._gradient)
+
+    def _within_groups(self, weights: Floats) -> Floats:
+        """What a dense convolution has of weights within groups, as a view."""
+        count, outs, ins, taps = self._of_groups.shape
+        dense = weights.reshape(count, outs, count, ins, taps)
+        return np.einsum("gogit->goit", dense)
 
 
 _NO_PLACES = np.zeros(1, np.uint8)

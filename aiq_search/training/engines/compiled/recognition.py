@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import nn
 
-__all__ = ["Stage", "UnknownNetworkError", "recognise"]
+__all__ = ["MOST_GROUPED", "Stage", "UnknownNetworkError", "recognise"]
 
 
 _KNOWN = {
@@ -27,6 +27,9 @@ _KNOWN = {
     nn.ReLU,
     nn.Tanh,
 }
+
+# Up to so many channels a grouped convolution is trained here, as a dense one.
+MOST_GROUPED = 16
 
 
 class UnknownNetworkError(Exception):
@@ -72,8 +75,13 @@ class Stage:
     def is_matrix(self) -> bool:
         """Whether the layer is a product with a matrix: linear, or a filter that covers all of its input."""
         return isinstance(self.layer, nn.Linear) or (
-            self.layer.kernel_size == self.inputs[1:] and self.layer.padding == (0, 0)
+            self.layer.kernel_size == self.inputs[1:] and self.layer.padding == (0, 0) and not self.is_grouped
         )
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether the layer is a convolution whose channels are in groups, such as a depthwise one."""
+        return isinstance(self.layer, nn.Conv2d) and self.layer.groups > 1
 
 
 def recognise(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Stage, ...]:
@@ -188,9 +196,11 @@ class _Builder:
     def _convolution_outputs(self, name: str, layer: nn.Conv2d) -> tuple[int, int, int]:
         channels, height, width = self._shape
         padding, filter_, (stride, across) = layer.padding, layer.kernel_size, layer.stride
-        simple = (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
+        simple = (layer.dilation, layer.padding_mode) == ((1, 1), "zeros")
         if isinstance(padding, str) or not simple or stride != across or layer.in_channels != channels:
             raise UnknownNetworkError(f"{name}: {layer!r}")
+        if layer.groups > 1 and channels > MOST_GROUPED:
+            raise UnknownNetworkError(f"{name}: {layer!r}, which torch trains faster")
         size = [
             (extent + 2 * around - taps) // stride + 1
             for extent, around, taps in zip((height, width), padding, filter_, strict=True)

@@ -17,6 +17,7 @@ from aiq_search.training.engines.compiled.normalisation import Normalisation
 from aiq_search.training.engines.compiled.operators import (
     AveragedProduct,
     Convolution,
+    GroupedConvolution,
     MatrixProduct,
     Operator,
 )
@@ -79,6 +80,8 @@ class StageKernels:
         make = MatrixProduct if stage.is_matrix else Convolution
         if stage.averaged:
             make = AveragedProduct
+        elif stage.is_grouped:
+            make = GroupedConvolution
         elif PooledConvolution.pays(stage):
             make = PooledConvolution
         self._operator: Operator = make(stage, parameters, inputs, needs_gradient=not reads_samples)
