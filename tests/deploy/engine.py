@@ -114,7 +114,7 @@ def podman_service(folder: Path) -> Iterator[Path]:
 
 def _check_health(ended: threading.Event) -> None:
     """Podman leaves the rhythm of health checks to systemd, which not every machine runs."""
-    while not ended.wait(3):
+    while not ended.wait(5):
         chosen = f"--filter=label=com.docker.compose.project={PROJECT}"
         for name in podman("ps", "--format={{.Names}}", chosen, check=False).split():
             _run("podman", "healthcheck", "run", name, check=False)
