@@ -81,11 +81,6 @@ def state(name: str) -> str:
     return str(found["Health"]["Status"] if found["Running"] else found["Status"])
 
 
-def first_process(name: str) -> int:
-    """The process id, on this machine, of a container's first process."""
-    return int(podman("inspect", "--format={{.State.Pid}}", name))
-
-
 @contextmanager
 def podman_service(folder: Path) -> Iterator[Path]:
     """Podman's answer to Docker's socket, with the health checks that systemd's timers would start."""
