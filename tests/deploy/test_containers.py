@@ -1,4 +1,4 @@
-"""The containers, run for real: podman brings PostgreSQL and MLflow of docker-compose.yml up on stand-ins for the base images.
+"""PostgreSQL and MLflow of docker-compose.yml, run for real by podman on stand-ins for the base images.
 
 The image is built with PyPI's torch, since PyTorch's own index may be out of reach.
 """
