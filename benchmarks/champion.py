@@ -130,7 +130,7 @@ def seconds_of(command: Sequence[str], environment: dict[str, str]) -> float:
 
 
 def measure(chosen: Sequence[str], rounds: int, environment: dict[str, str]) -> Table:
-    """Measure the chosen rows, and set them beside what was and what is to be."""
+    """Measure the chosen rows, beside the figure before and the goal."""
     table = Table("seconds", "before", "goal", "measured", "rounds", "floor", title="From the command on")
     imports = 2 * seconds_of([sys.executable, "-c", "import torch"], environment)
     for name in (each for each in FIGURES if each in chosen):

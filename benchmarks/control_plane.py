@@ -1,4 +1,4 @@
-"""What a trial costs beside its training: trials a second, the sampler's time, the driver's memory.
+"""What a trial costs besides its training: trials a second, the sampler's time, the driver's memory.
 
     python -m benchmarks.control_plane [--trials 1000] [--rounds 3] [--long 5000] [--tpe 100 1000 5000]
 
@@ -6,7 +6,7 @@ Trials that do nothing but report once go through the whole product: ``run_searc
 real Ray on this machine, MLflow on SQLite; only the Trainable is replaced. The floor is bare Ray Tune with
 the same empty Trainable: reused actors, no loggers, no searcher but random numbers. Each measurement is a
 process of its own, the two in turn. The clock runs from the first trial's start to the last one's end. TPE's
-ask is timed with so many trials told, through our sampler and journal and through Optuna's own in memory.
+ask is timed with so many finished trials, through our sampler and journal and through Optuna's own in memory.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ SPACE: dict[str, Any] = {
 
 
 class EmptyWorker:
-    """Answers every assignment at once."""
+    """Answers every assignment immediately."""
 
     def begin(self, assignment: Assignment) -> None:
         """Nothing to get ready."""
@@ -227,7 +227,7 @@ def filled(study: optuna.Study, trials: int) -> None:
 
 
 def asks(sizes: list[int], times: int) -> dict[int, tuple[float, float]]:
-    """Milliseconds of one ask with its suggestions, ours and Optuna's own, by trials told."""
+    """Milliseconds of one ask with its suggestions, ours and Optuna's own, by finished trials."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     result = {}
     with tempfile.TemporaryDirectory(prefix="aiq-") as folder:
@@ -294,7 +294,7 @@ def main() -> None:
         return
     console = Console(width=110)
     if given.tpe:
-        table = Table("trials told", "ours, ms", "Optuna's own, ms", "ratio", title="TPE's ask")
+        table = Table("finished trials", "ours, ms", "Optuna's own, ms", "ratio", title="TPE's ask")
         for size, (ours, own) in asks(given.tpe, given.asks).items():
             table.add_row(f"{size:,}", f"{ours:.1f}", f"{own:.1f}", f"{ours / own:.2f}")
         console.print(table)

@@ -23,6 +23,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from aiq_search.app.prepare import StudyData
+from aiq_search.app.report import view_champion
 from aiq_search.datasets import load_dataset
 from aiq_search.space import load_space
 from aiq_search.study import Study
@@ -80,6 +82,7 @@ def make_study(home: Path, trials: int) -> None:
     finish(study, concurrency=4)
     study.mark_ended("finished")
     _write_weights(study)
+    view_champion(study, StudyData(study))  # as the end of a search does
     outbox = Outbox(study.directory)
     outbox.put(events_of(study))
     outbox.put([end_of(study)])
@@ -88,7 +91,7 @@ def make_study(home: Path, trials: int) -> None:
 
 
 def _write_weights(study: Study) -> None:
-    """Weights that were never trained: the report measures the champion's network all the same."""
+    """Weights that were never trained: the champion's network is measured all the same."""
     record = study.champion().record
     weights = study.architecture(record.params).build().state_dict()
     save_weights(study.weights_path(record.key), weights, {})

@@ -251,7 +251,7 @@ def run_shape(nodes: int, cpus: int, seconds: float, trials: int) -> dict[str, f
 def measure_nodes(shapes: list[str], seconds: float, trials_per_slot: int) -> None:
     """Print the driver's curve."""
     table = Table(
-        *("nodes", "trials at once", "trials", "trials a second", "of what the slots could do"),
+        *("nodes", "trials in parallel", "trials", "trials a second", "of the slots' capacity"),
         *("driver, ms of processor a trial", "GCS, ms of processor a trial"),
         title=f"Searches whose trials sleep for {seconds:g} s",
     )
@@ -262,11 +262,11 @@ def measure_nodes(shapes: list[str], seconds: float, trials_per_slot: int) -> No
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "benchmarks.scaling", "shape", shape, str(seconds), str(trials)]
             given = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-            said = subprocess.run(
+            done = subprocess.run(
                 command, cwd=folder, env=given, stdout=subprocess.PIPE, text=True, check=True
             )
-        print(f"{shape}: {said.stdout.splitlines()[-1]}", file=sys.stderr, flush=True)  # large ones take long
-        found = json.loads(said.stdout.splitlines()[-1])
+        print(f"{shape}: {done.stdout.splitlines()[-1]}", file=sys.stderr, flush=True)  # large ones take long
+        found = json.loads(done.stdout.splitlines()[-1])
         table.add_row(
             *(
                 str(nodes),

@@ -154,7 +154,7 @@ def by_engine(goal: Goal, split: TensorSplit, name: str) -> tuple[Way, str]:
     """One of ours, and its name."""
     options = TrainingOptions.model_validate({"engine": name, "batch_size": BATCH_SIZE})
     engine = make_engine(network(goal), options, split, torch.device("cpu"))
-    return Way(lambda count: engine.train(split, batches(split, count), LEARNING_RATE)), engine.name
+    return Way(lambda count: engine.train(split, batches(split, count), [LEARNING_RATE] * count)), engine.name
 
 
 def network(goal: Goal) -> nn.Module:

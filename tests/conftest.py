@@ -21,16 +21,15 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slow lanes, which are the longer ones, start first."""
-    items.sort(key=lambda item: _lane(item.nodeid) not in SLOW_LANES)
+    """Let the two slow lanes start first, then the other slow files, then what fills the gaps."""
+    items.sort(key=lambda item: (_lane(item.nodeid) not in SLOW_LANES, not _is_slow(_file(item.nodeid))))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Three lanes: files with slow tests one after the other in two processes, the others beside them.
+    """Let files that start Ray run one after the other, as do those that start servers; the others are free.
 
-    Slow tests start Ray, servers and databases, and wait for them much of the time. Two that start Ray
-    get in each other's way.
+    Two that start Ray get in each other's way.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -41,20 +40,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Lanes(config, log)
 
 
-SLOW_LANES = ("with Ray", "with servers")
-ROOMS_WITH_RAY = ("app", "benchmarks", "cluster", "deploy", "faults", "search", "worker")
+SLOW_LANES = {
+    "with Ray": ("app/test_run", "cluster/", "deploy/", "faults/", "search/", "worker/"),
+    "with servers": ("tracking/",),
+}
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 @cache
 def _is_slow(file: str) -> bool:
-    return "mark.slow" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    return file.startswith("tests/") and "mark.slow" in (Path(__file__).parents[1] / file).read_text(
+        encoding="utf-8"
+    )
 
 
 def _lane(nodeid: str) -> str:
-    file = nodeid.partition("::")[0]
-    if not file.startswith("tests/") or not _is_slow(file):
-        return file
-    return SLOW_LANES[Path(file).parts[1] not in ROOMS_WITH_RAY]
+    file = _file(nodeid)
+    if _is_slow(file):
+        for lane, rooms in SLOW_LANES.items():
+            if file.removeprefix("tests/").startswith(rooms):
+                return lane
+    return file
 
 
 @pytest.hookimpl(wrapper=True)

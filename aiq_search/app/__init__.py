@@ -5,6 +5,7 @@
 | run a search | ``run``, with ``options``, ``prepare``, ``ending``, ``publish``; ``dry_run`` |
 | look at studies | ``look``, ``report``, ``ui`` |
 | export, verify and predict | ``bundles`` |
+| make a champion smaller | ``slim`` |
 | measure a network, check a space | ``measure``, ``space`` |
 | delete a study, retry its trials | ``edit`` |
 | find what is wrong | ``doctor`` |
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from aiq_search.app.options import RunOptions
     from aiq_search.app.report import report_study
     from aiq_search.app.run import SearchResult, resume_search, run_search
+    from aiq_search.app.slim import slim_champion
     from aiq_search.app.space import checked_space
 
 _HOMES = {
@@ -40,6 +42,7 @@ _HOMES = {
     "resume_search": "run",
     "retry_failed": "edit",
     "run_search": "run",
+    "slim_champion": "slim",
     "take_home": "bundles",
 }
 
@@ -56,6 +59,7 @@ __all__ = [
     "resume_search",
     "retry_failed",
     "run_search",
+    "slim_champion",
     "take_home",
 ]
 

@@ -30,6 +30,7 @@ from aiq_search.export import (
     verify_bundle,
     write_bundle,
 )
+from aiq_search.export.contents import MAX_DROP
 from aiq_search.export.files import check_output
 from aiq_search.export.writing import check_formats
 from aiq_search.places import Place
@@ -38,6 +39,7 @@ from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialS
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.best import FOLDER as BEST
 from aiq_search.training import load_weights
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import CodePolicy
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def take_home(
     *,
     trial: int | None = None,
     formats: Sequence[str] = (),
+    max_drop: float = MAX_DROP,
     force: bool = False,
     data_dir: Path | None = None,
     tracking_uri: str | None = None,
@@ -102,6 +105,7 @@ def take_home(
         output: The directory to write; must not exist.
         trial: Number of an exploring trial, in place of the champion; for a study on this machine.
         formats: Of ``FORMATS``, by default all that can be written; for a study on this machine.
+        max_drop: Accuracy on the test split that the network may lose in eight bits.
         force: Replace an existing bundle.
         data_dir: Folder of the data files; by default the study's.
         tracking_uri: MLflow's store.
@@ -131,8 +135,9 @@ def take_home(
                 "out --trial and --format, or use them where the study's folder is."
             )
         return export_remote(study, output, **checks)
+    data = StudyData(study, data_dir, code=code)
     return export_study(
-        study, output, trial=trial, formats=formats, force=force, data=StudyData(study, data_dir, code=code)
+        study, output, trial=trial, formats=formats, max_drop=max_drop, force=force, data=data
     )
 
 
@@ -146,6 +151,7 @@ def export_study(
     data: StudyData | None = None,
     trial: int | None = None,
     formats: Sequence[str] = (),
+    max_drop: float = MAX_DROP,
     force: bool = False,
 ) -> Export:
     """Write the champion of a study, or one of its trials, as a bundle, and verify it.
@@ -156,6 +162,7 @@ def export_study(
         data: The study's data; by default loaded from the study's folder of data files.
         trial: Number of an exploring trial, in place of the champion.
         formats: Of ``FORMATS``; by default all that can be written.
+        max_drop: Accuracy on the test split that the network may lose in eight bits.
         force: Replace an existing bundle.
 
     Returns:
@@ -173,7 +180,7 @@ def export_study(
     record = champion.record if champion else study.record(Phase.EXPLORE, trial or 0)
     weights = _weights_path(study, record)
     contents = _contents(study, record, champion, weights, data or StudyData(study))
-    verification = write_bundle(output, contents, formats=formats or None, force=force)
+    verification = write_bundle(output, contents, formats=formats or None, max_drop=max_drop, force=force)
     notes.append(f"{record.name} of study {study.id}")
     if champion is not None and record.key.phase is Phase.CONFIRM:
         notes.append("It is the best of the champion's seeds: on new data expect the mean.")
@@ -210,6 +217,7 @@ def _contents(
         dataset_options=study.space.dataset,
         beta=document.beta,
         capture=document.capture,
+        measures=Measures(study.space.objective.accuracy, study.space.objective.measures),
         expected=_expected(record),
         **_rounding(study, record, dataset),
         configuration=configuration,

@@ -134,9 +134,11 @@ def _timed(architecture: Architecture, shape: Shape, dataset: Dataset, options: 
         call()
         return clock() - begun
 
-    first = seconds(lambda: run.engine.train(run.train_split, batches[:1], 0.0))
+    first = seconds(lambda: run.engine.train(run.train_split, batches[:1], [0.0]))
     some = batches[: max(1, min(len(batches), math.ceil(_ENOUGH_SECONDS / max(first, 1e-4))))]
-    learning = seconds(lambda: run.engine.train(run.train_split, some, 0.0)) / sum(map(len, some))
+    learning = seconds(lambda: run.engine.train(run.train_split, some, [0.0] * len(some))) / sum(
+        map(len, some)
+    )
     samples = run.part_of_validation(_MEASURED)
     measuring = min(seconds(lambda: run.engine.evaluate(samples, 1.0)) for _ in range(2)) / len(samples)
     return Timing(shape, learning, measuring)

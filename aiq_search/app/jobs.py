@@ -242,11 +242,16 @@ def _own_files(space: SearchSpace, here: Path) -> dict[str, Path]:
     names = [space.model.name, space.dataset.name]
     files = user_modules([name.partition(":")[0] for name in names if is_reference(name)], here)
     data = Path(space.dataset.name)
-    if data.suffix == ".npz" and not data.is_absolute():
+    if space.dataset.kind in ("arrays", "table") and not data.is_absolute():
         if ".." in data.parts or not (here / data).is_file():
             raise InputError(
                 f"dataset.name: {data}: expected a file in this folder, to go with the job, or an absolute "
                 "path that the cluster's nodes have."
             )
         files[data.as_posix()] = here / data
+    if space.dataset.kind == "folder" and not data.is_absolute():
+        raise InputError(
+            f"dataset.name: {data}/: a folder does not go with the job; name it by an absolute path that the "
+            "cluster's nodes have."
+        )
     return files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,14 @@ from torch import nn
 
 from aiq_search.datasets import Dataset, DatasetOptions, Normalization, Split, load_dataset
 from aiq_search.errors import InputError
-from aiq_search.models import build_model
+from aiq_search.export import Bundle, load_bundle
+from aiq_search.export.device.quantization import NAME as INT8
+from aiq_search.export.device.writing import DeviceFiles
+from aiq_search.export.documents import DeviceDocument, PreprocessingDocument
+from aiq_search.export.measurement import one_thread
+from aiq_search.export.onnx_file import checked_onnx, onnx_available
+from aiq_search.export.running import standalone_runner
+from aiq_search.models import build_model, model_size
 from aiq_search.statespace import EfficiencyReport, measure
 from aiq_search.user_code import CodePolicy, describe_error, is_reference
 
@@ -36,6 +43,8 @@ class Measurement:
         split: Name of the split.
         samples: Size of the split.
         parameters: All trainable numbers of the network.
+        macs: Multiply-accumulates of one sample.
+        device: What it asks of a device; None for a network without a device format.
         report: The report.
     """
 
@@ -45,12 +54,16 @@ class Measurement:
     split: str
     samples: int
     parameters: int
+    macs: int
+    device: DeviceDocument | None
     report: EfficiencyReport
 
     def document(self) -> dict[str, Any]:
         """The measurement as a JSON document."""
-        context = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "report"}
-        return {**context, **self.report.to_dict()}
+        own = self.__dataclass_fields__.keys() - {"report", "device"}
+        context = {name: getattr(self, name) for name in self.__dataclass_fields__ if name in own}
+        device = self.device.model_dump(mode="json", exclude={"int8"}) if self.device else None
+        return {**context, "device": device, **self.report.to_dict()}
 
 
 def measure_network(
@@ -91,32 +104,52 @@ def measure_network(
             raise InputError(
                 f"{model} is a bundle, which brings its weights and arguments: drop --weights and --set."
             )
-        network, dataset, normalization = _from_bundle(Path(model), data, data_dir, code)
+        bundle = load_bundle(model, code)
+        network, dataset = bundle.model, _data_of(bundle, data, data_dir, code)
+        preprocessing, files = bundle.preprocessing, bundle.files
         source = "bundle"
     else:
         network, dataset = _from_function(model, data, data_dir, _parsed(arguments), code)
-        normalization = dataset.normalization
+        preprocessing, files = PreprocessingDocument.of(dataset), {}
         source = "random, seed 0" if weights is None else str(weights)
         if weights is not None:
             _load_weights(network, weights)
     samples = dataset.split(split)
     with _explained(network, samples, dataset.classes):
-        report = measure(network, _batches(samples, normalization), beta=beta, **options)
-    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return Measurement(model, source, dataset.name, split, len(samples), parameters, report)
+        report = measure(network, _batches(samples, preprocessing.normalization), beta=beta, **options)
+    size = model_size(network, preprocessing.input_shape)
+    device = _device(network, preprocessing, dataset, files)
+    return Measurement(
+        model, source, dataset.name, split, len(samples), size.parameters, size.macs, device, report
+    )
 
 
-def _from_bundle(
-    directory: Path, data: str | None, data_dir: Path | None, code: CodePolicy
-) -> tuple[nn.Module, Dataset, Normalization]:
-    from aiq_search.export import load_bundle
-
-    bundle = load_bundle(directory, code)
-    options = bundle.dataset if data is None else DatasetOptions(name=data)
+def _data_of(bundle: Bundle, data: str | None, data_dir: Path | None, code: CodePolicy) -> Dataset:
+    options = bundle.dataset if data is None else _renamed(bundle.dataset, data)
     preprocessing = bundle.preprocessing
-    normalization = Normalization(preprocessing.scale, preprocessing.shift)
-    dataset = load_dataset(options, data_dir, code).with_classes(preprocessing.classes)
-    return bundle.model, dataset, normalization
+    return load_dataset(options, data_dir, code, preprocessing.table).with_classes(preprocessing.classes)
+
+
+def _device(
+    network: nn.Module, preprocessing: PreprocessingDocument, dataset: Dataset, files: Mapping[str, bytes]
+) -> DeviceDocument | None:
+    """What the network asks of a device: sizes, and the time of what this package builds itself.
+
+    A stranger's graphs are not run for it: that takes bounds, and the card has their times.
+    """
+    device = DeviceFiles(network, preprocessing, dataset, beta=1.0)
+    with suppress(InputError):  # no device format, or more weights than one has
+        device.c()
+        if INT8 in files and onnx_available():
+            device.int8_of(checked_onnx(files[INT8], INT8))
+    with one_thread():
+        return device.document({"safetensors": standalone_runner(network, preprocessing)})
+
+
+def _renamed(options: DatasetOptions, name: str) -> DatasetOptions:
+    """The options of other data, which are read as those of a bundle where they are of the same kind."""
+    other = DatasetOptions(name=name)
+    return options.model_copy(update={"name": name}) if other.kind == options.kind else other
 
 
 def _from_function(

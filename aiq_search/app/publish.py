@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiq_search.app.prepare import StudyData
 from aiq_search.errors import AiqError, NothingFeasibleError, StudyError, first_line
 from aiq_search.redaction import redacted
-from aiq_search.study import Study, StudyView
+from aiq_search.study import Event, Phase, Study, StudyView
 from aiq_search.study.chance import chance_problem
+from aiq_search.study.events import PhaseStarted, TrialStarted
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
     from aiq_search.tracking import MlflowListener
 
 __all__ = [
+    "Preparation",
     "Publish",
     "keep_report",
     "publish_champion",
@@ -27,6 +32,8 @@ __all__ = [
     "publish_report",
     "registered",
 ]
+
+_log = logging.getLogger("aiq_search.search")
 
 # Gives MLflow what a finished study has to show; returns a sentence for each part that could not be made.
 Publish: TypeAlias = Callable[[Study, "MlflowListener", StudyData], list[str]]
@@ -55,6 +62,47 @@ def publish_end(study: Study, listener: MlflowListener, data: StudyData) -> list
             kind = "" if isinstance(error, AiqError) else f"{type(error).__name__}: "
             notes.append(f"MLflow lacks the study's {part}: {kind}{first_line(error)}")
     return notes
+
+
+class Preparation:
+    """A listener that imports what ``publish_end`` takes, which is seconds, while the last trials train.
+
+    Args:
+        wanted: Whether to do so.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._to_start = 0
+        self._thread: Thread | None = None
+
+    def on_event(self, event: Event) -> None:
+        """Begin with the last exploring trial, or with the finalists; earlier ones need the processors."""
+        if isinstance(event, PhaseStarted):
+            self._to_start = 0 if event.phase is Phase.CONFIRM else event.total - event.done
+        elif isinstance(event, TrialStarted):
+            self._to_start -= 1
+        else:
+            return
+        if self._wanted and self._to_start <= 0 and self._thread is None:
+            self._thread = Thread(target=self._prepare, daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Return once everything is imported."""
+        if self._thread is not None:
+            self._thread.join()
+
+    @staticmethod
+    def _prepare() -> None:
+        try:
+            from aiq_search.export.warm_up import warm_up
+
+            warm_up()
+            for name in ("aiq_search.report.page", "sklearn.ensemble"):  # the latter for Optuna's importances
+                import_module(name)
+        except Exception:  # publishing meets it again, and reports it
+            _log.debug("not prepared for publishing", exc_info=True)
 
 
 def publish_nothing(study: Study, listener: MlflowListener, data: StudyData) -> list[str]:
@@ -105,9 +153,10 @@ def publish_report(study: Study, listener: MlflowListener, data: StudyData) -> P
     Returns:
         The report.
     """
-    from aiq_search.app.report import search_findings, view_networks
+    from aiq_search.app.report import search_findings, view_champion
 
-    return keep_report(study, listener, view_networks(study, data), search_findings(study, data.code))
+    view = view_champion(study, data)
+    return keep_report(study, listener, view, search_findings(study, view, data.code))
 
 
 def keep_report(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError
+from aiq_search.errors import AiqError, InputError
 from aiq_search.study import Champion, Study
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
@@ -18,10 +17,13 @@ if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["report_study", "search_findings", "view_networks"]
+__all__ = ["report_study", "search_findings", "view_champion"]
 
 # How many of a layer's most frequent states are shown.
 _STATES = 12
+
+# What was measured of the champion's network, among the study's artifacts.
+_VIEW = "champion-network.json"
 
 
 def report_study(
@@ -58,7 +60,8 @@ def report_study(
     if not isinstance(study, Study):
         return _report_remote(study, output), None
     data = StudyData(study, data_dir, code=CodePolicy(packages=tuple(allow_code)))
-    view, findings = view_networks(study, data), search_findings(study, data.code)
+    view = view_champion(study, data)
+    findings = search_findings(study, view, data.code)
     if output is not None or study.is_running:
         path = output or study.directory / "artifacts" / "report.html"
         write_report(study, path, view, findings)
@@ -90,58 +93,56 @@ def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
     return write_report(study, path, findings=[unchecked])
 
 
-def view_networks(study: Study, data: StudyData) -> NetworkView:
-    """What only the networks can show.
+def view_champion(study: Study, data: StudyData) -> NetworkView | None:
+    """What only the champion's network can show, on the validation split.
 
-    The champion's is measured on the validation split, if its weights and the data still exist.
+    It is measured once, with torch, and kept among the study's artifacts.
+
+    Returns:
+        None where there is no champion, or its weights or the data are gone.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     from aiq_search.report.figures import NetworkView
 
-    view = NetworkView()
+    document = TypeAdapter(NetworkView)
+    path = study.directory / "artifacts" / _VIEW
     with suppress(AiqError, OSError):
-        view = _view(study, study.champion(), data)
-    with suppress(AiqError, ImportError):  # the network's code may not be on this machine
-        return replace(view, ceilings=_ceilings(study, data.code))
-    return view
+        champion = study.champion()
+        with suppress(OSError, ValidationError):
+            view = document.validate_json(path.read_bytes())
+            if view.trial == str(champion.record.key):
+                return view
+        view = _measured(study, champion, data)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(document.dump_json(view))
+        return view
+    return None
 
 
-def _ceilings(study: Study, code: CodePolicy) -> dict[int, dict[str, float]]:
-    """The ceilings of the layers of the trials that the picture of layers shows."""
-    from aiq_search.app.doctor.search import layer_ceilings
-    from aiq_search.report.figures import StudyFacts
-    from aiq_search.report.figures.layers import SHOWN
-
-    best = StudyFacts(study).ranked[:SHOWN]
-    return {
-        record.key.number: {
-            name: each.efficiency for name, each in layer_ceilings(study, record, code).items()
-        }
-        for record in best
-    }
-
-
-def search_findings(study: Study, code: CodePolicy = NO_CODE) -> list[str]:
+def search_findings(study: Study, view: NetworkView | None, code: CodePolicy = NO_CODE) -> list[str]:
     """What ``aiq doctor`` finds about the search, for whoever reads the report."""
     from aiq_search.app.doctor.search import check_search
 
     findings = []
     name = study.space.model.name
-    if is_reference(name) and not code.allows(name):
+    if view is None and is_reference(name) and not code.allows(name):
         package = name.partition(":")[0].partition(".")[0]
         findings.append(
             f"What only networks can show is left out: {name} is code of your own, which is not run here; "
             f"aiq report {study.id} --allow-code {package} does."
         )
-    with suppress(AiqError, ImportError):
-        checked = check_search(study, study.records(), code)
+    with suppress(AiqError):
+        checked = check_search(study, study.records())
         findings += [f"{each.what} {each.remedy}".strip() for each in checked]
     return findings
 
 
-def _view(study: Study, champion: Champion, data: StudyData) -> NetworkView:
+def _measured(study: Study, champion: Champion, data: StudyData) -> NetworkView:
     import numpy as np
     import torch
 
+    from aiq_search.export.device.browser import demonstration
     from aiq_search.report.figures import NetworkView
     from aiq_search.statespace import StateCapture
     from aiq_search.training import load_weights
@@ -171,4 +172,7 @@ def _view(study: Study, champion: Champion, data: StudyData) -> NetworkView:
             )
             for row, n in zip(rows, layer.counts[order].tolist(), strict=True)
         ]
-    return NetworkView(confusion.tolist(), states)
+    shown = None
+    with suppress(InputError):  # no sequence of known layers, or too large for a page
+        shown = demonstration(model, dataset)
+    return NetworkView(str(champion.record.key), confusion.tolist(), states, shown)

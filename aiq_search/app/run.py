@@ -16,7 +16,7 @@ from aiq_search.app import publish as publishing
 from aiq_search.app.ending import End, delivering, ending, translating_storage_errors
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import PreparedStudy, SpaceSource, prepare_new, prepare_resumed
-from aiq_search.app.publish import Publish
+from aiq_search.app.publish import Preparation, Publish
 from aiq_search.cluster import Connection
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError
 from aiq_search.study import (
@@ -244,7 +244,9 @@ def run_prepared(
     with prepared.study.held(), prepared.data.code.in_child_processes():
         study = _take_up(prepared)
         tracker = MlflowListener(study.directory, prepared.tracking_uri, bundler="aiq_search.app.bundles")
-        driver = StudyDriver(study, [*listeners, tracker])
+        # A driver of Ray's workers only waits for them.
+        preparation = Preparation(publish is None and prepared.options.runner == "ray")
+        driver = StudyDriver(study, [*listeners, tracker, preparation])
         with draining_on_signals(driver) as signals, delivering(tracker, study, signals) as delivery:
             if prepared.complete:
                 end = _conclude(study, tracker)
@@ -264,6 +266,7 @@ def run_prepared(
                     announce(result)
             finally:  # MLflow receives it also where the terminal is gone
                 if end.to_publish and not signals:
+                    preparation.wait()
                     notes += (publish or publishing.publish_end)(study, tracker, prepared.data)
         if not prepared.complete:
             with suppress(OSError):  # only `aiq doctor` misses it
@@ -367,7 +370,7 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
         import ray
 
         dataset = prepared.data.load()
-        data = ray.put(dataset)
+        data = ray.put(dataset.for_this_machine() if connection.own else dataset)
         check_cluster(study, dataset, data, prepared.data.code)
         RayRunner(make, data, own=connection.own).run(driver)
 

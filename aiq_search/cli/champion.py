@@ -91,14 +91,15 @@ def _seeds(spreads: Mapping[str, Spread], kind: str = "") -> str:
 
 def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
     """Explored, confirmed and test values: the drop from left to right is the winner's curse."""
-    names = ("aiq", "accuracy", "efficiency")
+    headline = ("aiq", "accuracy", "efficiency")
+    names = (*headline, *(name for name in champion.validation if name not in (*headline, "objective")))
     majority = {split: dataset.majority(split) for split in ("validation", "test")}
 
     def column(head: str, cells: Sequence[str], split: str) -> Column:
         return Column(head, [*cells, number(majority[split])], right=True)
 
     columns = [
-        Column("", ["aIQ", "accuracy", "efficiency", "accuracy of the commonest class"], prose=True),
+        Column("", ["aIQ", *names[1:], "accuracy of the commonest class"], prose=True),
         column("explored (1 seed)", [number(champion.explored.metrics[n]) for n in names], "validation"),
     ]
     if champion.phase is Phase.CONFIRM:

@@ -88,17 +88,17 @@ def down(
 
 def _agrees(studies: list[str]) -> bool:
     """Ask whether the cluster may go while studies are running; without a terminal it may not."""
-    from aiq_search.cli.output import print_message
+    from aiq_search.cli.output import ask, print_message
     from aiq_search.errors import InputError
 
     names, are = ", ".join(studies), "study is" if len(studies) == 1 else "studies are"
     print_message(f"{len(studies)} {are} running: {names}. `aiq stop STUDY` ends one after its epoch.")
-    try:
-        return typer.confirm("Stop the cluster, and interrupt what it trains?", err=True)
-    except typer.Abort:
+    agreed = ask("Stop the cluster, and interrupt what it trains?")
+    if agreed is None:
         raise InputError(
             f"no confirmation, nothing was stopped: {names} would be interrupted; --yes stops without asking."
-        ) from None
+        )
+    return agreed
 
 
 @app.command()

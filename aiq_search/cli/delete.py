@@ -35,17 +35,17 @@ def delete(
 
 
 def _agrees(plan: Removal) -> bool:
-    from aiq_search.cli.output import print_message
+    from aiq_search.cli.output import ask, print_message
     from aiq_search.errors import InputError
     from aiq_search.redaction import redact
 
     runs = "" if plan.tracking_uri is None else f", and its runs in {redact(plan.tracking_uri)}"
     trials, size = _counted(plan.trials, "trial"), f"{plan.bytes / 1e6:.1f} MB"
     print_message(f"This removes study {plan.study}: {trials}, {size} in {plan.folder}{runs}.")
-    try:
-        return typer.confirm("Remove it?", err=True)
-    except typer.Abort:
-        raise InputError("no confirmation, nothing was removed; --yes removes without asking.") from None
+    agreed = ask("Remove it?")
+    if agreed is None:
+        raise InputError("no confirmation, nothing was removed; --yes removes without asking.")
+    return agreed
 
 
 def _counted(number: int, noun: str) -> str:

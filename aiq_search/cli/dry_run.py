@@ -43,15 +43,10 @@ def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
 
 def _agrees(names: list[str]) -> bool:
     """Ask whether code that a file names may run; without a terminal there is no agreement."""
-    import typer
-
-    from aiq_search.cli.output import print_message
+    from aiq_search.cli.output import ask, print_message
 
     print_message(f"A dry run imports and runs code that the file names: {', '.join(names)}.")
-    try:
-        return typer.confirm("Run it?", err=True)
-    except typer.Abort:
-        return False
+    return bool(ask("Run it?"))
 
 
 def _time(hours: float) -> str:

@@ -38,10 +38,14 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
-            metavar="safetensors|pt2|onnx",
+            metavar="safetensors|pt2|onnx|c|int8",
             help="A format to write; repeatable. By default all that are available.",
         ),
     ] = None,
+    max_drop: Annotated[
+        float,
+        typer.Option(metavar="X", min=0, max=1, help="Accuracy on the test split that int8 may lose."),
+    ] = 0.01,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
@@ -61,6 +65,7 @@ def export(
         output,
         trial=trial,
         formats=formats or (),
+        max_drop=max_drop,
         force=force,
         data_dir=data_dir,
         tracking_uri=tracking_uri,
@@ -99,7 +104,7 @@ def predict(
     bundle: BundleArgument,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT", help="Pictures, folders of pictures, .npy or .npz files."),
+        typer.Argument(metavar="INPUT", help="Pictures, folders of pictures, tables, .npy or .npz files."),
     ],
     allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,

@@ -115,6 +115,8 @@ def _show_trial(name: str | None, number: int, tracking_uri: str | None, form: F
         show("", table(["epoch", *names], curve))
     if record.epoch is not None:
         print_line(f"Its numbers are those of epoch {record.epoch}, of the lowest validation loss.")
+    if record.engine_reason:
+        print_line(f"Trained by {record.engine}: {record.engine_reason}.")
     if record.reason:
         print_line(f"Reason: {record.reason}")
     if record.traceback:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,6 +21,7 @@ from aiq_search.cli import (
     measure,
     report,
     search,
+    slim,
     space,
     ui,
     watch,
@@ -26,7 +29,7 @@ from aiq_search.cli import (
 from aiq_search.cli.typer_app import CommandLine
 from aiq_search.errors import AiqError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run"]
 
 app = CommandLine(
     name="aiq",
@@ -53,6 +56,7 @@ app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command(rich_help_panel=_EXPORT)(export.export)
 app.command(rich_help_panel=_EXPORT)(export.verify)
 app.command(rich_help_panel=_EXPORT)(export.predict)
+app.command(rich_help_panel=_EXPORT)(slim.slim)
 app.command(rich_help_panel=_EXPORT)(measure.measure)
 app.command(rich_help_panel=_CLUSTER)(jobs.submit)
 app.command(rich_help_panel=_CLUSTER)(jobs.jobs)
@@ -106,3 +110,18 @@ def main() -> None:
         # The reader of our output has gone (`aiq trials | head`): there is nothing left to print to.
         sys.stderr.close()
         sys.exit(1)
+
+
+def run() -> NoReturn:
+    """The command ``aiq``: ``main`` as a process of its own."""
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    # Tearing down torch, Ray and MLflow takes seconds, and they have nothing left to do.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # its reader has gone, or it is closed
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,6 +83,22 @@ def measure(
     _print(measured, form)
 
 
+def _device(measured: Measurement) -> Iterator[str]:
+    """What the network asks of a device, in a few lines."""
+    device = measured.device
+    if device is None:
+        return
+    sizes = "; ".join(
+        f"{name}: {size:,} bytes of weights, {device.activations[name]:,} of activations at once"
+        for name, size in device.weights.items()
+    )
+    yield f"  {measured.macs:,} multiply-accumulates a sample; {sizes}"
+    times = ", ".join(f"{name} {value:,.4g}" for name, value in device.latency.items())
+    yield f"  microseconds of one sample on one thread of this machine: {times}"
+    for name, build in device.builds.items():
+        yield f"  C in {name} on a Cortex-M4: {build.flash:,} bytes of flash, {build.ram:,} of RAM"
+
+
 def _print(measured: Measurement, form: Format) -> None:
     from aiq_search.cli.output import number, print_json, print_message, print_rows, show
 
@@ -101,6 +118,7 @@ def _print(measured: Measurement, form: Format) -> None:
             f"  {totals}  (beta {report.beta:g})",
             f"  {measured.data}, {measured.split} split, N = {measured.samples:,}; states {report.point} "
             f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}",
+            *_device(measured),
         )
     for sentence in report.warnings[:_FEW]:
         print_message(f"Warning: {sentence}")

@@ -17,6 +17,7 @@ from aiq_search.cli.tables import Column, Grid
 from aiq_search.terminal.text import LONGEST_VALUE, SafeConsole, configuration, number, plain, stderr
 
 __all__ = [
+    "ask",
     "configuration",
     "number",
     "plain",
@@ -53,6 +54,17 @@ def stdout() -> Console:
 def show(*parts: RenderableType) -> None:
     """Print tables and texts below each other; a word that is too long for a line stays whole."""
     stdout().print(*parts, sep="\n", crop=False)
+
+
+def ask(question: str) -> bool | None:
+    """Ask a yes-or-no question on stderr; None where nobody answers, as without a terminal."""
+    import typer
+
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        print_message("")  # ends the line of the question
+        return None
 
 
 def print_line(line: object) -> None:

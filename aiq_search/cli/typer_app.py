@@ -12,7 +12,7 @@ __all__ = ["CommandLine"]
 
 
 def _without_types(params: list[Any]) -> list[Any]:
-    """Parameters without types in the help: flags take no value, and an argument's name says enough."""
+    """Parameters without types in the help: flags take no value, and an argument's name is enough."""
     for param in params:
         if isinstance(param, TyperOption) and param.is_flag and param.metavar is None:
             param.metavar = ""

@@ -1,7 +1,8 @@
-"""Named data sets as in-memory arrays with fixed train, validation and test splits."""
+"""Named data sets, arrays and tables, with fixed train, validation and test splits."""
 
 from aiq_search.datasets.dataset import Dataset, Normalization, Split, split_off
-from aiq_search.datasets.load import DATASETS, known_shape, load_dataset
+from aiq_search.datasets.encoding import TableEncoding
+from aiq_search.datasets.load import DATASETS, check_options, known_shape, load_dataset
 from aiq_search.datasets.options import DatasetOptions
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "DatasetOptions",
     "Normalization",
     "Split",
+    "TableEncoding",
+    "check_options",
     "known_shape",
     "load_dataset",
     "split_off",

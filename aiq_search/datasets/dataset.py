@@ -6,18 +6,24 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiq_search.datasets.labels import class_warnings
+from aiq_search.datasets.mapped import sent_as_file
 from aiq_search.errors import InputError
+
+if TYPE_CHECKING:
+    from aiq_search.datasets.encoding import TableEncoding
 
 __all__ = ["Dataset", "Normalization", "Split"]
 
 # Samples whose values are counted at once.
 _COUNTED = 1024
+# Bytes of floating-point inputs whose moments are computed at once.
+_AT_ONCE = 2**28
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,20 @@ class Split:
     Attributes:
         inputs: uint8 or float32, (N, …): (N, C, H, W) for images, (N, C, L) for signals, (N, F) for tables.
         labels: int64, (N,), in [0, classes).
+        groups: int64, (N,): samples of one group are not to be split further; None where each may be.
     """
 
     inputs: NDArray[Any]
     labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def part(self, chosen: NDArray[np.bool_]) -> Split:
+        """The samples that a mask, (N,), chooses."""
+        groups = None if self.groups is None else self.groups[chosen]
+        return Split(self.inputs[chosen], self.labels[chosen], groups)
 
 
 @dataclass(frozen=True)
@@ -65,8 +78,7 @@ class Normalization:
         if inputs.dtype == np.uint8:
             mean, deviation = _byte_moments(inputs)
         else:
-            mean = inputs.mean(axis=axes, dtype=np.float64)
-            deviation = inputs.std(axis=axes, dtype=np.float64)
+            mean, deviation = _float_moments(inputs, axes)
         scale = 1 / np.where(deviation > 0, deviation, 1.0)
         shift = -mean * scale
         extreme = np.flatnonzero(np.maximum(scale, abs(shift)) > np.finfo(np.float32).max)
@@ -77,6 +89,21 @@ class Normalization:
                 f"{deviation[channel]:g}) cannot be normalised in float32; scale the data first"
             )
         return cls(tuple(scale.tolist()), tuple(shift.tolist()))
+
+
+def _float_moments(
+    inputs: NDArray[Any], axes: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel, in float64, from parts that fit the memory."""
+    if inputs.nbytes <= _AT_ONCE:
+        return inputs.mean(axis=axes, dtype=np.float64), inputs.std(axis=axes, dtype=np.float64)
+    step = max(1, _AT_ONCE * len(inputs) // inputs.nbytes)
+    parts = [slice(begin, begin + step) for begin in range(0, len(inputs), step)]
+    values = inputs.size // inputs.shape[1]
+    mean = sum(inputs[part].sum(axis=axes, dtype=np.float64) for part in parts) / values
+    centre = mean.reshape(-1, *[1] * (inputs.ndim - 2))
+    squares = sum(((inputs[part] - centre) ** 2).sum(axis=axes) for part in parts)
+    return mean, np.sqrt(squares / values)
 
 
 def _byte_moments(inputs: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -107,6 +134,7 @@ class Dataset:
         classes: Name of each class.
         normalization: Applied to the inputs before the network.
         digest: SHA-256 over all splits.
+        encoding: How rows of a table become inputs; None for other data.
     """
 
     name: str
@@ -116,6 +144,7 @@ class Dataset:
     classes: tuple[str, ...]
     normalization: Normalization
     digest: str
+    encoding: TableEncoding | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -157,6 +186,13 @@ class Dataset:
     def digest_now(self) -> str:
         """``digest``, computed again from the arrays as they are now."""
         return digest_of(self._splits)
+
+    def for_this_machine(self) -> Dataset:
+        """The same data, whose mapped files other processes of this machine map too, instead of copying."""
+        mapped = {
+            name: replace(split, inputs=sent_as_file(split.inputs)) for name, split in self._splits.items()
+        }
+        return replace(self, **mapped)  # type: ignore[arg-type]
 
     @property
     def _splits(self) -> dict[str, Split]:
@@ -211,6 +247,8 @@ def digest_of(splits: Mapping[str, Split]) -> str:
 def split_off(split: Split, amount: float, random: np.random.Generator, *, what: str) -> tuple[Split, Split]:
     """Take some samples out of a split at random, each class in its proportion.
 
+    Where the split has groups, whole groups are taken: about as many samples, in about that proportion.
+
     Args:
         split: Where they are taken from.
         amount: How many samples (an int), or which fraction of them (a float).
@@ -229,17 +267,53 @@ def split_off(split: Split, amount: float, random: np.random.Generator, *, what:
             f"dataset.{what} must take at least one sample and leave one to train on, but {size:,} of "
             f"{len(split):,} would be taken."
         )
+    if split.groups is None:
+        taken = _stratified(split.labels, size, random)
+    else:
+        taken = _whole_groups(split.labels, split.groups, size, random)
+        if taken.all() or not taken.any():
+            raise ValueError(
+                f"dataset.{what} cannot take about {size:,} of {len(split):,} samples in whole groups and "
+                f"leave some: there are {len(np.unique(split.groups)):,} groups."
+            )
+    return split.part(~taken), split.part(taken)
+
+
+def _stratified(labels: NDArray[np.int64], size: int, random: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask of ``size`` samples, each class in its proportion."""
     # Shuffled, then sorted by class (stably): each class is one run, and every k-th position overall
     # takes the same share of each.
-    order = random.permutation(len(split))
-    order = order[np.argsort(split.labels[order], kind="stable")]
-    ranks = (np.arange(size) * len(split) + random.integers(len(split))) // size % len(split)
-    taken = np.zeros(len(split), bool)
+    order = random.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    ranks = (np.arange(size) * len(labels) + random.integers(len(labels))) // size % len(labels)
+    taken = np.zeros(len(labels), bool)
     taken[order[ranks]] = True
-    return (
-        Split(split.inputs[~taken], split.labels[~taken]),
-        Split(split.inputs[taken], split.labels[taken]),
-    )
+    return taken
+
+
+def _whole_groups(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], size: int, random: np.random.Generator
+) -> NDArray[np.bool_]:
+    """A mask of whole groups, about ``size`` samples.
+
+    Groups are looked at from the largest to the smallest, equally large ones in random order. One is taken
+    where that brings the number of samples of each class nearer to its share.
+    """
+    numbers, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(numbers), int(labels.max()) + 1))
+    np.add.at(counts, (group, labels), 1)
+    sizes = counts.sum(axis=1)
+    # A class of n samples is off by about sqrt(n) by chance: a rare one counts for as much as a common one.
+    counts /= np.sqrt(np.maximum(1, counts.sum(axis=0)))
+    wanted = counts.sum(axis=0) * (size / len(labels))
+    order = random.permutation(len(numbers))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    chosen = np.zeros(len(numbers), bool)
+    for number in order:
+        nearer = wanted - counts[number]
+        if (nearer**2).sum() < (wanted**2).sum():
+            chosen[number], wanted = True, nearer
+    return chosen[group]
 
 
 def randomise_labels(

@@ -1,11 +1,11 @@
-"""Where the arrays come from: scikit-learn, torchvision, an .npz, or the user's own function."""
+"""Sources of arrays: scikit-learn, torchvision, .npz, or a function; ``load`` has tables and folders, too."""
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from aiq_search.arrays import ArrayFile
 from aiq_search.datasets.dataset import Split
+from aiq_search.datasets.encoding import TableEncoding
 from aiq_search.datasets.labels import class_names, number_labels, plain_labels
 from aiq_search.errors import InputError, first_line
 from aiq_search.user_code import CodePolicy, check_call, describe_error
 
-__all__ = ["Arrays", "from_digits", "from_function", "from_npz", "from_torchvision"]
+__all__ = ["Arrays", "Inputs", "call_function", "from_digits", "from_mapping", "from_npz", "from_torchvision"]
 
 _SPLITS = ("train", "validation", "test")
 # Where scikit-learn keeps the handwritten digits.
@@ -66,13 +67,36 @@ _SMALLEST_IMAGE = 4
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What the samples of the splits are.
+
+    Attributes:
+        splits: Inputs by the name of the split.
+        encoding: How rows of a table became these inputs; None for other data.
+    """
+
+    splits: Mapping[str, NDArray[Any]]
+    encoding: TableEncoding | None = None
+
+
+@dataclass(frozen=True)
 class Arrays:
-    """What a source has; splits that it lacks are taken from ``train`` later."""
+    """What a source has; splits that it lacks are taken from ``train`` later.
+
+    Attributes:
+        train: Samples to learn from.
+        classes: Name of each class.
+        validation: Samples to select on, where the source has them apart.
+        test: Likewise, for the final numbers.
+        read: Gives the inputs, once it is known which samples each split has: the splits' inputs are
+            positions of samples, (N,). None where they are the inputs.
+    """
 
     train: Split
     classes: tuple[str, ...]
     validation: Split | None = None
     test: Split | None = None
+    read: Callable[[Mapping[str, NDArray[Any]]], Inputs] | None = None
 
 
 def from_digits() -> Arrays:
@@ -189,11 +213,12 @@ def _images(part: Any) -> Split:  # noqa: ANN401
     return Split(inputs, np.asarray(part.targets, dtype=np.int64))
 
 
-def from_npz(path: Path) -> Arrays:
+def from_npz(path: Path, groups: str | None = None) -> Arrays:
     """Arrays x_train, y_train and, where present, x_validation, y_validation, x_test, y_test, classes.
 
     Args:
         path: The file, written by ``numpy.savez`` without pickled objects.
+        groups: Name of an array with the group of each training sample.
 
     Raises:
         InputError: The file is missing, damaged, too large for the memory, or lacks an array.
@@ -201,38 +226,52 @@ def from_npz(path: Path) -> Arrays:
     if not path.is_file():
         raise InputError(f"dataset.name: {path} does not exist; expected an .npz with x_train and y_train.")
     with ArrayFile(path) as file:
-        arrays = file.read([name for name in file.names if name in _NAMES])
+        arrays = file.read([name for name in file.names if name in (*_NAMES, groups)])
         _check_names(file.names, str(path))
-    return _named_arrays(arrays, str(path))
+    return _named_arrays(arrays, str(path), groups)
 
 
-def from_function(reference: str, code: CodePolicy) -> Arrays:
-    """What the user's function returns: a mapping with the names of ``from_npz``.
+def call_function(reference: str, code: CodePolicy) -> Any:  # noqa: ANN401 - whatever the user returns
+    """What the user's function returns.
 
     Args:
         reference: ``package.module:function``, called without arguments.
         code: Which functions may be imported.
 
     Raises:
-        InputError: There is no such function, it may not be imported, it raises, or returns something else.
+        InputError: There is no such function, it may not be imported, or it raises.
     """
     function = code.load(reference)
     check_call(reference, function, ())
     try:
-        arrays = function()
+        return function()
     except InputError:
         raise
     except Exception as error:  # the user's function may raise anything
         raise InputError(f"dataset.name: {reference} raised {describe_error(error)}") from error
+
+
+def from_mapping(arrays: object, reference: str, groups: str | None = None) -> Arrays:
+    """What a function of the user's returned: a mapping with the names of ``from_npz``.
+
+    Args:
+        arrays: What it returned.
+        reference: Its name, for messages.
+        groups: As in ``from_npz``.
+
+    Raises:
+        InputError: It is something else.
+    """
     if not isinstance(arrays, Mapping):
         raise InputError(
-            f"dataset.name: {reference} must return a mapping with x_train and y_train, "
-            f"but returned {type(arrays).__name__}."
+            f"dataset.name: {reference} must return a mapping with x_train and y_train, or a map-style data "
+            f"set (with a length, whose [0] is a sample and its label), but returned {type(arrays).__name__}."
         )
     present = [name for name, array in arrays.items() if array is not None]
     _check_names(present, reference)
-    named = {name: _as_array(arrays[name], f"{reference}: {name}") for name in _NAMES if name in present}
-    return _named_arrays(named, reference)
+    wanted = [name for name in (*_NAMES, groups) if name is not None and name in present]
+    named = {name: _as_array(arrays[name], f"{reference}: {name}") for name in wanted}
+    return _named_arrays(named, reference, groups)
 
 
 def _as_array(values: Any, where: str) -> NDArray[Any]:  # noqa: ANN401 - what a user's function returns
@@ -251,7 +290,7 @@ def _check_names(names: Sequence[object], where: str) -> None:
             raise InputError(f"{where}: expected arrays x_{split} and y_{split}, but got {listed}.")
 
 
-def _named_arrays(arrays: Mapping[str, NDArray[Any]], where: str) -> Arrays:
+def _named_arrays(arrays: Mapping[str, NDArray[Any]], where: str, groups: str | None) -> Arrays:
     splits = [split for split in _SPLITS if f"x_{split}" in arrays]
     inputs = {split: _checked_inputs(arrays[f"x_{split}"], f"{where}: x_{split}") for split in splits}
     labels = {split: arrays[f"y_{split}"] for split in splits}
@@ -268,7 +307,22 @@ def _named_arrays(arrays: Mapping[str, NDArray[Any]], where: str) -> Arrays:
             raise InputError(f"{where}: classes must be a list of names, but has shape {classes.shape}.")
         names = class_names(plain_labels(classes, f"{where}: classes").tolist(), f"{where}: classes")
     numbers, names = number_labels(labels, names, where)
-    return Arrays(**{split: Split(inputs[split], numbers[split]) for split in splits}, classes=names)
+    made = {split: Split(inputs[split], numbers[split]) for split in splits}
+    if groups is not None:
+        made["train"] = replace(made["train"], groups=_groups(arrays, groups, len(made["train"]), where))
+    return Arrays(made["train"], names, made.get("validation"), made.get("test"))
+
+
+def _groups(arrays: Mapping[str, NDArray[Any]], name: str, samples: int, where: str) -> NDArray[np.int64]:
+    """The group of each training sample, numbered from 0."""
+    if name not in arrays:
+        raise InputError(f"dataset.groups: {where} has no array {name!r}.")
+    if arrays[name].shape != (samples,):
+        raise InputError(
+            f"dataset.groups: {name!r} of {where} must have one entry for each of the {samples:,} training "
+            f"samples, but has shape {arrays[name].shape}."
+        )
+    return np.unique(plain_labels(arrays[name], f"{where}: {name}"), return_inverse=True)[1]
 
 
 def _checked_inputs(x: NDArray[Any], where: str) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-_LIBRARIES = {"pt2": "torch", "onnx": "onnxruntime"}
+_LIBRARIES = {"pt2": "torch", "onnx": "onnxruntime", "int8": "onnxruntime"}
 _OUTPUTS = ("logits", "probabilities")
 # Loading a graph may take so many times the processor time that importing its library took, and a second.
 _LOADING = 2
@@ -69,7 +69,7 @@ def main(kind: str, graph: str, inputs: str, outputs: str, batch: str, *bounds: 
     size = int(batch)
     _bound(*map(int, bounds))
     try:
-        run = {"pt2": _load_pt2, "onnx": _load_onnx}[kind](library, graph)
+        run = {"torch": _load_pt2, "onnxruntime": _load_onnx}[_LIBRARIES[kind]](library, graph)
         results: dict[str, Any] = {}
         for name, array in samples.items():
             parts = [run(array[start : start + size]) for start in range(0, len(array), size)]

@@ -22,6 +22,7 @@ from aiq_search.export.errors import BundleError
 
 __all__ = ["Bounds", "run_bounded"]
 
+_FILES = {"pt2": "model.pt2", "onnx": "model.onnx", "int8": "model_int8.onnx"}
 _OUTPUTS = ("logits", "probabilities")
 # A process that neither computes nor ends, in seconds of the clock: starting takes long on a busy machine.
 _PATIENCE = 180.0
@@ -51,7 +52,7 @@ def run_bounded(
     """Run a graph that was checked on some arrays of samples.
 
     Args:
-        name: Its format, pt2 or onnx.
+        name: Its format: pt2, onnx or int8.
         graph: The bytes of its file.
         samples: Raw inputs.
         bounds: What it may take.
@@ -116,11 +117,11 @@ def _outputs(
         for output in result.values():
             if output.dtype != np.float32 or output.shape != (len(array), classes):
                 raise BundleError(
-                    f"model.{name}: refused: it must give {classes} float32 numbers for each sample, not "
+                    f"{_FILES[name]}: refused: it must give {classes} float32 numbers for each sample, not "
                     f"{output.dtype} {output.shape} for {len(array):,}."
                 )
     return results
 
 
 def _stopped(name: str, reason: str) -> BundleError:
-    return BundleError(f"model.{name}: cannot be run ({reason}).")
+    return BundleError(f"{_FILES[name]}: cannot be run ({reason}).")

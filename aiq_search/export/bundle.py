@@ -85,6 +85,10 @@ def load_bundle(directory: Path | str, code: CodePolicy = NO_CODE) -> Bundle:
         raise BundleError(
             "preprocessing.json: refused: it lists a different number of classes than architecture.json."
         )
+    unfit = {"auroc": architecture.classes != 2, "top_5": architecture.classes <= 5}
+    for name in metrics.splits["validation"].measures:
+        if unfit.get(name):
+            raise BundleError(f"metrics.json: refused: {name} for {architecture.classes} classes.")
     if architecture.name not in MODELS and not code.allows(architecture.name):
         raise InputError(
             f"architecture.json: refused: the network is code named {architecture.name!r}, not a model of "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from aiq_search.export.documents import (
     ArchitectureDocument,
@@ -13,7 +14,7 @@ from aiq_search.export.documents import (
     SpreadDocument,
 )
 
-__all__ = ["PREDICT_SCRIPT", "model_card", "numbers_table"]
+__all__ = ["PREDICT_SCRIPT", "device_table", "model_card", "numbers_table"]
 
 PREDICT_SCRIPT = '''\
 """Classify the samples of an .npy or .npz with onnxruntime and numpy: python predict.py example_input.npz"""
@@ -57,10 +58,67 @@ def numbers_table(metrics: MetricsDocument) -> str:
         cells = [f"{getattr(metrics.splits[split], name):.4f}" for split in ("validation", "test")]
         cells += [_spread(metrics, split, name) for split in ("validation", "test")]
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    for measure in metrics.splits["validation"].measures:
+        cells = [f"{metrics.splits[split].measures[measure]:.4f}" for split in ("validation", "test")]
+        cells += [_spread(metrics, split, measure) for split in ("validation", "test")]
+        lines.append(f"| {measure} | {' | '.join(cells)} |")
     for layer in metrics.splits["validation"].layers:
         cells = [f"{metrics.splits[split].layers[layer]:.4f}" for split in ("validation", "test")]
         lines.append(f"| efficiency of `{layer}` | {' | '.join(cells)} | | |")
     return "\n".join(lines)
+
+
+_LATENCIES = {
+    "safetensors": "torch", "pt2": "pt2", "onnx": "ONNX", "int8": "ONNX, int8", "c": "C", "int8 c": "C, int8",
+}  # fmt: skip
+
+
+def device_table(metrics: MetricsDocument) -> str:
+    """What the network asks of a device, as a table of Markdown; nothing if that is not known."""
+    device = metrics.device
+    if device is None:
+        return ""
+    lines = ["| | float32 | int8 |", "|---|---|---|"]
+    flash = {name: f"{build.flash:,}" for name, build in device.builds.items()}
+    ram = {name: f"{build.ram:,}" for name, build in device.builds.items()}
+    rows: list[tuple[str, Mapping[Any, str]]] = [
+        ("weights, bytes", {name: f"{size:,}" for name, size in device.weights.items()}),
+        ("activations at once, bytes", {name: f"{size:,}" for name, size in device.activations.items()}),
+        ("flash on a Cortex-M4, bytes", flash),
+        ("RAM on a Cortex-M4, bytes", ram),
+    ]
+    lines += [
+        f"| {title} | {cells.get('float32', '-')} | {cells.get('int8', '-')} |" for title, cells in rows
+    ]
+    if device.int8 is not None:
+        test, int8 = metrics.splits["test"], device.int8
+        lines += [
+            f"| accuracy, test | {test.accuracy:.4f} | {int8.accuracy:.4f} (a drop of {int8.drop:.4f}) |",
+            f"| aIQ, test | {test.aiq:.4f} | {int8.aiq:.4f} |",
+            f"| same class as float32, test | | {int8.agreement:.2%} |",
+        ]
+    times = [f"{_LATENCIES.get(name, name)} {value:,.4g}" for name, value in device.latency.items()]
+    return "\n".join(
+        [*lines, "", f"Microseconds of one sample by itself, on one thread: {', '.join(times)}."]
+    )
+
+
+def _device(metrics: MetricsDocument) -> str:
+    device = metrics.device
+    if device is None:
+        return ""
+    sentences = [
+        "Batch norms are folded into the weights. RAM is that of the C file: its buffer, one raw input and "
+        "the outputs, without a stack. Flash includes what is used of `math.h`."
+        + "".join(f" Compiled by {each}." for each in sorted({b.compiler for b in device.builds.values()}))
+    ]
+    if device.int8 is not None:
+        sentences.append(
+            f"Eight bits: weights per channel, ranges of activations from {device.int8.calibrated:,} "
+            "training samples. Its aIQ is that of the network with these weights."
+        )
+    processor = metrics.environment.get("processor", "this machine")
+    return "\n\n".join(["## On a device", device_table(metrics), *sentences, f"Times: {processor}."])
 
 
 def _spread(metrics: MetricsDocument, split: str, name: str) -> str:
@@ -106,8 +164,10 @@ def model_card(
         "The first two columns are this network's. The others are mean ± standard deviation over seeds with "
         "which its configuration was trained: for validation the seeds that it was chosen by, for test fresh "
         "ones that had no part in the choice. All numbers, by seed and layer: `metrics.json`.",
-        f"Conventions: beta = {metrics.conventions.beta:g}; states are read {metrics.conventions.capture} "
+        f"Conventions: beta = {metrics.conventions.beta:g}; the accuracy in aIQ is "
+        f"{metrics.conventions.accuracy}; states are read {metrics.conventions.capture} "
         f"each hidden layer; {metrics.conventions.state}.",
+        _device(metrics),
         "## Limits",
         _limits(metrics),
         "## How to use it",
@@ -197,4 +257,21 @@ def _usage(preprocessing: PreprocessingDocument, files: Collection[str]) -> str:
             'outputs = torch.export.load("model.pt2").module()(inputs)\n'
             'logits, probabilities = outputs["logits"], outputs["probabilities"]\n```',
         ]
+    if "model.c" in files:
+        parts.append(_c_usage("model", preprocessing))
+    if "model_int8.c" in files:
+        parts.append(_c_usage("model_int8", preprocessing))
+    elif "model_int8.onnx" in files:
+        parts.append("`model_int8.onnx` takes and gives the same as `model.onnx`.")
     return "\n\n".join(parts)
+
+
+def _c_usage(name: str, preprocessing: PreprocessingDocument) -> str:
+    kind = "uint8_t" if preprocessing.input_dtype == "uint8" else "float"
+    guard = name.upper()
+    return (
+        f"In C99, with `{name}.c` and `{name}.h` in your project (and `-lm`):\n\n"
+        f'```c\n#include "{name}.h"\n\n{kind} inputs[{guard}_INPUTS];  /* channel, row, column */\n'
+        f"float logits[{guard}_CLASSES], probabilities[{guard}_CLASSES];\n\n{name}_logits(inputs, logits);\n"
+        f"{name}_probabilities(logits, probabilities);\n```"
+    )

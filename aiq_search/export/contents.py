@@ -11,10 +11,13 @@ from torch import Tensor
 from aiq_search.datasets import Dataset, DatasetOptions
 from aiq_search.export.documents import SeedMetrics, SpreadDocument
 from aiq_search.models import Architecture
+from aiq_search.training.measures import Measures
 
-__all__ = ["FORMATS", "BundleContents"]
+__all__ = ["FORMATS", "MAX_DROP", "BundleContents"]
 
-FORMATS: tuple[str, ...] = ("safetensors", "pt2", "onnx")
+FORMATS: tuple[str, ...] = ("safetensors", "pt2", "onnx", "c", "int8")
+# Accuracy on the test split that a network may lose in eight bits.
+MAX_DROP = 0.01
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class BundleContents:
         dataset_options: How ``dataset`` was loaded.
         beta: Weight of accuracy in aIQ.
         capture: Where states are read, "after" or "before" a layer.
+        measures: What is measured beside accuracy, and which number is the accuracy in aIQ.
         expected: The search's own numbers for this network by split and name (any of loss, accuracy,
             efficiency, aiq), which the reloaded network must give again.
         tolerance: How far each of these numbers may be off.
@@ -44,6 +48,7 @@ class BundleContents:
     dataset_options: DatasetOptions
     beta: float = 2.0
     capture: str = "after"
+    measures: Measures = field(default_factory=Measures)
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tolerance: float = 1e-4
     measured: str | None = None

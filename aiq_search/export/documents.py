@@ -18,16 +18,20 @@ from pydantic import (
 )
 
 from aiq_search.arrays import MOST_DIMENSIONS
-from aiq_search.datasets import DatasetOptions, Normalization
+from aiq_search.datasets import Dataset, DatasetOptions, Normalization, TableEncoding
 from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
+from aiq_search.training.measures import AccuracyName
 from aiq_search.user_code import CodePolicy
 
 __all__ = [
     "ArchitectureDocument",
+    "BuildDocument",
     "Conventions",
     "DatasetDocument",
+    "DeviceDocument",
+    "Int8Document",
     "MetricsDocument",
     "PreprocessingDocument",
     "SeedMetrics",
@@ -121,6 +125,8 @@ class PreprocessingDocument(Document):
         shift: See above.
         classes: Name of each output.
         training_range: Smallest and largest raw input of the training split: what the network has seen.
+        resize: Whether a picture of another size is scaled to this one, as those of the training were.
+        table: How rows of a table become raw inputs; null for other data.
     """
 
     schema_version: Literal[1] = 1
@@ -130,6 +136,8 @@ class PreprocessingDocument(Document):
     shift: tuple[Float32, ...]
     classes: tuple[ClassName, ...]
     training_range: tuple[Finite, Finite]
+    resize: bool = False
+    table: TableEncoding | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> PreprocessingDocument:
@@ -142,7 +150,29 @@ class PreprocessingDocument(Document):
             raise ValueError(f"a sample of shape {self.input_shape} is larger than any that is supported")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("two classes have the same name")
+        if self.table is not None and (self.table.width,) != self.input_shape:
+            raise ValueError(
+                f"the table's columns give {self.table.width:,} features, but input_shape is "
+                f"{self.input_shape}"
+            )
         return self
+
+    @classmethod
+    def of(cls, dataset: Dataset, *, resize: bool = False) -> PreprocessingDocument:
+        """What a network is given that was trained on a data set, whose pictures were resized or not."""
+        inputs = dataset.train.inputs
+        return cls.model_validate(
+            {
+                "input_dtype": str(inputs.dtype),
+                "input_shape": dataset.input_shape,
+                "scale": dataset.normalization.scale,
+                "shift": dataset.normalization.shift,
+                "classes": dataset.classes,
+                "training_range": (float(inputs.min()), float(inputs.max())),
+                "resize": resize,
+                "table": dataset.encoding,
+            }
+        )
 
     @property
     def normalization(self) -> Normalization:
@@ -159,6 +189,9 @@ class SplitMetrics(Document):
     aiq: Fraction
     samples: Annotated[int, Field(ge=1)]
     layers: dict[str, Fraction]
+    measures: dict[Literal["auroc", "balanced_accuracy", "macro_f1", "top_5"], Fraction] = Field(
+        default_factory=dict
+    )
 
 
 class SpreadDocument(Document):
@@ -187,17 +220,71 @@ class SizeDocument(Document):
     macs: int
 
 
+class BuildDocument(Document):
+    """What a C file takes on a microcontroller, in bytes.
+
+    Attributes:
+        flash: Code and constants, with what is used of math.h.
+        ram: Static variables: the buffer, one raw input, and the outputs.
+        compiler: Name and version.
+    """
+
+    flash: Annotated[int, Field(ge=0)]
+    ram: Annotated[int, Field(ge=0)]
+    compiler: Annotated[str, Field(max_length=200)]
+
+
+class Int8Document(Document):
+    """The network in eight bits, on the test split.
+
+    Attributes:
+        accuracy: Of ``model_int8.onnx``.
+        drop: The float32 network's accuracy less this.
+        agreement: Share of the samples whose class is that of the float32 network.
+        aiq: Of the network with the weights that eight bits leave of it.
+        efficiency: Likewise.
+        calibrated: Training samples that the ranges of activations were taken from.
+    """
+
+    accuracy: Fraction
+    drop: Annotated[float, Field(ge=-1, le=1)]
+    agreement: Fraction
+    aiq: Fraction
+    efficiency: Fraction
+    calibrated: Annotated[int, Field(ge=1)]
+
+
+class DeviceDocument(Document):
+    """What the network asks of a device.
+
+    Attributes:
+        weights: Bytes of the weights by format (float32, int8), batch norms folded.
+        activations: Largest bytes that activations take at once, by format.
+        latency: Median microseconds of a sample by itself on the machine of ``environment``, by format.
+        builds: The C files on a Cortex-M4, by format; none where no cross compiler was.
+        int8: The network in eight bits, if it was exported so.
+    """
+
+    weights: dict[Literal["float32", "int8"], Annotated[int, Field(ge=1)]]
+    activations: dict[Literal["float32", "int8"], Annotated[int, Field(ge=0)]]
+    latency: dict[Annotated[str, Field(max_length=20)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    builds: dict[Literal["float32", "int8"], BuildDocument] = {}
+    int8: Int8Document | None = None
+
+
 class Conventions(Document):
     """What the numbers mean.
 
     Attributes:
         beta: Weight of accuracy in aIQ.
+        accuracy: Which number is the accuracy in aIQ.
         capture: Whether states are read "after" or "before" a layer.
         parameters: How ``parameters`` and ``parameters_weights`` are counted.
         state: What a state is.
     """
 
     beta: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    accuracy: AccuracyName = "accuracy"
     capture: Literal["after", "before"]
     parameters: str = (
         "parameters: every trainable number; parameters_weights: weights of convolutions and linear layers"
@@ -237,6 +324,7 @@ class MetricsDocument(Document):
         configuration: Mean and deviation over the configuration's seeds, by split and metric.
         seeds: What the search measured for each seed.
         size: Parameters and multiply-accumulates.
+        device: What it asks of a device; None for a network that has no device format.
         conventions: What the numbers mean.
         dataset: What they were measured on.
         environment: The machine and the versions that measured ``splits``.
@@ -248,6 +336,7 @@ class MetricsDocument(Document):
     configuration: dict[str, dict[str, SpreadDocument]]
     seeds: list[SeedMetrics]
     size: SizeDocument
+    device: DeviceDocument | None = None
     conventions: Conventions
     dataset: DatasetDocument
     environment: dict[str, str]
@@ -259,6 +348,11 @@ class MetricsDocument(Document):
             raise ValueError("splits must have validation and test")
         if self.splits["validation"].layers.keys() != self.splits["test"].layers.keys():
             raise ValueError("splits must have the same layers")
+        measures = self.splits["validation"].measures.keys()
+        if measures != self.splits["test"].measures.keys():
+            raise ValueError("splits must have the same measures")
+        if self.conventions.accuracy not in {"accuracy", *measures}:
+            raise ValueError("the accuracy in aIQ must be one of the measures")
         return self
 
 

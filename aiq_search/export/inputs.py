@@ -1,11 +1,9 @@
-"""A user's own files as samples for an exported network: pictures and arrays."""
+"""A user's own files as samples for an exported network: pictures, arrays and tables."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiq_search.arrays import NPY_MAGIC, NPZ_MAGIC, ArrayFile, read_array
-from aiq_search.errors import InputError, first_line
+from aiq_search.datasets import TableEncoding
+from aiq_search.datasets.frame import read_frame
+from aiq_search.datasets.pictures import PICTURES, picture_format, read_picture, without_warnings
+from aiq_search.errors import InputError
 from aiq_search.export.documents import PreprocessingDocument
 
-__all__ = ["input_files", "read_samples"]
+__all__ = ["Samples", "input_files", "read_samples"]
 
 # Names that an npz may give its samples, in order of preference; an array that is alone may have any name.
 ARRAY_NAMES = ("inputs", "x", "x_test")
-# Suffixes that a picture in a folder has.
-PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp"})
-# First bytes of the formats that are read, and Pillow's name for each. Pillow's other formats run code that
-# is seldom used; some of it is C that prints to the terminal, such as TIFF's.
-_FORMATS = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"RIFF": "WEBP",
-    **{b"P%d" % number: "PPM" for number in range(1, 7)},
-}
 _READ = "a picture (PNG, JPEG, BMP, GIF, WebP, PGM or PPM), .npy or .npz"
-# Modes of Pillow with 8 bits or fewer a channel, which its conversion keeps.
-_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"})
-# Bytes that a picture may have beyond its pixels: profiles, previews, comments.
-_EXTRAS = 2**22
-_BYTES_A_VALUE = 16
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a file holds.
+
+    Attributes:
+        inputs: (N, …).
+        names: Of each sample: the file, and the place in it if it has several.
+        notes: What is unlike the training data, a sentence each.
+    """
+
+    inputs: NDArray[Any]
+    names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def numbered(cls, inputs: NDArray[Any], path: Path) -> Samples:
+        """Samples named by their index in a file."""
+        names = [str(path)] if len(inputs) == 1 else [f"{path}[{row}]" for row in range(len(inputs))]
+        return cls(inputs, names)
 
 
 def input_files(path: Path) -> Iterator[Path]:
@@ -57,14 +62,18 @@ def input_files(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: no such file or folder.")
 
 
-def read_samples(path: Path, raw: PreprocessingDocument) -> NDArray[Any]:
+def read_samples(path: Path, raw: PreprocessingDocument) -> Samples:
     """The samples of one file, in the type and shape that a network takes.
 
-    The first bytes decide how a file is read, not its name.
+    The first bytes decide how a file is read, not its name. For a network of a table, what is neither
+    ``.npy`` nor ``.npz`` is read as a table.
 
     Args:
-        path: A picture, an ``.npy`` or an ``.npz``.
+        path: A picture, an ``.npy``, an ``.npz``, or a table.
         raw: What the network takes.
+
+    Returns:
+        The samples, their names, and what the user should know about them.
 
     Raises:
         InputError: The file is damaged, of another format, or does not fit the network.
@@ -74,14 +83,22 @@ def read_samples(path: Path, raw: PreprocessingDocument) -> NDArray[Any]:
             start = file.read(12)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    if start.startswith(NPY_MAGIC):
-        return _fitting(read_array(path), raw, path)
-    if start.startswith(NPZ_MAGIC):
-        return _fitting(_read_archive(path), raw, path)
-    name = next((name for magic, name in _FORMATS.items() if start.startswith(magic)), None)
-    if name is None or (name == "WEBP" and start[8:] != b"WEBP"):
+    if start.startswith((NPY_MAGIC, NPZ_MAGIC)):
+        array = read_array(path) if start.startswith(NPY_MAGIC) else _read_archive(path)
+        return Samples.numbered(_fitting(array, raw, path), path)
+    if raw.table is not None:
+        return _read_table(path, raw.table)
+    if picture_format(start) is None:
         raise InputError(f"{path}: expected {_READ}, but it begins with {start[:8]!r}.")
-    return _read_picture(path, name, raw)
+    return Samples.numbered(_read_picture(path, raw), path)
+
+
+def _read_table(path: Path, encoding: TableEncoding) -> Samples:
+    """The rows of a table as the network's features; columns that it does not take are passed over."""
+    columns = encoding.columns_of(read_frame(path), path)
+    features = encoding.encode(columns, path)
+    names = [f"{path} row {row + 1}" for row in range(len(features))]
+    return Samples(features, names, [f"{path}: {note}" for note in encoding.notes(columns)])
 
 
 def _read_archive(path: Path) -> NDArray[Any]:
@@ -124,53 +141,14 @@ def _fitting(array: NDArray[Any], raw: PreprocessingDocument, path: Path) -> NDA
     return array
 
 
-def _read_picture(path: Path, name: str, raw: PreprocessingDocument) -> NDArray[Any]:
-    """One picture as (1, C, H, W).
-
-    Nothing is unpacked unless the picture's header has the size that the network takes, and Pillow's own
-    limits on text and on pixels hold. Pillow gets bytes that were read once, and one format to try.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    modes = {1: "L", 3: "RGB"}
-    if len(raw.input_shape) != 3 or raw.input_shape[0] not in modes:
+def _read_picture(path: Path, raw: PreprocessingDocument) -> NDArray[Any]:
+    """One picture as (1, C, H, W)."""
+    if len(raw.input_shape) != 3 or raw.input_shape[0] not in (1, 3):
         raise InputError(
             f"{path}: this network takes samples of shape {raw.input_shape}, not pictures; give an .npy or "
             ".npz."
         )
     channels, height, width = raw.input_shape
-    most = _EXTRAS + _BYTES_A_VALUE * channels * height * width
-    if path.stat().st_size > most:
-        raise InputError(
-            f"{path}: has {path.stat().st_size:,} bytes, but a picture of {width}x{height} pixels has at "
-            f"most {most:,}."
-        )
-    try:
-        with _no_warnings(), Image.open(io.BytesIO(path.read_bytes()), formats=[name]) as image:
-            if image.size != (width, height):
-                raise InputError(
-                    f"{path}: expected {width}x{height} pixels as in training, but it has "
-                    f"{image.width}x{image.height}; scale it first."
-                )
-            if image.mode not in _MODES:
-                raise InputError(
-                    f"{path}: expected 8 bits a channel, but it has more (Pillow's mode {image.mode}); "
-                    "convert it first, on the scale of the training data."
-                )
-            pixels = np.asarray(image.convert(modes[channels]))
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a readable {name} picture (its header is damaged).") from None
-    except Exception as error:  # each format of Pillow fails in its own ways
-        raise InputError(f"{path}: not a readable {name} picture ({first_line(error)}).") from None
-    planes = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes[None].astype(raw.input_dtype))
-
-
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Pillow warns about what it repairs or ignores in a file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    with without_warnings():
+        picture = read_picture(path, channels, (height, width), resize=raw.resize)
+    return picture[None].astype(raw.input_dtype)

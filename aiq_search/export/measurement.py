@@ -16,6 +16,7 @@ import aiq_search
 from aiq_search.datasets import Normalization, Split
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.training.evaluation import TensorSplit, evaluate
+from aiq_search.training.measures import Measures
 
 __all__ = ["environment", "measure_split", "one_thread"]
 
@@ -32,7 +33,12 @@ def one_thread() -> Iterator[None]:
 
 
 def measure_split(
-    model: nn.Module, split: Split, normalization: Normalization, *, beta: float
+    model: nn.Module,
+    split: Split,
+    normalization: Normalization,
+    *,
+    beta: float,
+    measures: Measures = Measures(),  # noqa: B008 - frozen
 ) -> SplitMetrics:
     """Measure a network on a split.
 
@@ -41,13 +47,15 @@ def measure_split(
         split: Raw inputs and labels.
         normalization: What makes network input of them.
         beta: Weight of accuracy in aIQ.
+        measures: What is measured beside accuracy, and which number is the accuracy in aIQ.
 
     Returns:
         Loss, accuracy, efficiencies and aIQ.
     """
     tensors = TensorSplit.of(split, normalization, torch.device("cpu"))
     with one_thread():
-        return SplitMetrics.model_validate(asdict(evaluate(model, tensors, beta=beta)))
+        measured = measures.added_to(evaluate(model, tensors, beta=beta), model, tensors, beta)
+    return SplitMetrics.model_validate(asdict(measured))
 
 
 def environment() -> dict[str, str]:

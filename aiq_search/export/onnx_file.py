@@ -30,11 +30,12 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # number, nothing with a graph inside, no function of another domain.
 _OPERATORS = frozenset(
     """
-    Abs Add ArgMax AveragePool BatchNormalization Cast CastLike Celu Clip Concat Constant Conv Div Dropout Elu
-    Erf Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid
-    HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool
-    Min Mish Mul Neg PRelu Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Selu Shape
-    Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where
+    Abs Add ArgMax AveragePool BatchNormalization Cast CastLike Celu Clip Concat Constant Conv
+    DequantizeLinear Div Dropout Elu Erf Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool
+    GlobalMaxPool GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization
+    LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mish Mul Neg PRelu Pow QuantizeLinear Reciprocal
+    ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Selu Shape Sigmoid Slice Softmax Softplus Split
+    Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where
     """.split()  # noqa: SIM905 - one name a line would be a long list
 )
 
@@ -116,11 +117,12 @@ def _strip(model: ModelProto) -> None:
         part.ClearField("doc_string")
 
 
-def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
+def load_onnx(content: bytes, name: str = NAME) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
     """Load an ONNX file into onnxruntime, on one thread, after checking that it is one plain network.
 
     Args:
         content: The bytes of the file.
+        name: Of the file, for messages.
 
     Returns:
         A function from raw inputs to logits and probabilities.
@@ -130,7 +132,7 @@ def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.f
         BundleError: The file is damaged, refers to other files, or calls what no network of ours needs.
     """
     require_onnx()
-    checked_onnx(content)
+    checked_onnx(content, name)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -139,7 +141,7 @@ def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.f
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions are made in C++, without a common base
-        raise BundleError(f"{NAME}: refused: onnxruntime cannot load it ({first_line(error)}).") from None
+        raise BundleError(f"{name}: refused: onnxruntime cannot load it ({first_line(error)}).") from None
     names = ("logits", "probabilities")
 
     def run(inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
@@ -148,8 +150,12 @@ def load_onnx(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[np.f
     return run
 
 
-def checked_onnx(content: bytes) -> bytes:
+def checked_onnx(content: bytes, name: str = NAME) -> bytes:
     """The bytes of an ONNX file, once it is known to hold one plain network.
+
+    Args:
+        content: Its bytes.
+        name: Of the file, for the message.
 
     Raises:
         BundleError: The file is damaged, refers to other files, or calls what no network of ours needs.
@@ -158,51 +164,51 @@ def checked_onnx(content: bytes) -> bytes:
 
     try:
         model = onnx.load_model_from_string(content)
-        _check_graph(model)
+        _check_graph(name, model)
         onnx.checker.check_model(model)
     except BundleError:
         raise
     except Exception as error:  # protobuf's DecodeError, the checker's ValidationError, and others from C++
-        raise BundleError(f"{NAME}: refused: not a sound ONNX file ({first_line(error)}).") from None
+        raise BundleError(f"{name}: refused: not a sound ONNX file ({first_line(error)}).") from None
     return content
 
 
-def _check_graph(model: ModelProto) -> None:
+def _check_graph(name: str, model: ModelProto) -> None:
     graph: GraphProto = model.graph
     if len(model.functions) or len(model.training_info) or len(graph.sparse_initializer):
-        raise BundleError(f"{NAME}: refused: it has functions, training steps or sparse weights.")
+        raise BundleError(f"{name}: refused: it has functions, training steps or sparse weights.")
     for tensor in graph.initializer:
-        _check_tensor(tensor)
+        _check_tensor(name, tensor)
     for node in graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in _OPERATORS:
             raise BundleError(
-                f"{NAME}: refused: it calls {node.domain or 'ai.onnx'}::{node.op_type}, "
+                f"{name}: refused: it calls {node.domain or 'ai.onnx'}::{node.op_type}, "
                 "which is not among the functions of a network."
             )
         for attribute in node.attribute:
             if attribute.HasField("g") or len(attribute.graphs) or attribute.HasField("sparse_tensor"):
-                raise BundleError(f"{NAME}: refused: {node.name} has a graph or a sparse tensor inside.")
+                raise BundleError(f"{name}: refused: {node.name} has a graph or a sparse tensor inside.")
             for tensor in ((attribute.t,) if attribute.HasField("t") else ()) + tuple(attribute.tensors):
-                _check_tensor(tensor)
+                _check_tensor(name, tensor)
     given = [value.name for value in graph.input], [value.name for value in graph.output]
     if given != (["inputs"], ["logits", "probabilities"]):
         raise BundleError(
-            f"{NAME}: refused: it must take inputs and give logits and probabilities, not {given}."
+            f"{name}: refused: it must take inputs and give logits and probabilities, not {given}."
         )
 
 
-def _check_tensor(tensor: TensorProto) -> None:
+def _check_tensor(name: str, tensor: TensorProto) -> None:
     """A tensor is in the file itself, with as many bytes as its shape declares."""
     from onnx import TensorProto, helper
 
     if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
-        raise BundleError(f"{NAME}: refused: its weights {tensor.name!r} are in another file.")
+        raise BundleError(f"{name}: refused: its weights {tensor.name!r} are in another file.")
     if tensor.data_type not in _tensor_types():
-        raise BundleError(f"{NAME}: refused: its tensor {tensor.name!r} is of a type that no network has.")
+        raise BundleError(f"{name}: refused: its tensor {tensor.name!r} is of a type that no network has.")
     try:
         declared = item_count(list(tensor.dims))
     except ValueError as error:
-        raise BundleError(f"{NAME}: refused: {tensor.name!r}: {error}.") from None
+        raise BundleError(f"{name}: refused: {tensor.name!r}: {error}.") from None
     if tensor.HasField("raw_data"):
         given, unit = len(tensor.raw_data), "bytes"
         declared *= helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
@@ -211,7 +217,7 @@ def _check_tensor(tensor: TensorProto) -> None:
         given, unit = max(map(len, fields)), "numbers"
     if declared != given:
         raise BundleError(
-            f"{NAME}: refused: {tensor.name!r} declares shape {list(tensor.dims)}, {declared:,} {unit}, "
+            f"{name}: refused: {tensor.name!r} declares shape {list(tensor.dims)}, {declared:,} {unit}, "
             f"but has {given:,}."
         )
 

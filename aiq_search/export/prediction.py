@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from aiq_search.errors import InputError
 from aiq_search.export.bundle import Bundle
 from aiq_search.export.documents import PreprocessingDocument
-from aiq_search.export.formats import batch_size, run_in_batches, standalone_runner
 from aiq_search.export.inputs import input_files, read_samples
 from aiq_search.export.measurement import one_thread
+from aiq_search.export.running import batch_size, run_in_batches, standalone_runner
 
 __all__ = ["Prediction", "Predictions", "predict"]
 
@@ -50,7 +50,7 @@ def predict(bundle: Bundle, paths: Iterable[Path | str]) -> Predictions:
 
     Args:
         bundle: The network.
-        paths: Pictures, folders of them, ``.npy`` or ``.npz`` files of raw inputs.
+        paths: Pictures, folders of them, ``.npy`` or ``.npz`` files of raw inputs, or tables.
 
     Returns:
         An answer for each sample, in the order of the files.
@@ -61,14 +61,16 @@ def predict(bundle: Bundle, paths: Iterable[Path | str]) -> Predictions:
     raw = bundle.preprocessing
     names: list[str] = []
     arrays: list[NDArray[Any]] = []
+    notes: list[str] = []
     for path in paths:
         for file in input_files(Path(path)):
-            array = read_samples(file, raw)
-            arrays.append(array)
-            names += [str(file)] if len(array) == 1 else [f"{file}[{row}]" for row in range(len(array))]
+            samples = read_samples(file, raw)
+            arrays.append(samples.inputs)
+            names += samples.names
+            notes += samples.notes
     if not arrays:
         raise InputError(
-            "expected at least one picture, folder of pictures, .npy or .npz, but got no sample."
+            "expected at least one picture, folder of pictures, table, .npy or .npz, but got no sample."
         )
     inputs = np.concatenate(arrays)
     with one_thread():
@@ -83,10 +85,12 @@ def predict(bundle: Bundle, paths: Iterable[Path | str]) -> Predictions:
         )
         for name, row in zip(names, outputs["probabilities"], strict=True)
     ]
-    return Predictions(tuple(answers), tuple(_notes(inputs, raw)))
+    return Predictions(tuple(answers), (*notes, *_notes(inputs, raw)))
 
 
 def _notes(inputs: NDArray[Any], raw: PreprocessingDocument) -> Iterator[str]:
+    if raw.table is not None:
+        return  # a range of all columns together says nothing
     low, high = raw.training_range
     least, most = float(inputs.min()), float(inputs.max())
     if least < low or most > high:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,14 @@ from numpy.typing import NDArray
 from aiq_search.datasets import Dataset, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.export.bundle import Bundle, load_bundle
-from aiq_search.export.card import numbers_table
+from aiq_search.export.card import device_table, numbers_table
+from aiq_search.export.check import Check, Verification
+from aiq_search.export.device.verification import check_device, check_int8, check_texts, run_texts
 from aiq_search.export.documents import SplitMetrics
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.example import read_example
-from aiq_search.export.formats import (
+from aiq_search.export.measurement import environment, measure_split, one_thread
+from aiq_search.export.running import (
     Outputs,
     batch_size,
     compare,
@@ -25,42 +27,14 @@ from aiq_search.export.formats import (
     run_in_batches,
     standalone_runner,
 )
-from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.training.evaluation import BATCH_SIZE as EVALUATED
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
-__all__ = ["Check", "Verification", "verify_bundle"]
+__all__ = ["verify_bundle"]
 
 # Another processor adds in another order: a sample at the border may fall to the other side.
 ELSEWHERE = 1e-4
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was verified.
-
-    Attributes:
-        name: What.
-        detail: How it came out, in words and numbers.
-        passed: True; or None where it could not be checked here.
-    """
-
-    name: str
-    detail: str
-    passed: bool | None = True
-
-
-@dataclass(frozen=True)
-class Verification:
-    """All that was verified of a bundle.
-
-    Attributes:
-        directory: The bundle.
-        checks: In the order in which they were made.
-    """
-
-    directory: Path
-    checks: tuple[Check, ...]
 
 
 def verify_bundle(
@@ -119,6 +93,7 @@ def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterat
     # What only needs the network comes first: starting a process for each graph takes seconds.
     own, size = standalone_runner(bundle.model, bundle.preprocessing), batch_size(bundle)
     _check_example(example, {"safetensors": run_in_batches("safetensors", own, example["inputs"], size)})
+    texts = yield from check_texts(bundle)
     yield _check_card(bundle)
     if dataset is None:
         yield Check("numbers", "not measured: verified without the data", passed=None)
@@ -127,11 +102,17 @@ def _checks(bundle: Bundle, dataset: Dataset | None, *, trusted: bool) -> Iterat
         for split in ("validation", "test"):
             yield _check_split(bundle, dataset, split)
     outputs = run_formats(bundle, samples, trusted=trusted)
+    int8 = outputs.pop("int8", None)
+    compiled = yield from run_texts(bundle, texts, samples)
+    int8_compiled = compiled.pop("int8", None)
+    outputs |= compiled
     if "model.onnx" in bundle.files and "onnx" not in outputs:
         yield Check("onnx", "not run: pip install onnx onnxruntime onnxscript", passed=None)
     yield _check_example(example, {name: results[0] for name, results in outputs.items()})
     if dataset is not None:
         yield from _compare_formats("test split", {name: results[1] for name, results in outputs.items()})
+    yield from check_device(bundle, texts)
+    yield from check_int8(bundle, dataset, outputs["safetensors"], int8, int8_compiled)
 
 
 def _check_data(bundle: Bundle, dataset: Dataset) -> None:
@@ -160,9 +141,12 @@ def _check_example(example: Mapping[str, NDArray[Any]], outputs: Mapping[str, Ou
 def _compare_formats(what: str, outputs: Mapping[str, Outputs]) -> Iterator[Check]:
     """Every format against every other."""
     for one, other in combinations(outputs, 2):
-        difference = compare((one, other), outputs[one], outputs[other])
+        samples = min(len(outputs[one]["logits"]), len(outputs[other]["logits"]))
+        first, second = (
+            {key: array[:samples] for key, array in outputs[name].items()} for name in (one, other)
+        )
+        difference = compare((one, other), first, second)
         ties = f", near ties left out: {difference.ties:,}" if difference.ties else ""
-        samples = len(outputs[one]["logits"])
         yield Check(
             f"{what}, {one} and {other}",
             f"{samples:,} samples: logits within {difference.logits:.1e} of the largest "
@@ -181,6 +165,7 @@ def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:
         dataset.split(split),
         bundle.preprocessing.normalization,
         beta=bundle.metrics.conventions.beta,
+        measures=Measures(bundle.metrics.conventions.accuracy, tuple(recorded.measures)),
     )
     worst = 0.0
     for name, (old, new) in _numbers(recorded, measured).items():
@@ -207,6 +192,7 @@ def _numbers(recorded: SplitMetrics, measured: SplitMetrics) -> dict[str, tuple[
         raise BundleMismatchError(
             f"layers are {sorted(measured.layers)}, but metrics.json has {sorted(recorded.layers)}."
         )
+    pairs |= {name: (value, measured.measures[name]) for name, value in recorded.measures.items()}
     for name, value in recorded.layers.items():
         pairs[f"efficiency of {name}"] = (value, measured.layers[name])
     return pairs
@@ -214,8 +200,11 @@ def _numbers(recorded: SplitMetrics, measured: SplitMetrics) -> dict[str, tuple[
 
 def _check_card(bundle: Bundle) -> Check:
     """The card shows the numbers of metrics.json, and metrics.json those of the seed that was exported."""
-    if numbers_table(bundle.metrics).encode() not in bundle.files.get("MODEL_CARD.md", b""):
+    card = bundle.files.get("MODEL_CARD.md", b"")
+    if not all(
+        table.encode() in card for table in (numbers_table(bundle.metrics), device_table(bundle.metrics))
+    ):
         raise BundleMismatchError(
-            "MODEL_CARD.md: its table of numbers is not that of metrics.json; export again."
+            "MODEL_CARD.md: its tables of numbers are not those of metrics.json; export again."
         )
     return Check("card", "its numbers are those of metrics.json")

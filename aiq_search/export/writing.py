@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import nn
 
 from aiq_search.errors import InputError
 from aiq_search.export.card import PREDICT_SCRIPT, model_card
-from aiq_search.export.contents import FORMATS, BundleContents
+from aiq_search.export.check import Check, Verification
+from aiq_search.export.contents import FORMATS, MAX_DROP, BundleContents
+from aiq_search.export.device.writing import DeviceFiles
 from aiq_search.export.documents import (
     ArchitectureDocument,
     Conventions,
@@ -23,11 +26,11 @@ from aiq_search.export.documents import (
 from aiq_search.export.errors import BundleMismatchError
 from aiq_search.export.example import example_bytes
 from aiq_search.export.files import CHECKSUMS, checksums, new_directory, read_files
-from aiq_search.export.formats import run_in_batches, standalone_runner
 from aiq_search.export.measurement import environment, measure_split, one_thread
 from aiq_search.export.onnx_file import onnx_bytes, require_onnx
 from aiq_search.export.pt2 import export_program, pt2_bytes
-from aiq_search.export.verification import Check, Verification, verify_bundle
+from aiq_search.export.running import load_formats, run_in_batches, standalone_runner
+from aiq_search.export.verification import verify_bundle
 from aiq_search.export.weights import load_network, weights_bytes
 from aiq_search.models import model_size
 from aiq_search.suggest import did_you_mean
@@ -36,7 +39,6 @@ from aiq_search.user_code import NO_CODE, CodePolicy
 __all__ = ["check_formats", "copy_bundle", "write_bundle"]
 
 EXAMPLES = 8
-_GRAPHS = {"pt2": pt2_bytes, "onnx": onnx_bytes}
 
 
 def check_formats(formats: Collection[str] | None) -> None:
@@ -48,7 +50,7 @@ def check_formats(formats: Collection[str] | None) -> None:
     for name in formats or ():
         if name not in FORMATS:
             raise InputError(f"--format: unknown format {name!r}; {did_you_mean(name, FORMATS)}")
-    if "onnx" in (formats or ()):
+    if {"onnx", "int8"} & set(formats or ()):
         require_onnx()
 
 
@@ -57,6 +59,7 @@ def write_bundle(
     contents: BundleContents,
     *,
     formats: Collection[str] | None = None,
+    max_drop: float = MAX_DROP,
     force: bool = False,
 ) -> Verification:
     """Write a bundle and verify it.
@@ -68,6 +71,7 @@ def write_bundle(
         contents: The network and its numbers.
         formats: Of ``FORMATS``; safetensors is always written. By default all that can be written: a format
             that cannot express the network, or needs an extra that is not installed, is left out and noted.
+        max_drop: Accuracy on the test split that the network may lose in eight bits.
         force: Replace a bundle that is there.
 
     Returns:
@@ -80,7 +84,7 @@ def write_bundle(
     check_formats(formats)
     directory = Path(directory)
     with new_directory(directory, force=force) as fresh, one_thread():
-        files, notes = _files(contents, formats)
+        files, notes = _files(contents, formats, max_drop)
         files[CHECKSUMS] = checksums(files)
         for name, content in files.items():
             (fresh / name).write_bytes(content)
@@ -125,52 +129,47 @@ def copy_bundle(
     return Verification(directory, checks)
 
 
-def _files(contents: BundleContents, formats: Collection[str] | None) -> tuple[dict[str, bytes], list[Check]]:
+def _files(
+    contents: BundleContents, formats: Collection[str] | None, max_drop: float
+) -> tuple[dict[str, bytes], list[Check]]:
     weights = weights_bytes(contents.weights)
     network = load_network(contents.architecture, weights)
     architecture = ArchitectureDocument.of(contents.architecture)
-    preprocessing = _preprocessing(contents)
+    preprocessing = PreprocessingDocument.of(
+        contents.dataset, resize=contents.dataset_options.size is not None
+    )
     metrics = _metrics(contents, network, preprocessing)
     checks = [_check_expected(contents, metrics)]
     files = {
         "model.safetensors": weights,
         "architecture.json": _json(architecture),
         "preprocessing.json": _json(preprocessing),
-        "metrics.json": _json(metrics),
         "example_input.npz": _example(contents, network, preprocessing),
     }
-    program = None
-    for name in [name for name in _GRAPHS if name in (FORMATS if formats is None else formats)]:
+    device = DeviceFiles(network, preprocessing, contents.dataset, contents.beta)
+    program = cache(partial(export_program, network, preprocessing))
+    writers: dict[str, Callable[[], dict[str, bytes]]] = {
+        "pt2": lambda: {"model.pt2": pt2_bytes(program())},
+        "onnx": lambda: {"model.onnx": onnx_bytes(program()), "predict.py": PREDICT_SCRIPT.encode()},
+        "c": device.c,
+        "int8": lambda: device.int8(max_drop, in_c="model.c" in files),
+    }
+    for name in [name for name in FORMATS if name in writers and (formats is None or name in formats)]:
         try:
-            program = program or export_program(network, preprocessing)
-            files[f"model.{name}"] = _GRAPHS[name](program)
+            files |= writers[name]()
         except InputError as error:
             if formats is not None:
                 raise InputError(f"--format {name}: {error} Choose other formats.") from None
             checks.append(Check(name, f"left out: {error}", passed=None))
-    if "model.onnx" in files:
-        files["predict.py"] = PREDICT_SCRIPT.encode()
+    asked = device.document(load_formats(network, preprocessing, files))
+    metrics = metrics.model_copy(update={"device": asked})
+    files["metrics.json"] = _json(metrics)
     files["MODEL_CARD.md"] = model_card(architecture, preprocessing, metrics, files).encode()
     return files, checks
 
 
 def _json(document: Document) -> bytes:
     return (document.model_dump_json(indent=2) + "\n").encode()
-
-
-def _preprocessing(contents: BundleContents) -> PreprocessingDocument:
-    dataset = contents.dataset
-    inputs = dataset.train.inputs
-    return PreprocessingDocument.model_validate(
-        {
-            "input_dtype": str(inputs.dtype),
-            "input_shape": dataset.input_shape,
-            "scale": dataset.normalization.scale,
-            "shift": dataset.normalization.shift,
-            "classes": dataset.classes,
-            "training_range": (float(inputs.min()), float(inputs.max())),
-        }
-    )
 
 
 def _example(contents: BundleContents, network: nn.Module, preprocessing: PreprocessingDocument) -> bytes:
@@ -188,7 +187,13 @@ def _metrics(
     size = model_size(network, contents.architecture.input_shape)
     document: dict[str, Any] = {
         "splits": {
-            name: measure_split(network, dataset.split(name), preprocessing.normalization, beta=contents.beta)
+            name: measure_split(
+                network,
+                dataset.split(name),
+                preprocessing.normalization,
+                beta=contents.beta,
+                measures=contents.measures,
+            )
             for name in ("validation", "test")
         },
         "configuration": contents.configuration,
@@ -196,7 +201,11 @@ def _metrics(
         "size": SizeDocument(
             parameters=size.parameters, parameters_weights=size.parameters_weights, macs=size.macs
         ),
-        "conventions": Conventions(beta=contents.beta, capture=contents.capture),  # type: ignore[arg-type]
+        "conventions": Conventions(
+            beta=contents.beta,
+            accuracy=contents.measures.accuracy,
+            capture=contents.capture,  # type: ignore[arg-type]
+        ),
         "dataset": DatasetDocument(
             options=contents.dataset_options,
             digest=dataset.digest,

@@ -13,17 +13,33 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from aiq_search.errors import InputError
+from aiq_search.models.cnn import PER_STAGE, cnn, cnn_1d
 from aiq_search.models.lenet import lenet_5, lenet_300_100
 from aiq_search.models.mlp import mlp
+from aiq_search.models.mobilenet import MOBILENET_STAGE, mobilenet_v2
+from aiq_search.models.resnet import RESNET_STAGE, resnet
 from aiq_search.suggest import did_you_mean
 from aiq_search.user_code import NO_CODE, CodePolicy, check_call, is_reference, torchvision_model
 
 __all__ = ["MODELS", "Architecture", "build_model", "check_argument_names", "check_model_name"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "cnn_1d": cnn_1d,
     "lenet_300_100": lenet_300_100,
     "lenet_5": lenet_5,
     "mlp": mlp,
+    "mobilenet_v2": mobilenet_v2,
+    "resnet": resnet,
+}
+
+# Arguments with a number behind them, one a layer or stage.
+_NUMBERED = {
+    "mlp": ("hidden",),
+    "cnn": PER_STAGE,
+    "cnn_1d": PER_STAGE,
+    "mobilenet_v2": MOBILENET_STAGE,
+    "resnet": RESNET_STAGE,
 }
 
 # What the data set decides, so that no file and no parameter may.
@@ -125,10 +141,10 @@ def check_argument_names(model: str, names: Iterable[str], code: CodePolicy = NO
     for name in names:
         if name in valid:
             continue
-        if model == "mlp":
-            if re.fullmatch(r"hidden[1-9][0-9]*", name):
+        if model in _NUMBERED:
+            if re.fullmatch(rf"({'|'.join(_NUMBERED[model])})[1-9][0-9]*", name):
                 continue
-            valid = [*valid, *(f"hidden{i}" for i in range(1, 10))]
+            valid = [*valid, *(f"{kind}{i}" for kind in _NUMBERED[model] for i in range(1, 10))]
         elif open_ended and name not in _GIVEN:
             continue
         raise InputError(f"model {model!r} takes no argument {name!r}; {did_you_mean(name, valid)}")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from aiq_search.errors import InputError
 from aiq_search.suggest import did_you_mean
 
-__all__ = ["ACTIVATIONS", "after_layer", "check_options", "check_width", "initialise"]
+__all__ = [
+    "ACTIVATIONS",
+    "Residual",
+    "after_layer",
+    "check_choice",
+    "check_options",
+    "check_width",
+    "initialise",
+]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -20,6 +28,17 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
+
+
+class Residual(nn.Sequential):
+    """A sequence that adds its input to its output (He et al., 2016); both have the same shape."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input plus what the sequence makes of it."""
+        result = input
+        for module in self:
+            result = module(result)
+        return input + result
 
 
 def after_layer(
@@ -64,13 +83,19 @@ def check_width(name: str, width: Any) -> None:  # noqa: ANN401 - a file's value
         raise InputError(f"{name} must be a whole number >= 1, but got {width!r}.")
 
 
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:  # noqa: ANN401 - a file's value
+    """Raise InputError unless ``value`` is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, but got {value!r}.")
+
+
 def initialise(model: nn.Module) -> nn.Module:
     """Give every Linear and Conv He-normal weights and zero biases (He et al., 2015), in place.
 
     On the meta device there are no weights to draw, and torch would import its compiler to draw none.
     """
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.is_meta:
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from aiq_search.models.layers import ACTIVATIONS
+from aiq_search.models.layers import ACTIVATIONS, Residual
 
 __all__ = ["ModelSize", "layer_outputs", "model_size"]
 
@@ -28,6 +28,16 @@ _WITHOUT_PRODUCTS = {
 
 # Those whose output has the shape of their input.
 _SHAPE_KEPT = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, *ACTIVATIONS.values())
+
+# Those that go over an image or a signal, and how many axes that has.
+_SLIDING = {
+    nn.Conv1d: 1, nn.MaxPool1d: 1, nn.AvgPool1d: 1,
+    nn.Conv2d: 2, nn.MaxPool2d: 2, nn.AvgPool2d: 2,
+}  # fmt: skip
+_TO_ONE_SIZE = {nn.AdaptiveAvgPool1d: 1, nn.AdaptiveAvgPool2d: 2}
+
+# Containers that run their modules one after the other.
+_SEQUENCES = (nn.Sequential, Residual)
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -124,7 +134,7 @@ def _outputs_of_sequence(model: nn.Module, input_shape: tuple[int, ...]) -> dict
         return None
     outputs: dict[str, tuple[int, int]] = {}
     shape = input_shape
-    for name, layer in model.named_children():
+    for name, layer in _in_order(model):
         after = _shape_after(layer, shape)
         if after is None or min(after) < 1:
             return None
@@ -134,18 +144,31 @@ def _outputs_of_sequence(model: nn.Module, input_shape: tuple[int, ...]) -> dict
     return outputs
 
 
-def _shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+def _in_order(sequence: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The modules of a sequence, and of the sequences in it, in the order in which they run."""
+    for name, module in sequence.named_children():
+        if type(module) in _SEQUENCES:
+            yield from _in_order(module, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", module
+
+
+def _shape_after(layer: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:  # noqa: ANN401 - of many types
     """The shape of one sample after a common layer; None where that takes a pass."""
-    if type(layer) in (nn.Conv2d, nn.MaxPool2d) and len(shape) == 3:
-        ceils = isinstance(layer, nn.MaxPool2d) and layer.ceil_mode
-        if ceils or isinstance(layer.padding, str):
+    axes = len(shape) - 1
+    if _SLIDING.get(type(layer)) == axes:
+        if getattr(layer, "ceil_mode", False) or isinstance(layer.padding, str):
             return None
-        numbers = [_pair(n) for n in (layer.padding, layer.dilation, layer.kernel_size, layer.stride)]
+        numbers = (layer.padding, getattr(layer, "dilation", 1), layer.kernel_size, layer.stride)
         size = [
             (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for length, padding, dilation, kernel, stride in zip(shape[1:], *numbers, strict=True)
+            for length, padding, dilation, kernel, stride in zip(
+                shape[1:], *(_each(n, axes) for n in numbers), strict=True
+            )
         ]
-        return (layer.out_channels if isinstance(layer, nn.Conv2d) else shape[0], *size)
+        return (getattr(layer, "out_channels", shape[0]), *size)
+    if _TO_ONE_SIZE.get(type(layer)) == axes and layer.output_size == 1:
+        return (shape[0], *[1] * axes)
     if type(layer) is nn.Linear and len(shape) == 1:
         return (layer.out_features,)
     if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
@@ -153,8 +176,8 @@ def _shape_after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | 
     return shape if type(layer) in _SHAPE_KEPT else None
 
 
-def _pair(number: Any) -> tuple[int, ...]:  # noqa: ANN401 - torch has either
-    return (number, number) if isinstance(number, int) else number
+def _each(number: Any, axes: int) -> tuple[int, ...]:  # noqa: ANN401 - torch has either
+    return (number,) * axes if isinstance(number, int) else number
 
 
 def _note_output(
@@ -202,7 +225,7 @@ def _macs_of_a_pass(ghost: nn.Module, input_shape: tuple[int, ...], device: str)
 def _is_plain(model: nn.Module) -> bool:
     """Whether a model is a sequence of known layers, so that all its products are those of layers."""
     return all(
-        type(module) is nn.Sequential
+        type(module) in _SEQUENCES
         or type(module) in _LAYERS
         or (type(module).__module__ in _WITHOUT_PRODUCTS and not isinstance(module, nn.MultiheadAttention))
         for module in model.modules()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiq_search.redaction import redact
 from aiq_search.report import story
@@ -19,8 +20,6 @@ from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.words import typeset
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from aiq_search.study import StudyView
 
 __all__ = ["write_report"]
@@ -48,25 +47,32 @@ def write_report(
     facts = StudyFacts(study)
     drawn = build_figures(facts, view)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(facts, drawn, findings), encoding="utf-8")
+    shown = view.demonstration if view else None
+    path.write_text(_page(facts, drawn, findings, shown), encoding="utf-8")
     if pictures is not None:
         _write_pictures(drawn, pictures)
     return path
 
 
-def _page(facts: StudyFacts, pictures: Sequence[Picture], findings: Sequence[str]) -> str:
+def _page(
+    facts: StudyFacts,
+    pictures: Sequence[Picture],
+    findings: Sequence[str],
+    demonstration: Mapping[str, Any] | None,
+) -> str:
     headline = story.headline(facts)
     return _render(
         title=f"{facts.space}: {headline}",
         facts=facts,
         pictures=pictures,
+        demonstration=demonstration,
         date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.created)),
         question=typeset(question(facts.document)),
         story={"headline": headline, "sentences": story.sentences(facts)},
         tiles=story.tiles(facts),
         rows=story.comparison(facts),
         finalists=finalist_rows(facts.options, facts.verdicts),
-        findings=[redact(f) for f in (*findings, *story.findings(facts))] or ["Nothing stands out."],
+        findings=[redact(f) for f in (*findings, *story.findings(facts))] or ["Nothing unusual was found."],
         commands=redact(story.commands(facts)),
         footer=redact(story.footer(facts)),
     )
@@ -91,12 +97,19 @@ def _render(**values: object) -> str:
         trim_blocks=True,
     )
 
-    def as_json(figure: go.Figure) -> Markup:
-        # "</script>" inside a name would end the element.
-        return Markup(str(figure.to_json()).replace("</", "<\\/"))  # noqa: S704 - JSON, and the line above
+    def marked(text: str) -> Markup:
+        # "</script>" inside a name would end the element, and "<!--" may keep it from ending.
+        return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - JSON, and the line above
 
     fixed = {name: Markup(_asset(f"report.{name}")) for name in ("css", "js")}  # noqa: S704 - our own files
-    return room.get_template("report.html").render(json=as_json, plotly=_plotly(), **fixed, **values)
+    fixed |= {f"{name}_js": Markup(_asset(f"{name}.js")) for name in ("network", "champion")}  # noqa: S704
+    return room.get_template("report.html").render(
+        json=lambda figure: marked(str(figure.to_json())),
+        as_json=lambda document: marked(json.dumps(document, separators=(",", ":"))),
+        plotly=_plotly(),
+        **fixed,
+        **values,
+    )
 
 
 def _asset(name: str) -> str:

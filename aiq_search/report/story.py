@@ -62,13 +62,13 @@ def sentences(facts: StudyFacts) -> list[str]:
 
 def _counts(facts: StudyFacts) -> str:
     by_state = {s: sum(r.state is s for r in facts.explored) for s in TrialState}
-    said = [f"{by_state[TrialState.COMPLETE]} trained to the end"]
-    said += [f"{by_state[TrialState.PRUNED]} stopped early"] if by_state[TrialState.PRUNED] else []
-    said += [f"{by_state[TrialState.FAIL]} failed"] if by_state[TrialState.FAIL] else []
-    said += [f"{by_state[TrialState.RUNNING]} unfinished"] if by_state[TrialState.RUNNING] else []
+    counts = [f"{by_state[TrialState.COMPLETE]} trained to the end"]
+    counts += [f"{by_state[TrialState.PRUNED]} stopped early"] if by_state[TrialState.PRUNED] else []
+    counts += [f"{by_state[TrialState.FAIL]} failed"] if by_state[TrialState.FAIL] else []
+    counts += [f"{by_state[TrialState.RUNNING]} unfinished"] if by_state[TrialState.RUNNING] else []
     collapsed = sum(r.collapsed for r in facts.explored)
-    said += [f"{collapsed} collapsed"] if collapsed else []
-    text = f"{counted(len(facts.explored), 'configuration', 'were')} tried: {', '.join(said)}."
+    counts += [f"{collapsed} collapsed"] if collapsed else []
+    text = f"{counted(len(facts.explored), 'configuration', 'were')} tried: {', '.join(counts)}."
     if len(facts.finalists) == 1:
         text += " The best was trained again on fresh seeds."
     elif facts.finalists:
@@ -84,7 +84,7 @@ def _decision(facts: StudyFacts) -> list[str]:
     tied = [v.finalist for v in facts.verdicts if v.outcome is Outcome.TIED]
     if tied:
         names = ", ".join(facts.label(finalist.explored) for finalist in tied)
-        written.append(f"It is tied with {names}: more fresh seeds would be needed to tell them apart.")
+        written.append(f"It is tied with {names}: it takes more fresh seeds to separate them.")
     for verdict in facts.verdicts:
         if verdict.outcome is Outcome.INFEASIBLE and verdict.finalist.mean > facts.winner.mean:
             label = facts.label(verdict.finalist.explored)
@@ -125,7 +125,7 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
         return []
     validation, test = facts.winner.validation, facts.winner.test
     rows = [("network", facts.label(winner), facts.label(accurate), "")]
-    for name in HEADLINE:
+    for name in (*HEADLINE, *facts.document.space.objective.measures):
         if name in validation:
             rows.append(
                 (
@@ -155,18 +155,18 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
 
 
 def findings(facts: StudyFacts) -> list[str]:
-    """What the counts suggest to do next; what the space and the pruner suggest, the doctor says."""
-    told = list(facts.document.dataset.warnings)
+    """What the counts suggest to do next; the doctor adds what the space and the pruner suggest."""
+    found = list(facts.document.dataset.warnings)
     failed = sum(r.state is TrialState.FAIL for r in facts.explored)
     if failed:
         of = counted(len(facts.explored), "trial")
-        told.append(f"{failed} of {of} failed; `aiq trials {facts.id}` gives the reasons.")
+        found.append(f"{failed} of {of} failed; `aiq trials {facts.id}` gives the reasons.")
     if facts.winner is not None and not facts.winner.judges:
-        told.append(
+        found.append(
             "The best so far was trained once: its numbers are partly luck until it is confirmed on fresh "
             "seeds."
         )
-    return told
+    return found
 
 
 def commands(facts: StudyFacts) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.datasets import known_shape
+from aiq_search.datasets import check_options, known_shape
 from aiq_search.errors import InputError
 from aiq_search.models import Architecture, check_argument_names, check_model_name, layer_outputs
 from aiq_search.search.machine import Machine
@@ -20,13 +20,14 @@ from aiq_search.space.points import drawn, grid
 from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace.selection import default_layers
 from aiq_search.suggest import did_you_mean
-from aiq_search.training import TrainingOptions
+from aiq_search.training import AugmentOptions, TrainingOptions
 from aiq_search.user_code import NO_CODE, CodePolicy, describe_error, is_reference
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "blame_data",
     "check_names",
     "check_networks",
     "check_space",
@@ -93,7 +94,7 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
     """
     model, data = space.model.name, space.dataset.name
     _blame(space, ("model", "name"), check_model_name, model)
-    _blame(space, ("dataset", "name"), known_shape, data)
+    blame_data(space, check_options, space.dataset)
     if code != NO_CODE:
         for section, name in (("model", model), ("dataset", data)):
             if is_reference(name):
@@ -108,9 +109,8 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
         key = ("parameters", name)
         if name == "training.engine":
             raise space.error(key, "one engine trains all of a study; name it in the section training")
-        if section == "training" and argument not in TrainingOptions.model_fields:
-            hint = did_you_mean(argument, TrainingOptions.model_fields)
-            raise space.error(key, f"training has no field {argument!r}; {hint}")
+        if section == "training":
+            _check_field(space, key, argument)
         if section == "model" and knows_arguments:
             _blame(space, key, check_argument_names, model, [argument], code)
         if section == "model" and argument in space.model.arguments:
@@ -120,6 +120,16 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
                 space.training_options({name: value})
 
 
+def _check_field(space: SearchSpace, key: Key, name: str) -> None:
+    """Check that a parameter sets a field of the training, or of its augmentation."""
+    augment = name.startswith("augment.")
+    fields = AugmentOptions.model_fields if augment else TrainingOptions.model_fields
+    field = name.removeprefix("augment.")
+    if field not in fields:
+        section = "training.augment" if augment else "training"
+        raise space.error(key, f"{section} has no field {field!r}; {did_you_mean(field, fields)}")
+
+
 def _blame(space: SearchSpace, key: Key, check: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
     """Run a check; what it finds is the fault of a key of the file."""
     try:
@@ -127,6 +137,17 @@ def _blame(space: SearchSpace, key: Key, check: Callable[..., object], *argument
     except InputError as error:
         message = str(error).removeprefix(".".join(map(str, key)) + ": ")
         raise space.error(key, message) from error.__cause__
+
+
+def blame_data(space: SearchSpace, check: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+    """What a function gives that reads the data; what it finds is the fault of a field of ``dataset``."""
+    try:
+        return check(*arguments)
+    except InputError as error:
+        key, colon, message = str(error).partition(": ")
+        if colon and key.startswith("dataset."):
+            raise space.error(tuple(key.split(".")), message) from error.__cause__
+        raise space.error(("dataset", "name"), str(error)) from error.__cause__
 
 
 def _extremes(parameter: Any) -> list[Any]:  # noqa: ANN401

@@ -14,6 +14,7 @@ from aiq_search.datasets import Dataset, Split, load_dataset
 from aiq_search.errors import InputError, first_line
 from aiq_search.models import Architecture, model_size
 from aiq_search.search.check import (
+    blame_data,
     check_networks,
     corner,
     described,
@@ -29,6 +30,7 @@ from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace import evaluation_mode
 from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
 from aiq_search.training.kernel_cache import are_compiled
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
@@ -68,13 +70,8 @@ def load_data(space: SearchSpace, data_dir: Path | None = None, code: CodePolicy
     Raises:
         SpaceError: They are missing or damaged, their code may not be imported, or it raises.
     """
-    try:
-        return load_dataset(space.dataset, data_dir, code)
-    except InputError as error:
-        key, colon, message = str(error).partition(": ")
-        if colon and key.startswith("dataset."):
-            raise space.error(tuple(key.split(".")), message) from error.__cause__
-        raise space.error(("dataset", "name"), str(error)) from error.__cause__
+    dataset: Dataset = blame_data(space, load_dataset, space.dataset, data_dir, code)
+    return dataset
 
 
 def preflight(
@@ -98,6 +95,7 @@ def preflight(
         SpaceError: A network cannot be built, trained, measured or kept.
     """
     _check_sampler(space)
+    _check_measures(space, dataset)
     shape, classes = dataset.input_shape, len(dataset.classes)
     check_networks(space, shape, classes, code, machine)
     networks = []
@@ -133,7 +131,14 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
     samples = part_of(dataset, min(_SAMPLES, options.batch_size), _SAMPLES)
 
     def fresh_run() -> TrainingRun:
-        return TrainingRun(architecture, samples, options, seed=0, beta=space.objective.beta)
+        return TrainingRun(
+            architecture,
+            samples,
+            options,
+            seed=0,
+            beta=space.objective.beta,
+            measures=Measures(space.objective.accuracy, space.objective.measures),
+        )
 
     def give_up() -> None:
         raise InputError(
@@ -178,6 +183,26 @@ def _check_sampler(space: SearchSpace) -> None:
             reason = f"{type(error).__name__}: {first_line(error)}"
             message = f"with these options it proposes no trial {number}: {reason}"
             raise space.error(("search", "sampler"), message) from error
+
+
+def _check_measures(space: SearchSpace, dataset: Dataset) -> None:
+    """Check that what is measured beside accuracy means something for these classes.
+
+    Raises:
+        SpaceError: It does not.
+    """
+    classes, counts = len(dataset.classes), dataset.class_counts
+    for name in space.objective.measures:
+        if name == "auroc" and classes != 2:
+            raise space.error(("objective",), f"auroc is for two classes, but {dataset.name} has {classes:,}")
+        if name == "auroc" and not all(map(all, (counts["validation"], counts["test"]))):
+            raise space.error(
+                ("objective",), "auroc needs samples of both classes in the validation and the test split"
+            )
+        if name == "top_5" and classes <= 5:
+            raise space.error(
+                ("objective",), f"top_5 is always 1 for {classes} classes; it is for more than five"
+            )
 
 
 def part_of(dataset: Dataset, train: int, validation: int) -> Dataset:

@@ -30,8 +30,9 @@ class RunningTrial:
         record: What was known of it when it began.
         epochs: Metrics of the epochs reported so far.
         chosen: The epoch of the lowest validation loss, as the worker reported it.
-        size: parameters, parameters_weights and macs.
+        size: parameters, parameters_weights, macs, ceiling/<layer>.
         engine: What trains and measures.
+        engine_reason: Why torch, where the compiled engine would have been taken.
         seconds: How long that has taken workers.
     """
 
@@ -41,6 +42,7 @@ class RunningTrial:
     chosen: int | None = None
     size: Mapping[str, float] = field(default_factory=dict)
     engine: str | None = None
+    engine_reason: str | None = None
     seconds: float = 0.0
 
     @property
@@ -82,5 +84,6 @@ class RunningTrial:
             "history": {name: [self.epochs[n][name] for n in numbers] for name in columns},
             "collapsed": scores.collapsed,
             "engine": self.engine,
+            "engine_reason": self.engine_reason,
             "feasible": feasible(objective.number_constraints, scores.scored),
         }

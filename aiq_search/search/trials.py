@@ -25,6 +25,12 @@ from aiq_search.worker import Assignment, Report, Rung
 
 __all__ = ["LiveTrials"]
 
+# What a trial answers with that is not trained again.
+_COPIED = (
+    *("value", "epoch", "epochs", "metrics", "history", "collapsed"),
+    *("engine", "engine_reason", "feasible"),
+)
+
 
 class LiveTrials:
     """Starts trials, takes their reports, and brings them to their final states.
@@ -128,10 +134,7 @@ class LiveTrials:
         if source.state is TrialState.PRUNED:
             value = source.value if source.value is not None else self._rungs.value(source.rungs[-1])
             running.trial.report(value, source.epochs)
-        end = {
-            name: getattr(source, name)
-            for name in ("value", "epoch", "epochs", "metrics", "history", "collapsed", "engine", "feasible")
-        }
+        end = {name: getattr(source, name) for name in _COPIED}
         end["reason"] = f"same configuration as trial {source.key.number}: its result, not trained again"
         self._end(running.record.key, source.state, end)
 
@@ -158,6 +161,7 @@ class LiveTrials:
         running.chosen = report.chosen or running.chosen
         running.size = report.size or running.size
         running.engine = report.engine or running.engine
+        running.engine_reason = report.engine_reason or running.engine_reason
         running.seconds += report.seconds
         if report.rung is not None and self._stops_at(running, report.rung):
             return False
@@ -210,7 +214,9 @@ class LiveTrials:
         record, key = running.record, running.record.key
         reached = [earlier["share"] for earlier in record.rungs]
         if rung.share not in reached:
-            metrics = {name: rung.metrics[name] for name in (*HEADLINE, "loss")}
+            metrics = {
+                name: rung.metrics[name] for name in (*HEADLINE, "loss", *self._space.objective.measures)
+            }
             rungs = [*record.rungs, {"share": rung.share, "samples": rung.samples, **metrics}]
             running.trial.set_user_attr(RUNGS, rungs)
             running.record = replace(record, rungs=rungs)
@@ -226,7 +232,7 @@ class LiveTrials:
             f"stopped after {rung.samples:,} samples, {rung.share:g} of its first epoch: "
             f"{ranking(self._space.objective)[0]} {value:.4f} was among the worst there"
         )
-        end = {"reason": reason, "engine": running.engine}
+        end = {"reason": reason, "engine": running.engine, "engine_reason": running.engine_reason}
         self._end(key, TrialState.PRUNED, end, {**rung.metrics, **running.size})
         return True
 
@@ -287,6 +293,8 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         training=options.model_dump(mode="json"),
         seed=record.seed,
         beta=study.space.objective.beta,
+        accuracy=study.space.objective.accuracy,
+        measures=study.space.objective.measures,
         test=record.key.phase is Phase.CONFIRM,
         checkpoint=str(study.checkpoint_path(record.key)),
         weights=str(study.weights_path(record.key)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiq_search.space.errors import shown
 from aiq_search.suggest import did_you_mean
+from aiq_search.training.measures import MEASURES
 
 __all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "Constraint", "feasible"]
 
@@ -21,6 +22,7 @@ REPORTED_NUMBERS = (
     "parameters",
     "parameters_weights",
     "train_loss",
+    *MEASURES,
 )
 
 # Before the name of a layer: its efficiency.

@@ -86,7 +86,8 @@ class Override:
             text = shown(text, quoted=False)
             raise SpaceError(f"--set {text}: expected dotted.key=value, such as search.trials=20")
         if path[0] == "parameters" and len(path) > 2:
-            path = ("parameters", ".".join(path[1:3]), *path[3:])
+            end = 4 if path[1:3] == ("training", "augment") and len(path) > 3 else 3
+            path = ("parameters", ".".join(path[1:end]), *path[end:])
         return cls(path, value)
 
     def apply(self, document: dict[str, Any], places: MutableMapping[Key, str]) -> None:
@@ -139,7 +140,7 @@ _SENTENCES = {
     "union_tag_not_found": "is required, but missing: int, float, categorical or derived",
     "value_error": "{error}",
 }
-_PARAMETER_NAME = "the name of a parameter is model.<argument> or training.<field>"
+_PARAMETER_NAME = "the name of a parameter is model.<argument>, training.<field> or training.augment.<field>"
 
 
 def _mistake(document: Any, error: ErrorDetails) -> tuple[Key, str]:  # noqa: ANN401
@@ -185,8 +186,8 @@ def _valid_keys(key: Key, document: Any) -> list[str]:  # noqa: ANN401
             if kind in get_args(parameter.model_fields["type"].annotation):
                 return list(parameter.model_fields)
     fields = SearchSpace.model_fields
-    if len(key) > 1:
-        section = fields[str(key[0])].annotation
+    for part in key[:-1]:
+        section = fields[str(part)].annotation if part in fields else None
         if isinstance(section, type) and issubclass(section, BaseModel):
-            return list(section.model_fields)
+            fields = section.model_fields
     return list(fields)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from aiq_search.space.constraint import Constraint
 from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
+from aiq_search.training.measures import MEASURES, AccuracyName
 
 __all__ = [
     "RUNGS",
@@ -25,7 +26,19 @@ __all__ = [
     "Section",
 ]
 
-Number = Literal["accuracy", "aiq", "efficiency", "loss", "macs", "parameters", "parameters_weights"]
+Number = Literal[
+    "accuracy",
+    "aiq",
+    "auroc",
+    "balanced_accuracy",
+    "efficiency",
+    "loss",
+    "macro_f1",
+    "macs",
+    "parameters",
+    "parameters_weights",
+    "top_5",
+]
 
 
 Numbers = Annotated[tuple[Number, ...], Field(strict=False)]
@@ -64,7 +77,7 @@ class ModelOptions(NamedSection):
     """Which network, and the arguments that are not searched.
 
     Attributes:
-        name: mlp, lenet_300_100, lenet_5, ``torchvision.models:<model>`` or ``package.module:function``.
+        name: A key of ``models.MODELS``, ``torchvision.models:<model>`` or ``package.module:function``.
     """
 
     name: str = Field(min_length=1, max_length=200)
@@ -77,6 +90,7 @@ class ObjectiveOptions(Section):
         maximize: A reported number, or several.
         minimize: Likewise; together with ``maximize``, several objectives.
         beta: Weight of accuracy in aIQ.
+        accuracy: What is the accuracy in aIQ: accuracy, balanced_accuracy, macro_f1, auroc or top_5.
         constraints: ``NAME >= NUMBER`` or ``NAME <= NUMBER`` on reported numbers; or, on parameters,
             an expression such as ``model.hidden2 <= model.hidden1``.
     """
@@ -84,6 +98,7 @@ class ObjectiveOptions(Section):
     maximize: Number | Numbers | None = None
     minimize: Number | Numbers | None = None
     beta: float = Field(default=2.0, gt=0)
+    accuracy: AccuracyName = "accuracy"
     constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @field_validator("constraints")
@@ -113,6 +128,13 @@ class ObjectiveOptions(Section):
         chosen = [(name, "maximize") for name in names(self.maximize)]
         chosen += [(name, "minimize") for name in names(self.minimize)]
         return tuple(chosen) or (("aiq", "maximize"),)
+
+    @cached_property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured beside accuracy: the measures that the objective or a constraint names."""
+        named = {self.accuracy, *(name for name, _ in self.directions)}
+        named |= {constraint.name for constraint in self.number_constraints}
+        return tuple(sorted(named & set(MEASURES)))
 
     @cached_property
     def number_constraints(self) -> tuple[Constraint, ...]:

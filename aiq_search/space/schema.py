@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from aiq_search.datasets import DatasetOptions
+from aiq_search.datasets.options import FIELDS_OF
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.expression import Expression
 from aiq_search.space.options import (
@@ -43,7 +44,13 @@ __all__ = [
 # Optuna models no more dimensions in a sensible time.
 _MOST_PARAMETERS = 500
 
-ParameterName = Annotated[str, Field(pattern=r"^(model|training)\.[A-Za-z_][A-Za-z0-9_]*$")]
+# The fields of ``dataset`` that any data have.
+_ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF)
+
+# Fields of ``training`` that came after the first studies, whose fingerprints do not have them.
+_LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment")
+
+ParameterName = Annotated[str, Field(pattern=r"^(model|training(\.augment)?)\.[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class SearchSpace(Section):
@@ -54,7 +61,8 @@ class SearchSpace(Section):
         name: Names the space, and the experiment in MLflow.
         model: The network and its fixed arguments.
         dataset: The data.
-        parameters: What is searched, by dotted name: ``model.<argument>`` or ``training.<field>``.
+        parameters: What is searched, by dotted name: ``model.<argument>``, ``training.<field>`` or
+            ``training.augment.<field>``.
         enqueue: Configurations to try first.
         objective: What is searched for.
         search: How.
@@ -232,8 +240,11 @@ class SearchSpace(Section):
             SpaceError: A value lies outside its field's own range.
         """
         searched = _section(params, "training")
+        document = {**self.training.model_dump(), **{k: v for k, v in searched.items() if "." not in k}}
+        if augment := _section(params, "training.augment"):
+            document["augment"] = {**self.training.augment.model_dump(), **augment}
         try:
-            return TrainingOptions.model_validate({**self.training.model_dump(), **searched})
+            return TrainingOptions.model_validate(document)
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(map(str, problem["loc"]))
@@ -252,10 +263,22 @@ class SearchSpace(Section):
         document = self.document()
         for free in ("schema_version", "name", "enqueue", "confirm", "resources"):
             del document[free]
+        document["dataset"] = {
+            key: value
+            for key, value in document["dataset"].items()
+            if key in _ANY_DATA or key in self.dataset.given
+        }  # a file from before there were the fields of tables and pictures searched the same
+        if document["objective"]["accuracy"] == "accuracy":
+            del document["objective"]["accuracy"]  # likewise
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
+        # A file from before there were these searches the same.
         if document["search"]["pruner"]["rungs"] == list(RUNGS):
-            del document["search"]["pruner"]["rungs"]  # a file from before there were any searches the same
+            del document["search"]["pruner"]["rungs"]
+        default = TrainingOptions().model_dump(mode="json")
+        for name in _LATER:
+            if document["training"][name] == default[name]:
+                del document["training"][name]
         return document
 
     @cached_property

@@ -277,7 +277,8 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
         raise NothingFeasibleError(_how_near(space, explored))
     record = best[0]
     numbers = {**record.scored, "objective": score(space.objective, record)}
-    validation = {name: Spread.of([numbers[name]]) for name in (*HEADLINE, "objective")}
+    names = (*HEADLINE, *space.objective.measures, "objective")
+    validation = {name: Spread.of([numbers[name]]) for name in names}
     return Champion(explored=record, record=record, validation=validation)
 
 
@@ -293,13 +294,14 @@ def _confirmed(
     if not complete or not judges:
         return None
     means = mean_metrics(judges)
-    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in HEADLINE}
+    names = (*HEADLINE, *space.objective.measures)
+    validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in names}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
     fresh = [r for r in records if (r.replicate or 0) >= space.confirm.judging]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
-        for name in HEADLINE
+        for name in names
         if fresh
     }
     return Champion(

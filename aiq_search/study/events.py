@@ -178,6 +178,7 @@ class TrialEnded:
     traceback: str | None = None  # of a user's exception
     collapsed: bool = False  # a layer with zero entropy: COMPLETE with value 0
     engine: str | None = None  # what trained and measured: torch or compiled
+    engine_reason: str | None = None  # why torch, where compiled would have been taken
     metrics: Mapping[str, float] = field(default_factory=dict)
     feasible: bool | None = None
 

@@ -1,17 +1,23 @@
-"""Names of the numbers that a trial reports."""
+"""Names of the numbers that a trial reports; ``training.run`` and ``worker.worker`` make them."""
 
 from __future__ import annotations
 
-__all__ = ["HEADLINE", "SIZES", "is_merit"]
+from aiq_search.training.measures import MEASURES
+
+__all__ = ["HEADLINE", "ONCE", "SIZES", "is_merit"]
 
 HEADLINE = ("aiq", "accuracy", "efficiency")  # from 0 to 1, more is better
 SIZES = ("parameters", "parameters_weights", "macs")  # of the network, the same in every epoch
+
+# Beginnings of the names of what a trial reports once, not in every epoch. ceiling/<layer> is the highest
+# efficiency that the layer can show on the validation split, where that is below 1.
+ONCE = (*SIZES, "ceiling/", "test/")
 
 
 def is_merit(name: str) -> bool:
     """Whether a number is from 0 to 1 and more of it is better; that of a network without merit is 0.
 
-    >>> is_merit("efficiency/conv1"), is_merit("loss")
-    (True, False)
+    >>> is_merit("efficiency/conv1"), is_merit("macro_f1"), is_merit("loss")
+    (True, True, False)
     """
-    return name in HEADLINE or name.startswith("efficiency/")
+    return name in HEADLINE or name in MEASURES or name.startswith("efficiency/")

@@ -11,14 +11,16 @@ import numpy as np
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.study.champion import Champion
 from aiq_search.study.events import Phase, TrialState
+from aiq_search.study.metrics import HEADLINE
 from aiq_search.study.optuna_internals import hypervolume
 from aiq_search.study.record import TrialRecord
 from aiq_search.study.view import StudyView
+from aiq_search.training.measures import MEASURES
 
 __all__ = ["ParetoFront", "front_of", "pareto_front"]
 
 # These numbers lie between 0 and 1: the worst is the one or the other.
-_BOUNDED = ("accuracy", "aiq", "efficiency")
+_BOUNDED = (*HEADLINE, *MEASURES)
 
 
 @dataclass(frozen=True)

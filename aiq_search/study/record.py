@@ -54,13 +54,14 @@ class TrialRecord:
         value: The objective at the chosen epoch; 0 for a collapsed network.
         epoch: The chosen epoch, from 1: of the lowest validation loss.
         epochs: How many were run.
-        metrics: Numbers of the chosen epoch, and parameters, parameters_weights, macs, test/…
+        metrics: Numbers of the chosen epoch, and parameters, parameters_weights, macs, ceiling/…, test/…
         history: A column of numbers, one an epoch, for each metric.
         rungs: What it showed within its first epoch: share, samples, aiq, accuracy, efficiency, loss.
         reason: Why PRUNED or FAIL.
         traceback: Of a user's exception.
         collapsed: Whether a layer's entropy was zero.
         engine: What trained and measured, see ``training.engines``.
+        engine_reason: Why torch, where the compiled engine would have been taken.
         feasible: Whether the constraints are met; None while it is not known.
         copied_from: The exploring trial whose result answered this one.
         retry_of: The failed trial of the same phase that this one runs again.
@@ -86,6 +87,7 @@ class TrialRecord:
     traceback: str | None = None
     collapsed: bool = False
     engine: str | None = None
+    engine_reason: str | None = None
     feasible: bool | None = None
     copied_from: int | None = None
     retry_of: int | None = None
@@ -137,6 +139,7 @@ class TrialRecord:
             traceback=self.traceback,
             collapsed=self.collapsed,
             engine=self.engine,
+            engine_reason=self.engine_reason,
             metrics=self.metrics,
             feasible=self.feasible,
         )
@@ -160,6 +163,7 @@ class TrialRecord:
             traceback=ended.traceback,
             collapsed=ended.collapsed,
             engine=ended.engine,
+            engine_reason=ended.engine_reason,
             feasible=ended.feasible,
             retry_of=started.retry_of,
             started=started.time,

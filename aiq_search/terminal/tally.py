@@ -1,4 +1,4 @@
-"""What a view of a search keeps of its events: counts, pace, the best so far, and how the finalists stand."""
+"""What a view of a search keeps of its events: counts, pace, the best so far, and the finalists' ranking."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Tally:
 
     @property
     def standing(self) -> list[str]:
-        """Lines about the best so far; once fresh seeds have something to say, about the finalists."""
+        """Lines about the best so far; about the finalists once they have fresh seeds."""
         return self._finalists or [f"best so far  {self.best_line}"]
 
     def _judged(self, space: SearchSpace) -> list[str]:

@@ -198,6 +198,8 @@ class Rounds:
         self._best = best
         self._failures = 0
         self._closed = False
+        self._begun = time.time()
+        self._expecting = False  # the champion of a search that has ended, any moment now
 
     def run(self, wish: Wish) -> bool:
         """One pass; returns whether all that the driver wishes is done.
@@ -218,7 +220,7 @@ class Rounds:
     def next_pause(self, wish: Wish) -> float:
         """Seconds until the next pass: longer and longer while MLflow does not answer."""
         if self._failures == 0:
-            return PAUSE if wish is Wish.RUN else HURRIED_PAUSE
+            return PAUSE if wish is Wish.RUN and not self._expecting else HURRIED_PAUSE
         longest = LONGEST_AT_END if wish is Wish.FINISH else LONGEST_PAUSE
         return min(longest, PAUSE * 2.0 ** min(self._failures - 1, 10))
 
@@ -227,8 +229,14 @@ class Rounds:
         self._deliver(everything=False)
         word = last_word(self._outbox)
         self._write_bundle(word, hurry=False)
-        if isinstance(word, StudyEnded) and word.reason == "finished" and word.champion:
-            self._writer.expect_champion()  # while the driver exports it
+        if (
+            isinstance(word, StudyEnded)
+            and word.reason == "finished"
+            and word.champion
+            and word.time > self._begun  # else it was exported when the search ended
+        ):
+            self._writer.expect_champion()
+            self._expecting = True
         return False
 
     def _finish(self) -> bool:
@@ -338,4 +346,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ended = main(sys.argv[1:])
+    logging.shutdown()
+    # Everything is written. Tearing down torch and MLflow takes seconds, for which the driver would wait.
+    os._exit(ended)

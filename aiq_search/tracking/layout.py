@@ -28,7 +28,7 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
 
 __all__ = [
     "ENDS",
@@ -180,7 +180,7 @@ def ended_points(event: TrialEnded, epochs: Sequence[EpochEnded]) -> list[Point]
     """
     last = max((milliseconds(e.time) for e in epochs), default=0)
     now = max(milliseconds(event.time), last + 1)
-    once = {k: v for k, v in event.metrics.items() if k in SIZES or k.startswith("test/")}
+    once = {k: v for k, v in event.metrics.items() if k.startswith(ONCE)}
     chosen = {k: v for k, v in event.metrics.items() if k not in once}
     newest = max(epochs, key=lambda e: e.epoch, default=None)
     if newest is not None and newest.epoch == event.epoch:
@@ -230,6 +230,8 @@ def ended_tags(event: TrialEnded) -> dict[str, str]:
         tags["aiq.collapsed"] = "true"
     if event.engine is not None:
         tags["aiq.engine"] = event.engine
+    if event.engine_reason is not None:
+        tags["aiq.engine_reason"] = text(event.engine_reason)
     if event.feasible is not None:
         tags["aiq.feasible"] = str(event.feasible).lower()
     if event.traceback:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,11 @@ def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
         [(verdict,), *_] = connection.execute("PRAGMA integrity_check(1)")
         if verdict != "ok":
             raise OutboxDamagedError(f"{path} is damaged ({verdict.splitlines()[-1]})")
+        if _tables(connection) != _our_tables():
+            raise OutboxDamagedError(f"{path} is damaged (its tables are not those of an outbox)")
+    except UnicodeDecodeError:  # SQLite's own message quotes what it read
+        connection.close()
+        raise OutboxDamagedError(f"{path} is damaged (its tables are not those of an outbox)") from None
     except sqlite3.DatabaseError as error:
         connection.close()
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
@@ -373,6 +379,18 @@ def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _tables(connection: sqlite3.Connection) -> list[Any]:
+    """Tables and indices, as SQLite keeps them."""
+    return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+@cache
+def _our_tables() -> list[Any]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _tables(connection)
 
 
 def _keep_damaged(path: Path) -> None:

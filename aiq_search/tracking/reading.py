@@ -25,7 +25,7 @@ from aiq_search.study import Champion, Phase, TrialKey, TrialRecord, TrialState
 from aiq_search.study.champion import choose_champion, judge_finalists
 from aiq_search.study.document import FILE as DOCUMENT
 from aiq_search.study.document import StudyDocument
-from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
 from aiq_search.study.progress import ranking
 from aiq_search.tracking.client import connect, first_line, search_runs, unreachable
 from aiq_search.tracking.layout import text
@@ -35,7 +35,6 @@ __all__ = ["RemoteStudy", "find_study", "list_remote_studies"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # what may stand in a filter
 _SEED = re.compile(r"confirm-\d+-seed-(\d+)")
-_ONCE = (*SIZES, "test/")
 
 
 class RemoteStudy:
@@ -172,7 +171,7 @@ class RemoteStudy:
         state = self._state(run)
         collapsed = tags.get("aiq.collapsed") == "true"
         seed = _SEED.match(run.info.run_name or "")
-        epochs = max((m.step for m in last_metrics(run) if not m.key.startswith(_ONCE)), default=0)
+        epochs = max((m.step for m in last_metrics(run) if not m.key.startswith(ONCE)), default=0)
         over = state is not TrialState.RUNNING and run.info.end_time is not None
         return TrialRecord(
             key=TrialKey(self.id, phase, number),
@@ -191,6 +190,7 @@ class RemoteStudy:
             reason=tags.get("aiq.reason") or None,
             collapsed=collapsed,
             engine=tags.get("aiq.engine"),
+            engine_reason=tags.get("aiq.engine_reason"),
             feasible={"true": True, "false": False}.get(tags.get("aiq.feasible", "")),
             started=run.info.start_time / 1000,
             ended=run.info.end_time / 1000 if over else None,
@@ -208,7 +208,7 @@ class _History(Mapping[str, list[float]]):
 
     def __init__(self, client: MlflowClient, run_id: str, metrics: Mapping[str, float], epochs: int) -> None:
         self._client, self._run_id, self._epochs = client, run_id, epochs
-        self._names = [name for name in metrics if not name.startswith(_ONCE)] if epochs else []
+        self._names = [name for name in metrics if not name.startswith(ONCE)] if epochs else []
         self._known: dict[str, list[float]] = {}
 
     def __getitem__(self, name: str) -> list[float]:

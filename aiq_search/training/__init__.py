@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.training.options import TrainingOptions
+from aiq_search.training.options import AugmentOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from aiq_search.training.checkpoint import (
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiq_search.training.run import DivergedError, EpochResult, PartResult, TrainingRun
 
 __all__ = [
+    "AugmentOptions",
     "CheckpointError",
     "DivergedError",
     "EpochResult",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional
 from aiq_search.datasets import Normalization, Split
 from aiq_search.statespace import StateCapture, aiq, evaluation_mode, network_efficiency
 
-__all__ = ["BATCH_SIZE", "Evaluation", "TensorSplit", "evaluate"]
+__all__ = ["BATCH_SIZE", "Evaluation", "TensorSplit", "evaluate", "outputs"]
 
 # Samples a forward pass when nothing is learnt: large enough to hide the overhead of a narrow network,
 # small enough for the activations of a wide convolution. The result does not depend on it.
@@ -34,6 +34,7 @@ class Evaluation:
         aiq: (accuracy^beta * efficiency)^(1 / (beta + 1)).
         layers: Efficiency of each hidden layer, by name.
         samples: Size of the split.
+        measures: Other measures of the answers that were asked for, by name; see ``training.measures``.
     """
 
     loss: float
@@ -42,6 +43,7 @@ class Evaluation:
     aiq: float
     layers: Mapping[str, float]
     samples: int
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -96,6 +98,14 @@ def _tensor(array: NDArray[Any]) -> Tensor:
         # Arrays that the trials of a machine share are read-only. Nothing here writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.ascontiguousarray(array))
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, split: TensorSplit) -> NDArray[Any]:
+    """The logits of a network, (N, classes), for a whole split, in evaluation mode."""
+    with evaluation_mode(model):
+        logits = [model(split.normalised(raw)).cpu() for raw in torch.split(split.inputs, BATCH_SIZE)]
+    return torch.cat(logits).double().numpy()
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,9 @@ from aiq_search.errors import AiqError, InputError
 from aiq_search.models import Architecture
 from aiq_search.training.engines import Engine, make_engine
 from aiq_search.training.evaluation import Evaluation, TensorSplit
+from aiq_search.training.measures import Measures
 from aiq_search.training.options import TrainingOptions
+from aiq_search.training.schedule import learning_rates
 
 __all__ = ["DivergedError", "EpochResult", "PartResult", "TrainingRun"]
 
@@ -67,8 +70,9 @@ class PartResult:
 class TrainingRun:
     """One network trained on one data set with one seed, epoch by epoch.
 
-    The seed fixes the initial weights, the order of the samples and the dropout, so that the same
-    engine, machine and versions give the same numbers bit for bit. It sets torch's global random state.
+    The seed fixes the initial weights, the order of the samples, their augmentation and the dropout, so that
+    the same engine, machine and versions give the same numbers bit for bit. It sets torch's global random
+    state.
 
     Attributes:
         model: The network, on ``device``.
@@ -83,6 +87,8 @@ class TrainingRun:
         options: How it is trained.
         seed: Fixes everything random.
         beta: Weight of accuracy in aIQ.
+        measures: What is measured besides accuracy, and which number is the accuracy in aIQ.
+        weights: A state dict to train on from, in place of initial weights.
 
     Raises:
         InputError: The device is not there, the architecture is refused, or the engine cannot train it.
@@ -96,15 +102,20 @@ class TrainingRun:
         *,
         seed: int,
         beta: float = 2.0,
+        measures: Measures = Measures(),  # noqa: B008 - frozen
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.architecture = architecture
         self.dataset = dataset
         self.options = options
         self.beta = beta
+        self.measures = measures
         self.device = _device(options)
         torch.manual_seed(seed)
         self.shuffle = torch.Generator().manual_seed(seed)
         self.model = architecture.build().to(self.device)
+        if weights is not None:
+            self.model.load_state_dict(weights)
         self.train_split = TensorSplit.of(dataset.train, dataset.normalization, self.device)
         self.validation_split = TensorSplit.of(dataset.validation, dataset.normalization, self.device)
         self.engine: Engine = make_engine(self.model, options, self.train_split, self.device)
@@ -138,8 +149,7 @@ class TrainingRun:
         """
         train_loss = self._train(1.0)
         self._progress = None
-        validation = self.engine.evaluate(self.validation_split, self.beta)
-        self._check_finite("validation", validation.loss)
+        validation = self._measured(self.validation_split)
         result = EpochResult(self.epoch + 1, train_loss, validation)
         self.history.append(result)
         if self.best is None or validation.loss < self.best.validation.loss:
@@ -168,8 +178,7 @@ class TrainingRun:
         if not 0 < share < 1 or samples < 1:
             raise ValueError(f"0 < share < 1 and samples >= 1 must hold, but got {share} and {samples}.")
         train_loss = self._train(share)
-        validation = self.engine.evaluate(self.part_of_validation(samples), self.beta)
-        self._check_finite("validation", validation.loss)
+        validation = self._measured(self.part_of_validation(samples))
         seen = self.epoch * len(self.train_split) + (self._progress.samples if self._progress else 0)
         return PartResult(seen, train_loss, validation)
 
@@ -198,7 +207,7 @@ class TrainingRun:
         tensors = TensorSplit.of(self.dataset.split(split), self.dataset.normalization, self.device)
         self.model.load_state_dict(self.best_weights)
         try:
-            return self.engine.evaluate(tensors, self.beta)
+            return self._measured(tensors, split)
         finally:
             self.model.load_state_dict(now)
 
@@ -227,17 +236,17 @@ class TrainingRun:
             before = self.shuffle.get_state()
             self._progress = _Progress(self._batches(), before, [])
         progress = self._progress
-        batches = progress.until(share)
-        progress.losses += self.engine.train(self.train_split, batches, self._learning_rate())
+        batches, done = progress.until(share), len(progress.losses)
+        rates = learning_rates(self.options, self.epoch, len(progress.batches))[done : done + len(batches)]
+        progress.losses += self.engine.train(self.train_split, batches, rates)
         train_loss = sum(progress.losses) / max(1, progress.samples)
         self._check_finite("training", train_loss)
         return train_loss
 
-    def _learning_rate(self) -> float:
-        base = self.options.learning_rate
-        if self.options.schedule == "cosine":
-            return base * (1 + math.cos(math.pi * self.epoch / self.options.epochs)) / 2
-        return base
+    def _measured(self, split: TensorSplit, which: str = "validation") -> Evaluation:
+        measured = self.engine.evaluate(split, self.beta)
+        self._check_finite(which, measured.loss)
+        return self.measures.added_to(measured, self.model, split, self.beta)
 
     def _batches(self) -> list[Tensor]:
         """Indices of the epoch's batches: every sample once, in an order of its own."""
@@ -288,6 +297,7 @@ def _metrics(train_loss: float, measured: Evaluation) -> dict[str, float]:
         "efficiency": measured.efficiency,
         "loss": measured.loss,
         "train_loss": train_loss,
+        **measured.measures,
         **{f"efficiency/{name}": value for name, value in measured.layers.items()},
     }
 

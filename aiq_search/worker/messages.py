@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
+    from aiq_search.training.measures import AccuracyName
 
 __all__ = ["RUNG_SAMPLES", "Assignment", "MakeWorker", "Report", "Rung", "Worker"]
 
@@ -26,6 +27,8 @@ class Assignment:
         training: Fields of ``training.TrainingOptions``.
         seed: Fixes the training.
         beta: Weight of accuracy in aIQ.
+        accuracy: Which number is the accuracy in aIQ.
+        measures: What is measured beside accuracy; see ``training.measures``.
         test: Whether the chosen epoch is measured on the test split too.
         checkpoint: Where the unfinished trial is kept.
         weights: Where the finished network's weights go.
@@ -43,6 +46,8 @@ class Assignment:
     weights: str
     minutes: float | None = None
     rungs: tuple[float, ...] = ()
+    accuracy: AccuracyName = "accuracy"
+    measures: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As text."""
@@ -53,6 +58,7 @@ class Assignment:
         """The inverse of ``to_json``."""
         document = json.loads(text)
         document["rungs"] = tuple(document["rungs"])
+        document["measures"] = tuple(document["measures"])
         return cls(**document)
 
 
@@ -78,10 +84,11 @@ class Report:
     Attributes:
         epochs: Number and metrics of each epoch reported: the last one; after a restart, all.
         chosen: The epoch of the lowest validation loss so far.
-        size: parameters, parameters_weights and macs.
+        size: parameters, parameters_weights, macs, and ceiling/<layer>, see ``study.metrics.ONCE``.
         done: Whether the trial is over.
-        test: test/aiq, test/accuracy, test/efficiency, where asked for.
+        test: test/aiq, test/accuracy, test/efficiency and the measures, where asked for.
         engine: What trained and measured, see ``training.engines``.
+        engine_reason: Why torch, where the compiled engine would have been taken.
         reason: Why it failed.
         traceback: Of a user's exception.
         rung: Where the network is within its first epoch.
@@ -90,10 +97,11 @@ class Report:
 
     epochs: tuple[tuple[int, Mapping[str, float]], ...] = ()
     chosen: int | None = None
-    size: Mapping[str, int] = field(default_factory=dict)
+    size: Mapping[str, float] = field(default_factory=dict)
     done: bool = False
     test: Mapping[str, float] = field(default_factory=dict)
     engine: str | None = None
+    engine_reason: str | None = None
     reason: str | None = None
     traceback: str | None = None
     rung: Rung | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import time
 import traceback
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
-from aiq_search.models import Architecture, model_size
+from aiq_search.models import Architecture, layer_outputs, model_size
 from aiq_search.places import StorageError, patiently, place_of
 from aiq_search.training import (
     CheckpointError,
@@ -26,6 +28,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
+from aiq_search.training.measures import Measures
 from aiq_search.user_code import CodePolicy
 from aiq_search.worker.messages import RUNG_SAMPLES, Assignment, Report, Rung
 
@@ -63,6 +66,7 @@ class TrialWorker:
         self._assignment = assignment
         self._run: TrainingRun | None = None
         self._size: dict[str, int] = {}
+        self._ceilings: dict[str, float] = {}
         self._rungs = assignment.rungs
         self._saved = self._started = time.monotonic()
         self._pause = _CHECKPOINT_SECONDS
@@ -142,6 +146,7 @@ class TrialWorker:
         """Build the network and load its checkpoint; whether there was one."""
         self._run = self._fresh_run()
         self._size = dict(vars(model_size(self._run.model, self._dataset.input_shape)))
+        self._ceilings = _ceilings(self._run.model, self._dataset)
         checkpoint = place_of(self._assignment.checkpoint)
         if not patiently(checkpoint.is_file):
             return False
@@ -164,6 +169,7 @@ class TrialWorker:
             options,
             seed=assignment.seed,
             beta=assignment.beta,
+            measures=Measures(assignment.accuracy, assignment.measures),
         )
 
     def _complete(self, run: TrainingRun, epochs: Sequence[EpochResult]) -> Report:
@@ -173,6 +179,7 @@ class TrialWorker:
         if self._assignment.test:
             measured = run.evaluate_best("test")
             test = {f"test/{name}": getattr(measured, name) for name in ("aiq", "accuracy", "efficiency")}
+            test |= {f"test/{name}": value for name, value in measured.measures.items()}
         document = {
             "trial": self._assignment.key,
             "architecture": self._assignment.architecture,
@@ -195,17 +202,30 @@ class TrialWorker:
         self._pause = max(_CHECKPOINT_SECONDS, _CHECKPOINT_SHARE * (self._saved - begin))
 
     def _report(self, run: TrainingRun, epochs: Sequence[EpochResult], **more: Any) -> Report:  # noqa: ANN401
+        measured = run.best.validation.layers if run.best else ()
+        ceilings = {f"ceiling/{name}": self._ceilings[name] for name in measured if name in self._ceilings}
         return Report(
             epochs=tuple((result.epoch, result.metrics()) for result in epochs),
             chosen=run.best.epoch if run.best else None,
-            size=self._size,
+            size={**self._size, **ceilings},
             engine=run.engine.name,
+            engine_reason=run.engine.reason,
             **more,
         )
 
     def _failed(self, reason: str, trace: str | None = None, epochs: Sequence[EpochResult] = ()) -> Report:
         reported = tuple((result.epoch, result.metrics()) for result in epochs)
         return Report(epochs=reported, size=self._size, done=True, reason=reason, traceback=trace)
+
+
+def _ceilings(model: nn.Module, dataset: Dataset) -> dict[str, float]:
+    """The highest efficiency that each layer can show on the validation split, where that is below 1."""
+    samples = len(dataset.validation)
+    ceilings = {
+        name: math.log2(places * samples) / neurons  # N observations carry log2(N) bits at most
+        for name, (neurons, places) in layer_outputs(model, dataset.input_shape).items()
+    }
+    return {name: ceiling for name, ceiling in ceilings.items() if ceiling < 1}
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -117,7 +117,7 @@ def test_best_has_a_table_of_finalists_with_reasons(study):
 
 
 def test_the_report_names_ties_and_the_refused(study, tmp_path):
-    page = write_report(study, tmp_path / "r.html", findings=search_findings(study)).read_text()
+    page = write_report(study, tmp_path / "r.html", findings=search_findings(study, None)).read_text()
     assert "It won as the smallest of 2 that cannot be told apart." in page
     assert "It is tied with 11-4 (#1)" in page
     assert "5-5 (#0) has the better mean aIQ, but misses accuracy &gt;= 0.9 (mean 0.884) on average" in page

@@ -7,7 +7,7 @@ import pytest
 from aiq_search.app.dry_run import dry_run
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import StudyData, prepare_existing, prepare_new
-from aiq_search.app.report import search_findings, view_networks
+from aiq_search.app.report import search_findings, view_champion
 from aiq_search.app.space import checked_space, tried_space
 from aiq_search.errors import InputError
 from aiq_search.study import Study
@@ -127,10 +127,11 @@ def test_a_study_that_names_code_from_elsewhere_is_not_continued(folder, tmp_pat
 
 def test_a_report_runs_no_code_unless_asked_to(folder, module, tmp_path):
     study = named(tmp_path / "home", f"{module}:tiny")
-    assert not view_networks(study, StudyData(study)).confusion
-    assert f"--allow-code {module}" in search_findings(study)[0]
+    assert view_champion(study, StudyData(study)) is None
+    assert f"--allow-code {module}" in search_findings(study, None)[0]
     assert not (folder / "imported").exists()
-    assert not any("--allow-code" in each for each in search_findings(study, CodePolicy(packages=(module,))))
+    allowed = CodePolicy(packages=(module,))
+    assert not any("--allow-code" in each for each in search_findings(study, None, allowed))
 
 
 def test_a_job_may_what_its_submission_allowed():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from math import log2
 
 import pytest
 from typer.testing import CliRunner
@@ -107,15 +109,16 @@ class TestSearch:
         assert "learning_rate" in found.remedy
 
     def test_an_efficiency_on_its_ceiling_is_told(self, tmp_path):
-        def on_the_ceiling(assignment, epoch):
-            from math import log2
-
-            return min(1.0, log2(360) / assignment.architecture["arguments"]["hidden1"])
+        def on_the_ceiling(assignment, epoch, report):
+            ceiling = log2(360) / assignment.architecture["arguments"]["hidden1"]
+            metrics = metrics_of(assignment, epoch) | {"efficiency/hidden1": ceiling}
+            report = report_of(assignment, epoch, metrics)
+            return replace(report, size={**report.size, "ceiling/hidden1": ceiling})
 
         widths = {"type": "int", "low": 32, "high": 64}
         findings = searched(
             tmp_path,
-            reporting(**{"efficiency/hidden1": on_the_ceiling}),
+            on_the_ceiling,
             parameters={"model.hidden1": widths, "model.hidden2": {"type": "int", "low": 2, "high": 4}},
         )
         found = told(findings, "which cannot exceed")
@@ -243,6 +246,28 @@ class TestEnvironment:
         findings = [*check_environment(tmp_path, "http://127.0.0.1:9"), *check_home(tmp_path)]
         assert told(findings, "does not answer").level is Level.WARNING
         assert all(f.remedy for f in findings if f.level not in (Level.OK, Level.NOTE))
+
+    @pytest.mark.parametrize(
+        ("torch", "torchvision", "needs", "told_of"),
+        [
+            (
+                "2.13.0",
+                "0.29.2",
+                "torch (>=2.14.0)",
+                "torchvision 0.29.2 needs torch >=2.14.0, but torch 2.13.0",
+            ),
+            ("2.15.0+cpu", "0.30.0+cu130", "torch==2.15.0", "builds for different devices"),
+            ("2.15.0+cu130", "0.30.0", "torch==2.15.0", "are compatible"),
+            ("2.16.0.dev20261101", "0.31.0.dev1", "torch==2.16.0.dev20261101", "are compatible"),
+        ],
+    )
+    def test_torchvision_for_another_torch_is_told(
+        self, tmp_path, monkeypatch, torch, torchvision, needs, told_of
+    ):
+        monkeypatch.setattr(environment, "version", {"torch": torch, "torchvision": torchvision}.__getitem__)
+        monkeypatch.setattr(environment, "requires", lambda _: ["numpy", needs])
+        found = told(check_environment(tmp_path), told_of)
+        assert found.level is (Level.OK if "compatible" in told_of else Level.PROBLEM)
 
     def test_little_memory_is_told(self, tmp_path, monkeypatch):
         monkeypatch.setattr(environment, "available_memory", lambda: 300_000_000)

@@ -11,6 +11,7 @@ from aiq_search.app.forecast import Costs, Shape, Timing, fit, simulate
 from aiq_search.app.options import RunOptions
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.space import load_space
+from tests.support.made_up import made_up
 
 SPACES = Path("search_spaces")
 SHAPES = [
@@ -73,6 +74,15 @@ def test_slots_and_pruning_shorten_a_search_and_more_trials_lengthen_it(digits):
     assert unpruned / 2.4 < simulated(digits, ["search.pruner=none"], slots=2) < unpruned
     assert simulated(digits, slots=1) < unpruned
     assert simulated(digits, ["search.trials=600"]) > 5 * simulated(digits, ["search.trials=60"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cifar10_cnn", "fashion_mnist_cnn", "mnist_smallest"])
+def test_the_shipped_spaces_of_convolutional_networks_are_estimated(name, monkeypatch):
+    monkeypatch.setattr("aiq_search.app.dry_run.load_data", lambda space, *_: made_up(space.dataset.name))
+    estimate = dry_run(SPACES / f"{name}.yaml", RunOptions())
+    assert 0 < estimate.hours[0] < estimate.hours[1]
+    assert estimate.narrowest.parameters < estimate.widest.parameters
 
 
 def test_a_dry_run_is_one_estimate_with_a_range_in_seconds():

@@ -148,3 +148,31 @@ def test_a_bundle_gives_the_numbers_of_its_card(tmp_path):
         report = measure_network(str(tmp_path / "champion"), split=split).report
         assert report.efficiency == pytest.approx(card[split].efficiency, abs=1e-12)
         assert report.aiq == pytest.approx(card[split].aiq, abs=1e-12)
+
+
+def test_what_a_network_asks_of_a_device_is_measured_too():
+    device = measure_network("mlp", data="digits", arguments=["hidden1=8"]).device
+    assert device.weights == {"float32": 4 * (64 * 8 + 8 + 8 * 10 + 10), "int8": 64 * 8 + 8 * 10 + 8 * 18}
+    assert device.activations == {"float32": 4 * 8, "int8": 8}
+    assert device.latency.keys() == {"safetensors", "c"}
+    assert 0 < device.latency["c"] < device.latency["safetensors"]
+
+
+class _Twice(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.hidden, self.output = nn.Linear(64, 64), nn.Linear(64, classes)
+
+    def forward(self, x):
+        return self.output(x.flatten(1) + self.hidden(x.flatten(1)))
+
+
+def with_a_skip(input_shape, classes):
+    return _Twice(classes)
+
+
+def test_a_network_without_a_device_format_is_measured_all_the_same():
+    measured = measure_network(f"{__name__}:with_a_skip", data="digits", allow_code=["tests"])
+    assert measured.device is None
+    assert measured.document()["device"] is None
+    assert measured.macs == 64 * 64 + 64 * 10

@@ -64,6 +64,7 @@ def searched(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("AIQ_HOME", str(folder / "home"))
+        patch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)  # of an earlier test's Ray
         heard.loads = counted(patch, "load_dataset", aiq_search.datasets, preflight)
         heard.opened = counted(patch, "read", StudyDocument)
         result = run_search(SPACE, overrides=SMALL, study_id="digits-test", listeners=[heard])

@@ -256,3 +256,19 @@ def test_a_dry_run_writes_nothing(aiq, tmp_path):
     assert document["narrowest"]["parameters"] < document["widest"]["parameters"]
     assert 0 < document["hours"][0] <= document["hours"][1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_ends_with_the_exit_code_and_what_was_registered_to_run_at_exit():
+    script = (
+        "import atexit, sys; atexit.register(print, 'at exit'); sys.argv = {}\n"
+        "from aiq_search.cli import run; run()"
+    )
+    for arguments, code in (
+        (["aiq", "--version"], 0),
+        (["aiq", "best", "nothing"], 2),
+        (["aiq", "nosuch"], 2),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(arguments)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (code, "at exit")

@@ -1,9 +1,12 @@
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aiq_search.datasets import DATASETS, DatasetOptions, load_dataset, sources
 from aiq_search.datasets.dataset import Normalization, Split, randomise_labels, split_off
@@ -115,6 +118,58 @@ def test_a_split_that_leaves_nothing_is_refused(amount):
     split = Split(np.zeros((100, 1), np.float32), np.zeros(100, np.int64))
     with pytest.raises(ValueError, match="leave one to train on"):
         split_off(split, amount, np.random.default_rng(0), what="test")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=2, max_size=80),
+    st.floats(0.1, 0.6),
+    st.integers(0, 5),
+)
+def test_groups_are_taken_whole_or_the_split_is_refused(samples, amount, seed):
+    groups, labels = (np.array(column) for column in zip(*samples, strict=True))
+    split = Split(np.arange(len(samples))[:, None], labels, groups)
+    try:
+        stays, taken = split_off(split, amount, np.random.default_rng(seed), what="test")
+    except ValueError as error:
+        assert re.search("whole groups|leave one to train on", str(error))  # noqa: PT017 - either is right
+        return
+    assert not set(stays.groups) & set(taken.groups)
+    assert rows(stays) | rows(taken) == rows(split)
+    assert len(stays)
+    assert len(taken)
+
+
+def test_groups_are_split_near_to_the_size_and_the_classes_proportions():
+    random = np.random.default_rng(0)
+    groups = random.integers(200, size=3000)
+    labels = (random.random(3000) < 0.1).astype(int)
+    split = Split(np.arange(3000)[:, None], labels, groups)
+    _, taken = split_off(split, 0.2, random, what="test")
+    assert abs(len(taken) - 600) < 20
+    assert abs(taken.labels.mean() - 0.1) < 0.01
+
+
+def test_groups_of_an_npz_are_an_array_of_it(npz):
+    x, patient = np.arange(60.0)[:, None], np.repeat(np.arange(15), 4)
+    path = npz(x_train=x, y_train=np.arange(60) % 2, patient=patient)
+    data = load_dataset(DatasetOptions(name=path, groups="patient", test=12, validation=12))
+    seen = [set((split.inputs[:, 0] // 4).tolist()) for split in (data.train, data.validation, data.test)]
+    assert sum(map(len, seen)) == 15
+    assert len(set.union(*seen)) == 15
+    with pytest.raises(InputError, match=r"dataset\.groups: .*has no array 'doctor'"):
+        load_dataset(DatasetOptions(name=path, groups="doctor"))
+    with pytest.raises(InputError, match="one entry for each of the 60 training samples"):
+        load_dataset(
+            DatasetOptions(
+                name=npz(x_train=x, y_train=np.arange(60) % 2, patient=patient[:9]), groups="patient"
+            )
+        )
+
+
+def test_one_group_cannot_be_split(npz):
+    path = npz(x_train=TABLE, y_train=TWO, patient=np.zeros(30, int))
+    with pytest.raises(InputError, match="in whole groups and leave some: there are 1 groups"):
+        load_dataset(DatasetOptions(name=path, groups="patient"))
 
 
 def test_an_npz_with_all_splits_is_taken_as_it_is(npz):

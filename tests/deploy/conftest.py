@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def load_all(path):
-    return list(YAML(typ="safe").load_all(path.read_text(encoding="utf-8")))
+    return list(YAML(typ="safe", pure=True).load_all(path.read_text(encoding="utf-8")))
 
 
 def values(path):

@@ -48,7 +48,7 @@ def config():
 def resolved(config, environment_file):
     done = config(environment_file)
     assert done.returncode == 0, done.stderr
-    return YAML(typ="safe").load(done.stdout)
+    return YAML(typ="safe", pure=True).load(done.stdout)
 
 
 def test_compose_accepts_it_with_the_variables_that_init_wrote(resolved):
@@ -81,7 +81,7 @@ def test_only_two_ports_are_published_and_on_this_machine_alone(resolved):
 
 def test_another_address_is_published_only_when_told(config, environment_file):
     done = config(environment_file, PUBLISH_ADDRESS="192.0.2.7")
-    ports = YAML(typ="safe").load(done.stdout)["services"]["ray-head"]["ports"]
+    ports = YAML(typ="safe", pure=True).load(done.stdout)["services"]["ray-head"]["ports"]
     assert [_port(port) for port in ports] == [("192.0.2.7", "8265", 8265)]
 
 
@@ -89,7 +89,7 @@ def test_no_page_of_another_origin_may_change_runs_unless_it_is_named(config, en
     name = "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
     assert not resolved["services"]["mlflow"]["environment"][name]
     proxy = "https://mlflow.example.org"
-    named = YAML(typ="safe").load(config(environment_file, MLFLOW_ALLOWED_ORIGINS=proxy).stdout)
+    named = YAML(typ="safe", pure=True).load(config(environment_file, MLFLOW_ALLOWED_ORIGINS=proxy).stdout)
     assert named["services"]["mlflow"]["environment"][name] == proxy
 
 

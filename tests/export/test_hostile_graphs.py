@@ -13,7 +13,7 @@ import zipfile
 import pytest
 import torch
 
-from aiq_search.export import BundleError, formats, verify_bundle
+from aiq_search.export import BundleError, running, verify_bundle
 from aiq_search.export.pt2 import load_pt2
 from tests.export.hostile import archive_of, edit_pt2, edit_pt2_json, members_of, replace_file
 
@@ -45,7 +45,7 @@ def proof(bundle):
 def no_loading(monkeypatch):
     """torch must not even see a file that is refused, in this process or another."""
     monkeypatch.setattr(torch.export, "load", lambda *args: pytest.fail("torch was given a refused file"))
-    monkeypatch.setattr(formats, "run_bounded", lambda *args: pytest.fail("a refused file was run"))
+    monkeypatch.setattr(running, "run_bounded", lambda *args: pytest.fail("a refused file was run"))
 
 
 def _set_samples(value):
@@ -276,7 +276,7 @@ def no_session(monkeypatch):
     monkeypatch.setattr(
         onnxruntime, "InferenceSession", lambda *a, **k: pytest.fail("onnxruntime was given a refused file")
     )
-    monkeypatch.setattr(formats, "run_bounded", lambda *args: pytest.fail("a refused file was run"))
+    monkeypatch.setattr(running, "run_bounded", lambda *args: pytest.fail("a refused file was run"))
 
 
 def _external(model):

@@ -229,5 +229,49 @@ def test_a_network_trained_on_mnist_verifies_in_every_format(tmp_path):
         tolerance=0.0,
     )
     checks = write_bundle(tmp_path / "champion", contents).checks
-    assert sum("10,000 samples" in check.detail for check in checks) == 3
+    assert sum("10,000 samples" in check.detail for check in checks) == 8  # six pairs, and eight bits twice
     assert verify_bundle(tmp_path / "champion", trusted=True).checks
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [
+        ("cnn", {"width1": 3, "width2": 4, "stride": 2, "batch_norm": True}, (1, 12, 12)),
+        (
+            "cnn",
+            {
+                "depth": 2,
+                "width": 4,
+                "residual": True,
+                "convolution2": "separable",
+                "head": 5,
+                "dropout": 0.1,
+            },
+            (3, 8, 8),
+        ),
+        (
+            "cnn",
+            {"depth": 2, "width": 4, "convolution": "grouped", "downsampling": "average_pool", "stride": 2},
+            (4, 9, 9),
+        ),
+        ("resnet", {"depth": 2, "width_multiplier": 0.05, "stem": "large", "dropout": 0.1}, (3, 16, 16)),
+        ("mobilenet_v2", {"depth": 3, "width_multiplier": 0.2, "last_width": 16, "divisor": 1}, (1, 16, 16)),
+        ("cnn_1d", {"depth": 2, "width": 4, "kernel": 5, "stride": 3, "global_pooling": False}, (2, 40)),
+    ],
+)
+def test_the_convolutional_families_come_back_in_every_format(name, arguments, shape, tmp_path):
+    random = np.random.default_rng(0)
+    path = tmp_path / "samples.npz"
+    np.savez(path, x_train=random.normal(size=(60, *shape)).astype(np.float32), y_train=np.arange(60) % 3)
+    options = DatasetOptions(name=str(path))
+    dataset = load_dataset(options)
+    contents = _contents(Architecture(name, arguments, shape, 3), dataset, options)
+    write_bundle(tmp_path / "champion", contents)
+    verify_bundle(tmp_path / "champion")
+    loaded = load_bundle(tmp_path / "champion")
+    own = loaded.model.eval()
+    original = contents.architecture.build()
+    original.load_state_dict(contents.weights)
+    x = torch.randn(5, *shape)
+    with torch.no_grad():
+        torch.testing.assert_close(own(x), original.eval()(x))

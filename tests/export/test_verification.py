@@ -9,8 +9,8 @@ from safetensors.torch import load, save
 from aiq_search.datasets import Split
 from aiq_search.errors import InputError
 from aiq_search.export import BundleError, onnx_file, verify_bundle
-from aiq_search.export.formats import compare
 from aiq_search.export.measurement import measure_split
+from aiq_search.export.running import compare
 from tests.export.hostile import edit_json, replace_file
 
 
@@ -78,7 +78,7 @@ def test_what_is_not_checked_is_said(exported):
 
 
 def test_without_the_extra_the_onnx_is_not_run_and_that_is_said(exported, monkeypatch):
-    monkeypatch.setattr("aiq_search.export.formats.onnx_available", lambda: False)
+    monkeypatch.setattr("aiq_search.export.running.onnx_available", lambda: False)
     verification = verify_bundle(exported, with_data=False, trusted=True)
     checks = {check.name: check for check in verification.checks}
     assert checks["onnx"].passed is None

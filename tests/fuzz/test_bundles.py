@@ -30,6 +30,7 @@ FILES, NIGHTLY = 200, 6_000
 RUNS = 2
 SECONDS_OF_A_RUN = 20.0
 
+DEVICE = ["model.c", "model.h", "model_int8.onnx", "model_int8.c", "model_int8.h"]
 DOCUMENTS = ["architecture.json", "preprocessing.json", "metrics.json"]
 VALUES: list[Callable[[random.Random], Any]] = [
     lambda chance: None,
@@ -225,8 +226,8 @@ def run(numbers: range, whole: Path, folder: Path, runs: int) -> None:
         name = chance.choice([*KINDS] * 3 + ["SHA256SUMS", "MODEL_CARD.md", "predict.py"])
         shutil.rmtree(bundle, ignore_errors=True)
         shutil.copytree(whole, bundle)
-        for graph in {"model.pt2", "model.onnx"} - {name}:
-            (bundle / graph).unlink()
+        for file in {"model.pt2", "model.onnx", *DEVICE} - {name}:  # processes and compilers take seconds
+            (bundle / file).unlink()
         write_checksums(bundle)
         spoil(chance, bundle, name)
         path = bundle / name

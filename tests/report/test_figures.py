@@ -180,9 +180,8 @@ def test_lines_of_equal_aiq_have_that_aiq() -> None:
 
 def test_a_layer_at_its_ceiling_is_told() -> None:
     record = SimulatedTrial(0, widths=(4, 4, 100)).record()
-    metrics = dict(record.metrics) | {"efficiency/fc": 0.0849}
-    view = NetworkView(ceilings={0: {"conv1": 1.0, "fc": 0.0849}})
-    picture = by_name(drawn(RecordedTrials([dataclasses.replace(record, metrics=metrics)]), view))["layers"]
+    metrics = dict(record.metrics) | {"efficiency/fc": 0.0849, "ceiling/fc": 0.0849}
+    picture = by_name(drawn(RecordedTrials([dataclasses.replace(record, metrics=metrics)])))["layers"]
     ceilings = {t.name: t.x[0] for t in picture.figure.data if t.name.startswith("ceiling")}
     assert ceilings == {"ceiling of fc": 0.0849}
     assert "1 dot sits near the ceiling" in picture.caption

@@ -1,6 +1,7 @@
 import math
 import os
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 from torch import nn
 
 import aiq_search.search.preflight as preflight_module
-from aiq_search.datasets import DatasetOptions, load_dataset
-from aiq_search.search.check import check_space
+from aiq_search.datasets import DatasetOptions, known_shape, load_dataset
+from aiq_search.search.check import check_space, network
 from aiq_search.search.machine import Machine
 from aiq_search.search.preflight import load_data, part_of, preflight
 from aiq_search.space import SpaceError, load_space
+from aiq_search.space.points import drawn
 from aiq_search.user_code import CodePolicy
+from tests.support.made_up import made_up
 
 HERE = CodePolicy(packages=("tests",))
 SPACES = Path(__file__).parents[2] / "search_spaces"
@@ -258,3 +261,26 @@ def test_the_shipped_spaces_pass_within_ten_seconds(name):
     started = time.process_time()
     assert len(preflight(space, dataset, machine=Machine.here())) == 2
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("name", ["cifar10_cnn", "fashion_mnist_cnn", "mnist_smallest"])
+def test_the_shipped_spaces_of_convolutional_networks_pass_on_made_up_data(name):
+    space = load_space(SPACES / f"{name}.yaml")
+    check_space(space, machine=Machine.here())
+    assert len(preflight(space, made_up(space.dataset.name), machine=Machine.here())) == 2
+
+
+@pytest.mark.parametrize("name", ["cifar10_cnn", "fashion_mnist_cnn", "mnist_smallest"])
+def test_any_network_of_a_shipped_space_can_be_built(name):
+    space = load_space(SPACES / f"{name}.yaml")
+    shape, classes = known_shape(space.dataset.name)
+    for params in islice(drawn(space), 60):
+        space.training_options(params)
+        network(space, params, shape, classes, CodePolicy())
+
+
+def test_the_smallest_network_may_be_searched_for_its_aiq():
+    edits = ["objective.minimize=null", "objective.maximize=aiq"]
+    space = load_space(SPACES / "mnist_smallest.yaml", edits)
+    assert space.objective.directions == (("aiq", "maximize"),)
+    check_space(space)

@@ -296,7 +296,7 @@ VALUES: list[Any] = [
 @kind
 def types(rng: random.Random) -> bytes:
     """A value of another type anywhere."""
-    return faulty(rng, lambda rng: rng.choice(VALUES))
+    return faulty(rng, lambda rng: copy.deepcopy(rng.choice(VALUES)))  # a second fault may go into the first
 
 
 FIELDS = """training.batch_size training.epochs training.patience search.trials search.seed

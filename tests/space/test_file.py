@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from aiq_search.datasets import known_shape
 from aiq_search.search.check import check_names, check_networks
 from aiq_search.space import SearchSpace, SpaceError, load_space
+from aiq_search.training import TrainingOptions
 
+# Sample shape and classes of the shipped files that search a user's own data.
+OWN_DATA = {
+    "folder.yaml": ((1, 16, 16), 10),
+    "signal_1d.yaml": ((1, 64), 3),
+    "table.yaml": ((13,), 3),
+}
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 
 
@@ -16,13 +24,14 @@ SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 def test_every_shipped_file_is_valid_and_its_networks_can_be_built(path):
     space = load_space(path)
     check_names(space)
-    shape = (1, 8, 8) if space.dataset.name == "digits" else (1, 28, 28)
-    check_networks(space, shape, 10)
+    shape, classes = known_shape(space.dataset.name) or OWN_DATA.get(path.name, ((1, 8, 8), 10))
+    check_networks(space, shape, classes)
 
 
 def test_every_field_is_documented_in_the_file_for_digits():
     text = (SHIPPED[0].parent / "digits.yaml").read_text()
-    for section, model in SearchSpace.model_fields.items():
+    sections = {**SearchSpace.model_fields, "augment": TrainingOptions.model_fields["augment"]}
+    for section, model in sections.items():
         fields = getattr(model.annotation, "model_fields", {})
         for field in (section, *fields):
             assert re.search(rf"\b{field}\b", text), f"{section}.{field}"
@@ -56,7 +65,7 @@ def test_a_space_survives_its_document(load):
         ("name: lenet-5-mnist", "name: x\nname: y", 3, "duplicate key 'name'; keep one"),
         ("{type: float, low: 0.0", "{type: flot, low: 0.0", 9, "but got 'flot'"),
         ("{type: float, low: 0.0", "{low: 0.0", 9, "parameters.model.dropout.type: is required"),
-        ("  model.fc: ", "  fc: ", 8, "the name of a parameter is model.<argument> or training.<field>"),
+        ("  model.fc: ", "  fc: ", 8, "the name of a parameter is model.<argument>, training.<field> or"),
         ("schema_version: 1", "schema_version: 2", 1, "schema_version"),
         ("epochs: 10", "epochs: ten", 14, "training.epochs"),
         ("epochs: 10", "epochs: 0", 14, "greater than or equal to 1, but got 0"),
@@ -331,3 +340,49 @@ def test_edits_of_a_document_are_not_the_caller_s():
     edits = ["search.trials=3", "search.sampler.n_startup_trials=2", "parameters.model.hidden1.low=2"]
     assert load_space(document, edits).search.trials == 3
     assert document == before
+
+
+AUGMENTED = (
+    "training.learning_rate: {",
+    "training.augment.shift: {type: float, low: 0.0, high: 0.2}\n  training.learning_rate: {",
+)
+
+
+def test_augmentation_is_searched_by_its_dotted_name(load):
+    space = load(
+        AUGMENTED, overrides=["parameters.training.augment.shift.high=0.1", "training.augment.flip=0.5"]
+    )
+    check_names(space)
+    options = space.training_options({"training.augment.shift": 0.05, "training.learning_rate": 0.01})
+    assert (options.augment.shift, options.augment.flip, options.learning_rate) == (0.05, 0.5, 0.01)
+    assert space.parameters["training.augment.shift"].high == 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("augment.shift", "augment.shfit", "training.augment has no field 'shfit'; did you mean \"shift\"?"),
+        ("high: 0.2", "high: 2.0", "parameters.training.augment.shift: 2.0 is not possible"),
+        ("epochs: 10", "augment: {shfit: 0.1}, epochs: 10", 'shfit: unknown key; did you mean "shift"?'),
+        ("epochs: 10", "augment: {shift: -1}, epochs: 10", "training.augment.shift: "),
+        ("epochs: 10", "schedule: one_cicle, epochs: 10", "'one_cycle'"),
+        ("epochs: 10", "label_smoothing: 1, epochs: 10", "training.label_smoothing: "),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_sentence(load, old, new, said):
+    def checked():
+        edited = AUGMENTED[1].replace(old, new), (old, new)
+        check_names(
+            load((AUGMENTED[0], edited[0])) if edited[0] != AUGMENTED[1] else load(AUGMENTED, edited[1])
+        )
+
+    with pytest.raises(SpaceError, match=re.escape(said)):
+        checked()
+
+
+def test_a_file_from_before_the_recipe_searches_the_same(load):
+    """Its fingerprint, by which a study is found again, does not change."""
+    assert "augment" not in load().fingerprinted["training"]
+    assert load().fingerprint != load(("epochs: 10", "warmup: 1.0, epochs: 10")).fingerprint
+    augmented = load(("epochs: 10", "augment: {flip: 0.5}, epochs: 10"))
+    assert augmented.fingerprinted["training"]["augment"]["flip"] == 0.5

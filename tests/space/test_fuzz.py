@@ -73,6 +73,7 @@ def test_a_faulty_file_is_understood_or_refused(kind, tmp_path, monkeypatch):
 
 @pytest.mark.nightly
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_faulty_files_are_understood_or_refused(kind, tmp_path, monkeypatch):
     judge_all(kind, range(20, 1000), tmp_path, monkeypatch)

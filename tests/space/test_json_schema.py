@@ -15,7 +15,7 @@ def valid(document):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_file_is_valid(path):
-    valid(YAML(typ="safe").load(path))
+    valid(YAML(typ="safe", pure=True).load(path))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_every_shipped_file_is_valid(path):
     ],
 )
 def test_a_sampler_and_a_pruner_are_a_name_or_a_mapping(base, search):
-    document = YAML(typ="safe").load(base)
+    document = YAML(typ="safe", pure=True).load(base)
     document["search"] = search
     valid(document)
     load_space(document)
@@ -37,7 +37,7 @@ def test_a_sampler_and_a_pruner_are_a_name_or_a_mapping(base, search):
 
 @pytest.mark.parametrize("search", [{"sampler": "tpi"}, {"pruner": "tpe"}, {"sampler": 3}])
 def test_an_unknown_name_is_marked(base, search):
-    document = YAML(typ="safe").load(base)
+    document = YAML(typ="safe", pure=True).load(base)
     document["search"] = search
     with pytest.raises(jsonschema.ValidationError):
         valid(document)

@@ -1,1 +1,1 @@
-"""What tests of several rooms need: waiting, and real servers."""
+"""What tests of several rooms need: waiting, real servers, and a browser."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,80 +12,17 @@ from aiq_search.report.figures import NetworkView
 from aiq_search.report.page import write_report
 from aiq_search.tracking import MlflowListener, Outbox
 from aiq_search.tracking.server import page_of, serving
+from tests.support.browser import NEEDS_CHROMIUM, Browser
 from tests.tracking.conftest import runs_of
 from tests.tracking.delivering import deliver
 from tests.tracking.simulated import STUDY, SimulatedTrial, simulated_study, study_ended, study_started
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="needs Debian's chromium and chromium-driver"),
-]
+pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 VIEW = NetworkView(
     confusion=[[30 if i == j else (i + j) % 3 for j in range(10)] for i in range(10)],
     states={"conv1": [([True, False, True], 0.5), ([False, False, True], 0.25)]},
 )
-STEADY = ("users/current",)  # MLflow's own complaints about itself
-
-
-class Browser:
-    """Headless Chromium."""
-
-    def __init__(self) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for argument in (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            "--window-size=1500,950",
-        ):
-            options.add_argument(argument)
-        options.add_argument("--enable-unsafe-swiftshader")  # WebGL without a graphics card
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        service = webdriver.chrome.service.Service(CHROMEDRIVER)
-        self.driver: Any = webdriver.Chrome(options=options, service=service)
-
-    def run(self, script: str) -> Any:
-        return self.driver.execute_script(f"return {script}")
-
-    def emulate(self, command: str, **arguments: Any) -> None:
-        self.driver.execute_cdp_cmd(command, arguments)
-
-    def wait(self, holds: Callable[[], Any], seconds: float = 100) -> float:
-        """Wait for something to be true; returns how long that took."""
-        begun = time.monotonic()
-        while not holds():
-            if time.monotonic() - begun > seconds:
-                raise TimeoutError(f"not there after {seconds} s; the page says: {self.text()[:2000]}")
-            time.sleep(0.1)
-        return time.monotonic() - begun
-
-    def text(self) -> str:
-        return str(self.run("document.body.innerText"))
-
-    def errors(self) -> list[str]:
-        lines = [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
-        return [line for line in lines if not any(known in line for known in STEADY)]
-
-    def requests(self) -> list[str]:
-        """Addresses asked for since the last call, but for the file itself."""
-        import json
-
-        messages = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
-        sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return [url for url in sent if not url.startswith(("file:", "blob:", "data:"))]
-
-    def draw_all(self) -> None:
-        """Scroll through the page, so that every picture is drawn."""
-        plots = self.run("document.querySelectorAll('.plot').length")
-        for i in range(plots):
-            self.run(f"document.querySelectorAll('.plot')[{i}].scrollIntoView()")
-            self.wait(
-                lambda i=i: self.run(f"document.querySelectorAll('.plot')[{i}].matches('.js-plotly-plot')")
-            )
 
 
 @pytest.fixture(scope="module")

@@ -75,11 +75,14 @@ def test_a_killed_delivery_process_is_replaced_and_doubles_nothing(study_directo
     listener = MlflowListener(study_directory, store)
     listener.on_event(study_started())
     made = trials(60)
+    started = time.monotonic()
     killed = []
     for trial in made:
         for event in trial.events():
             listener.on_event(event)
         time.sleep(0.1)
+        while not runs_of(store) and time.monotonic() < started + 60:  # MLflow is being imported
+            time.sleep(0.1)
         pid = listener.process_id
         arrived = len(runs_of(store))
         if pid and pid not in killed and arrived > 5 * (1 + len(killed)) and len(killed) < 3:

@@ -273,7 +273,7 @@ def test_pooling_before_an_activation_gives_the_same_numbers(activation):
     for _ in range(3):
         inputs, labels = split.batch(torch.arange(40))
         loss = nn.functional.cross_entropy(plain(inputs), labels)
-        assert engine.train(split, [torch.arange(40)], 0.1) == [pytest.approx(40 * loss.item(), rel=1e-6)]
+        assert engine.train(split, [torch.arange(40)], [0.1]) == [pytest.approx(40 * loss.item(), rel=1e-6)]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

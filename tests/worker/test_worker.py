@@ -54,6 +54,15 @@ def test_a_trial_is_reported_epoch_by_epoch_and_its_weights_are_kept(dataset, tm
     assert sum(tensor.numel() for tensor in weights.values()) == reports[-1].size["parameters"]
 
 
+def test_the_ceiling_of_a_hidden_layer_is_reported_where_it_is_below_1(dataset, tmp_path):
+    [*_, last] = reports_of(
+        TrialWorker(dataset), assignment(tmp_path, arguments={"hidden1": 32, "hidden2": 4})
+    )
+    ceilings = {name: value for name, value in last.size.items() if name.startswith("ceiling/")}
+    assert ceilings == {"ceiling/hidden1": math.log2(360) / 32}
+    assert last.epochs[0][1]["efficiency/hidden1"] <= ceilings["ceiling/hidden1"]
+
+
 def test_the_next_assignment_starts_from_nothing(dataset, tmp_path):
     worker = TrialWorker(dataset)
     assert reports_of(worker, assignment(tmp_path)) == reports_of(worker, assignment(tmp_path))

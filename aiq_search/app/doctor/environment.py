@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.memory import available_memory
@@ -19,6 +22,11 @@ __all__ = ["check_environment", "check_home"]
 
 _LOW_DISK = 1_000_000_000
 _LOW_MEMORY = 1_000_000_000
+# Of NVIDIA's driver, on a Jetson, in WSL 2, and of AMD's driver. Without any of them torch sees no GPU.
+_NVIDIA = "/dev/nvidiactl"
+_GPU_DEVICES = (_NVIDIA, "/dev/nvhost-gpu", "/dev/dxg", "/dev/kfd")
+
+_INSTALL_BOTH = "Install both from the same release: pip install --force-reinstall torch torchvision"
 
 
 def check_environment(home: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
@@ -79,35 +87,39 @@ def _versions() -> Finding:
 
 
 def _torchvision() -> Finding:
-    """Whether torchvision's compiled part loads: all of torchvision would take seconds and 160 MB."""
-    import torch
-
-    spec = importlib.util.find_spec("torchvision")
-    folder = Path(spec.origin).parent if spec and spec.origin else None
-    libraries = sorted(folder.glob("_C*.so")) if folder else []
+    """Whether torchvision is made for this torch. Read from their metadata: torch takes 0.5 GB to import."""
     try:
-        for library in libraries:
-            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
-        if not libraries:
-            import torchvision  # noqa: F401
-    except (ImportError, RuntimeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        torch, torchvision = (Version(version(name)) for name in ("torch", "torchvision"))
+    except PackageNotFoundError as error:
+        return _finding(Level.PROBLEM, f"{error.name} is not installed.", _INSTALL_BOTH)
+    needed = [Requirement(line) for line in requires("torchvision") or () if line.startswith("torch ")]
+    wrong = [str(each.specifier) for each in needed if not each.specifier.contains(torch, prereleases=True)]
+    if wrong:
         return _finding(
             Level.PROBLEM,
-            f"torchvision is incompatible with torch: {reason}.",
-            "Install both from the same release: pip install --force-reinstall torch torchvision",
+            f"torchvision {torchvision} needs torch {wrong[0]}, but torch {torch} is installed.",
+            _INSTALL_BOTH,
+        )
+    if torch.local and torchvision.local and torch.local != torchvision.local:
+        return _finding(
+            Level.PROBLEM,
+            f"torch {torch} and torchvision {torchvision} are builds for different devices.",
+            _INSTALL_BOTH,
         )
     return _finding(Level.OK, "torch and torchvision are compatible.")
 
 
 def _gpu() -> Finding:
+    nothing = _finding(Level.OK, f"No GPU; {len(os.sched_getaffinity(0))} CPUs.")
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
+        return nothing
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return _finding(Level.OK, f"torch sees {', '.join(names)}.")
-    if not Path("/dev/nvidia0").exists():
-        return _finding(Level.OK, f"No GPU; {len(os.sched_getaffinity(0))} CPUs.")
+    if not Path(_NVIDIA).exists():
+        return nothing
     if torch.version.cuda is None:
         return _finding(
             Level.WARNING,

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 
 from aiq_search.app.doctor.choice import check_choice
 from aiq_search.app.doctor.finding import Finding, Level
-from aiq_search.errors import AiqError
 from aiq_search.space import SearchSpace
 from aiq_search.space.parameters import FloatParameter, IntParameter
 from aiq_search.study import Phase, Study, TrialRecord, TrialState
-from aiq_search.user_code import NO_CODE, CodePolicy
 from aiq_search.words import counted
 
-__all__ = ["LayerCeiling", "check_search", "layer_ceilings"]
+__all__ = ["check_search"]
 
 # Fewer trials than this show nothing.
 _ENOUGH = 8
@@ -33,37 +29,12 @@ _MANY_PRUNED = 0.9
 _SATURATED = 0.95
 
 
-@dataclass(frozen=True)
-class LayerCeiling:
-    """What bounds a layer's efficiency on the validation split.
-
-    Attributes:
-        neurons: C of them.
-        observations: N states are counted: one per sample, for a convolution one per position and sample.
-    """
-
-    neurons: int
-    observations: int
-
-    @property
-    def efficiency(self) -> float:
-        """``min(1, log2(N) / C)``: the entropy of N observations cannot exceed log2 N bits.
-
-        >>> round(LayerCeiling(100, 10_000).efficiency, 3), LayerCeiling(8, 10_000).efficiency
-        (0.133, 1.0)
-        """
-        return min(1.0, math.log2(self.observations) / self.neurons) if self.observations > 1 else 1.0
-
-
-def check_search(
-    study: Study, records: Sequence[TrialRecord], code: CodePolicy = NO_CODE
-) -> Iterator[Finding]:
+def check_search(study: Study, records: Sequence[TrialRecord]) -> Iterator[Finding]:
     """Check for an optimum at the edge of a range, early stopping, collapses, saturation and constraints.
 
     Args:
         study: The study.
         records: Its trials.
-        code: Which code the study may name; none by default.
     """
     refused = list(check_choice(study, records))
     yield from refused
@@ -81,7 +52,7 @@ def check_search(
             _pruned_at_once,
             _still_learning,
             _collapses,
-            partial(_saturation, code=code),
+            _saturation,
             _never_met,
         )
         for finding in check(study, explored)
@@ -170,46 +141,18 @@ def _collapses(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findin
         )
 
 
-def layer_ceilings(study: Study, record: TrialRecord, code: CodePolicy = NO_CODE) -> dict[str, LayerCeiling]:
-    """The ceilings of a trial's measured layers, by name.
-
-    Args:
-        study: The study.
-        record: One of its trials.
-        code: Which code the study may name; none by default.
-
-    Raises:
-        AiqError: The network cannot be built here.
-    """
-    from aiq_search.models import layer_outputs  # torch: looking at a study must not wait for it
-
-    dataset = study.document.dataset
-    outputs = layer_outputs(study.architecture(record.params, code).build(), dataset.input_shape)
-    return {
-        name: LayerCeiling(neurons, places * dataset.validation)
-        for name, (neurons, places) in outputs.items()
-        if f"efficiency/{name}" in record.metrics
-    }
-
-
-def _saturation(study: Study, explored: Sequence[TrialRecord], code: CodePolicy) -> Iterator[Finding]:
+def _saturation(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
     """Efficiency cannot exceed log2(N) / C: at that ceiling it reflects N, not the layer's states."""
     best = _best(study, explored)
-    if not best:
-        return
-    try:
-        ceilings = layer_ceilings(study, best[0], code)
-    except (AiqError, ImportError) as error:  # the network's code may not be on this machine, or not run here
-        yield _finding(Level.NOTE, f"Layers were not checked for saturation: {error}")
-        return
-    for layer, ceiling in ceilings.items():
-        reached = best[0].metrics[f"efficiency/{layer}"]
-        if ceiling.efficiency < 1 and reached >= _SATURATED * ceiling.efficiency:
+    for name, ceiling in best[0].metrics.items() if best else ():
+        layer = name.removeprefix("ceiling/")
+        reached = best[0].metrics.get(f"efficiency/{layer}", 0.0)
+        if layer != name and reached >= _SATURATED * ceiling:
+            samples = study.document.dataset.validation
             yield _finding(
                 Level.WARNING,
-                f"Layer {layer} of {best[0].name} has {ceiling.neurons} neurons and efficiency "
-                f"{reached:.3f}, which cannot exceed {ceiling.efficiency:.3f} with the validation split's "
-                f"{ceiling.observations:,} observations.",
+                f"Layer {layer} of {best[0].name} has efficiency {reached:.3f}, which cannot exceed "
+                f"{ceiling:.3f} for its width and the {samples:,} validation samples.",
                 "Its efficiency reflects the number of samples, not the layer: raise dataset.validation, or "
                 "compare only networks of similar width.",
             )

@@ -39,14 +39,14 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         ("tradeoff", "Accuracy against efficiency", tradeoff.accuracy_and_efficiency(facts)),
         ("size", "aIQ against size", tradeoff.aiq_and_parameters(facts)),
         ("finalists", "Finalists on fresh seeds", champion.finalists(facts)),
-        ("layers", "Efficiency layer by layer", layers.layer_efficiencies(facts, seen.ceilings)),
+        ("layers", "Efficiency layer by layer", layers.layer_efficiencies(facts)),
         ("importances", "Which parameters mattered", parameters.importances(facts)),
         ("slices", "What each parameter does", parameters.slices(facts)),
         ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),
         ("progress", "Best so far", progress.best_so_far(facts)),
-        ("rungs", "Who was stopped early", progress.rungs(facts)),
+        ("rungs", "Trials stopped early", progress.rungs(facts)),
         ("learning", "How the champion learned", champion.learning_curves(facts)),
-        ("confusion", "What the champion mistakes", champion.confusion(facts, seen)),
+        ("confusion", "Classes the champion confuses", champion.confusion(facts, seen)),
         ("states", "What the champion's neurons do", champion.frequent_states(facts, seen)),
     ]
     return [Picture(name, title, made[1], made[0]) for name, title, made in drawn if made]

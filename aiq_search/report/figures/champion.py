@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -22,19 +23,21 @@ NEURONS = 64  # neurons that are shown of a layer
 
 @dataclass(frozen=True)
 class NetworkView:
-    """What only the networks themselves show: the champion's, measured on the validation split, and more.
+    """What only the champion's network itself shows, measured on the validation split.
 
     Attributes:
+        trial: Key of the training whose network it is.
         confusion: Counts, a row a true class, a column a predicted one.
         states: By layer, its most frequent states, the most frequent first: which neurons fire, and
             the share of observations in that state.
-        ceilings: By number of an exploring trial and name of a layer, the highest efficiency that the layer
-            can show; of the best trials.
+        demonstration: The network and some samples for the page to run it on: JSON, see
+            ``export.device.browser``; None for a network that a page cannot run.
     """
 
+    trial: str = ""
     confusion: Sequence[Sequence[int]] = ()
     states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
-    ceilings: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    demonstration: Mapping[str, Any] | None = None
 
 
 def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
@@ -116,7 +119,7 @@ def _verdict(facts: StudyFacts) -> str:
     clear = "more" if gap > 2 * noise else "less"
     return text + (
         f"The first leads the second by {gap:.3f}, {clear} than twice the standard error of that difference "
-        f"({noise:.3f})" + ("." if clear == "more" else ": more seeds would be needed to tell them apart.")
+        f"({noise:.3f})" + ("." if clear == "more" else ": it takes more seeds to separate them.")
     )
 
 
@@ -153,12 +156,15 @@ def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | N
         return None
     names = list(facts.document.dataset.classes)
     shares = [[n / max(1, sum(row)) for n in row] for row in view.confusion]
+    right = [share[number] for number, share in enumerate(shares)]
+    present = [share for share, row in zip(right, view.confusion, strict=True) if sum(row)]
+    rows = [f"{name} · {share:.0%}" for name, share in zip(names, right, strict=True)]
     # The diagonal would take the whole scale: mistakes are what one wants to see.
     wrong = [[0.0 if i == j else s for j, s in enumerate(row)] for i, row in enumerate(shares)]
     heat = go.Heatmap(
         z=wrong,
         x=names,
-        y=names,
+        y=rows,
         text=[[str(n) if n else "" for n in row] for row in view.confusion],
         texttemplate="%{text}" if len(names) <= 20 else None,
         textfont={"size": 11},
@@ -167,7 +173,7 @@ def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | N
         customdata=shares,
         hovertemplate="%{y} taken for %{x}: %{text} (%{customdata:.1%})<extra></extra>",
     )
-    drawn = figure([heat], "predicted", "true class", height=480)
+    drawn = figure([heat], "predicted", "true class · its accuracy", height=480)
     drawn.update_yaxes(autorange="reversed", type="category", showgrid=False)
     drawn.update_xaxes(type="category", showgrid=False)
     pairs = [(s, i, j) for i, row in enumerate(wrong) for j, s in enumerate(row)]
@@ -177,7 +183,10 @@ def confusion(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | N
         if share > 0
         else " No mistake at all."
     )
-    return drawn, f"Counts on the validation split; the colour is the share of mistakes in a row.{worst}"
+    return drawn, (
+        "Counts on the validation split; the colour is the share of mistakes in a row, and beside each class "
+        f"is its accuracy ({sum(present) / len(present):.1%} on average over the classes).{worst}"
+    )
 
 
 def frequent_states(facts: StudyFacts, view: NetworkView) -> tuple[go.Figure, str] | None:

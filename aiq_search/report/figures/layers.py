@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
@@ -10,22 +10,19 @@ from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.report.figures.style import PALETTE, figure
 from aiq_search.words import counted
 
-__all__ = ["SHOWN", "layer_efficiencies"]
+__all__ = ["layer_efficiencies"]
 
-SHOWN = 10  # networks
+_SHOWN = 10  # networks
+_NEAR = 0.9  # of its ceiling
 
 
-def layer_efficiencies(
-    facts: StudyFacts, ceilings: Mapping[int, Mapping[str, float]]
-) -> tuple[go.Figure, str] | None:
-    """Efficiency of each hidden layer of the best networks, with its ceiling where it is below 1.
+def layer_efficiencies(facts: StudyFacts) -> tuple[go.Figure, str] | None:
+    """Efficiency of each hidden layer of the best networks, with its ceiling where that is below 1.
 
     Args:
         facts: The study.
-        ceilings: By number of the trial and name of the layer: the highest efficiency that its observations
-            can show. What is not known is not drawn.
     """
-    best = facts.ranked[:SHOWN]
+    best = facts.ranked[:_SHOWN]
     if not best or not facts.layers:
         return None
     labels = [facts.label(r) for r in best]
@@ -33,37 +30,15 @@ def layer_efficiencies(
     near = 0
     for layer, color in zip(facts.layers, PALETTE * len(facts.layers), strict=False):
         values = [r.metrics.get(f"efficiency/{layer}") for r in best]
-        traces.append(
-            go.Scatter(
-                x=values,
-                y=labels,
-                mode="markers",
-                name=layer,
-                marker={"size": 11, "color": color},
-                hovertemplate=f"{layer}: %{{x:.4f}}<extra>%{{y}}</extra>",
-            )
-        )
-        known = [ceilings.get(r.key.number, {}).get(layer) for r in best]
-        limits = [limit if limit is not None and limit < 1 else None for limit in known]
+        limits = [r.metrics.get(f"ceiling/{layer}") for r in best]
         near += sum(
-            v is not None and c is not None and v > 0.9 * c for v, c in zip(values, limits, strict=True)
+            value is not None and limit is not None and value > _NEAR * limit
+            for value, limit in zip(values, limits, strict=True)
         )
+        traces.append(_dots(layer, values, labels, {"size": 11, "color": color}))
         if any(limits):
-            traces.append(
-                go.Scatter(
-                    x=limits,
-                    y=labels,
-                    mode="markers",
-                    name=f"ceiling of {layer}",
-                    marker={
-                        "size": 16,
-                        "symbol": "line-ns",
-                        "color": color,
-                        "line": {"width": 3, "color": color},
-                    },
-                    hovertemplate=f"ceiling of {layer}: %{{x:.4f}}<extra>%{{y}}</extra>",
-                )
-            )
+            bar = {"size": 16, "symbol": "line-ns", "color": color, "line": {"width": 3, "color": color}}
+            traces.append(_dots(f"ceiling of {layer}", limits, labels, bar))
     drawn = figure(traces, "efficiency of the layer", "", height=140 + 34 * len(best))
     drawn.update_yaxes(autorange="reversed")
     drawn.update_xaxes(rangemode="tozero")
@@ -73,8 +48,21 @@ def layer_efficiencies(
     )
     if near:
         text += (
-            f" {counted(near, 'dot', 'sit')} near the ceiling log2(N) / neurons. N is the number of states "
-            f"counted: {facts.observations:,} samples, of a convolution times its positions. The efficiency "
-            "of such a layer tells how many were counted and no more."
+            f" {counted(near, 'dot', 'sit')} near the ceiling log2(N) / neurons, where N is the number of "
+            f"states counted: {facts.observations:,} samples, for a convolution times its positions. The "
+            "efficiency of such a layer reflects N alone."
         )
     return drawn, text
+
+
+def _dots(
+    name: str, values: Sequence[float | None], labels: Sequence[str], marker: dict[str, object]
+) -> go.Scatter:
+    return go.Scatter(
+        x=values,
+        y=labels,
+        mode="markers",
+        name=name,
+        marker=marker,
+        hovertemplate=f"{name}: %{{x:.4f}}<extra>%{{y}}</extra>",
+    )

@@ -111,8 +111,8 @@ def slices(facts: StudyFacts) -> tuple[go.Figure, str] | None:
         )
     drawn.update_yaxes(title=facts.goal, col=1)
     return drawn, (
-        "Each point is a complete trial; later ones are more orange. If the best points lie at the edge of a "
-        "range, widen it; if they lie everywhere, the parameter may be left out." + facts.sample
+        "Each point is a complete trial; later ones are more orange. If the best points are at the edge of a "
+        "range, widen it; if they are spread over all of it, the parameter may be left out." + facts.sample
     )
 
 

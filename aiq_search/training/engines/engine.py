@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -31,19 +31,23 @@ class Engine(Protocol):
 
     Attributes:
         name: torch or compiled.
+        reason: Why torch, where compiled would have been taken; else None.
         model: The network; its parameters and buffers are up to date after every call.
     """
 
     name: str
+    reason: str | None
     model: nn.Module
 
-    def train(self, split: TensorSplit, batches: Iterable[Tensor], learning_rate: float) -> list[float]:
+    def train(
+        self, split: TensorSplit, batches: Sequence[Tensor], learning_rates: Sequence[float]
+    ) -> list[float]:
         """Take a step of the optimizer for each batch.
 
         Args:
             split: What is learnt from.
             batches: Indices of the samples of each batch.
-            learning_rate: Step size.
+            learning_rates: Step size of each.
 
         Returns:
             For each batch the sum of its samples' losses.
@@ -74,9 +78,10 @@ def make_engine(
     Raises:
         InputError: The compiled engine is asked for, but cannot train this network.
     """
-    faster = options.engine == "auto" and _torch_is_faster(model)
-    if options.engine == "torch" or device.type != "cpu" or faster:
+    if options.engine == "torch" or device.type != "cpu":
         return TorchEngine(model, options, split)
+    if options.engine == "auto" and _torch_is_faster(model):
+        return TorchEngine(model, options, split, "torch trains networks of this size faster")
     # numba takes a quarter of a second to import; who trains on torch need not wait for it.
     from aiq_search.training.engines.compiled import CompiledEngine, UnknownNetworkError
 
@@ -85,7 +90,7 @@ def make_engine(
         return CompiledEngine(model, options, split)
     except UnknownNetworkError as error:
         if options.engine == "auto":
-            return TorchEngine(model, options, split)
+            return TorchEngine(model, options, split, f"the compiled engine does not know {error}")
         raise InputError(
             f"training.engine is compiled, but that engine does not know this network ({error}); "
             "set training.engine to auto or torch."

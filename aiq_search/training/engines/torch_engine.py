@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aiq_search.training.augment import Augmentation, Mixing
 from aiq_search.training.engines.torch_internals import leave_compiler_out, step_of
 from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
 from aiq_search.training.options import TrainingOptions
 
-__all__ = ["TorchEngine"]
+__all__ = ["TorchEngine", "balanced_weights"]
 
 _CHANNELS = 8
 _NEVER_FALLING = (nn.ReLU, nn.Tanh, nn.Sigmoid)
@@ -26,12 +27,20 @@ class TorchEngine:
         model: The network.
         options: How it is trained.
         split: What it learns from.
+        reason: Why it is this engine, where another was wanted.
     """
 
     name = "torch"
 
-    def __init__(self, model: nn.Module, options: TrainingOptions, split: TensorSplit) -> None:
+    def __init__(
+        self, model: nn.Module, options: TrainingOptions, split: TensorSplit, reason: str | None = None
+    ) -> None:
         self.model = model
+        self.reason = reason
+        self._options = options
+        self._augment = Augmentation(options.augment, tuple(split.inputs.shape[1:]))
+        self._mix = Mixing(options.augment.mixup)
+        self._weights: Tensor | None = None  # of the classes, whose number the logits show
         self._layout = torch.contiguous_format
         if split.labels.device.type == "cpu" and _gains_from_channels_last(model):
             self._layout = torch.channels_last
@@ -40,21 +49,38 @@ class TorchEngine:
         self._optimizer = _optimizer(model, options)
         self._step = step_of(self._optimizer)
 
-    def train(self, split: TensorSplit, batches: Iterable[Tensor], learning_rate: float) -> list[float]:
+    def train(
+        self, split: TensorSplit, batches: Sequence[Tensor], learning_rates: Sequence[float]
+    ) -> list[float]:
         """As `Engine.train`."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
         self.model.train()
         losses = []
-        for indices in batches:
-            inputs, labels = split.batch(indices)
-            loss = functional.cross_entropy(self._learner(inputs), labels)
+        for indices, rate in zip(batches, learning_rates, strict=True):
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            loss = self._loss(split, indices)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if self._options.gradient_clipping is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self._options.gradient_clipping)
             self._step()
-            losses.append(loss.detach() * len(labels))
+            losses.append(loss.detach() * len(indices))
         # Read only now: a GPU computes on while the next batches are asked for.
         return torch.stack(losses).tolist() if losses else []
+
+    def _loss(self, split: TensorSplit, indices: Tensor) -> Tensor:
+        """The mean loss of a batch, augmented."""
+        raw, labels = split.inputs.index_select(0, indices), split.labels.index_select(0, indices)
+        inputs, loss = self._mix(split.normalised(self._augment(raw)), labels, self._cross_entropy)
+        logits = self._learner(inputs)
+        if self._options.class_weights == "balanced" and self._weights is None:
+            self._weights = balanced_weights(split.labels, logits.shape[1])
+        return loss(logits)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits, labels, weight=self._weights, label_smoothing=self._options.label_smoothing
+        )
 
     def evaluate(self, split: TensorSplit, beta: float) -> Evaluation:
         """As `Engine.evaluate`."""
@@ -91,6 +117,17 @@ class TorchEngine:
     def _lay_out(self, layout: torch.memory_format) -> None:
         if self._layout != torch.contiguous_format:
             self.model.to(memory_format=layout)
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """The weight of each class: samples / (classes * samples of the class); 0 of one without samples.
+
+    Example:
+        >>> balanced_weights(torch.tensor([0, 0, 0, 1]), 2)
+        tensor([0.6667, 2.0000])
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    return torch.where(counts > 0, len(labels) / (classes * counts.clamp(min=1)), 0.0).float()
 
 
 def _pooling_first(model: nn.Module) -> nn.Module:

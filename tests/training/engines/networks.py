@@ -70,6 +70,9 @@ def cases(draw: st.DrawFn) -> Case:
             shape = _convolution(draw, modules, shape) or shape
         input_shape = modules[0].in_channels if modules else shape[0]
         input_shape = (input_shape, *_size_before(modules, shape))
+        if _layers(modules) and draw(st.booleans()):
+            modules.append(nn.AdaptiveAvgPool2d(1))
+            shape = (shape[0], 1, 1)
         modules.append(nn.Flatten())
         features = prod(shape)
     else:

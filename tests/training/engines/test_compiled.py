@@ -171,7 +171,7 @@ def test_some_steps_of_every_optimizer_are_torchs(optimizer, momentum, nesterov,
     losses, weights = [], []
     for engine in engines:
         torch.manual_seed(5)
-        losses.append(engine.train(split, batches[:4], 0.01) + engine.train(split, batches[4:], 0.005))
+        losses.append(engine.train(split, batches, ([0.01] * 4 + [0.005] * 2)[: len(batches)]))
         weights.append([p.detach() for p in engine.model.parameters()])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-3, atol=1e-5)
@@ -186,7 +186,7 @@ def test_an_optimizers_state_is_torchs():
         ours, torchs = (kind(copy.deepcopy(model), options, split) for kind in (CompiledEngine, TorchEngine))
         batches = torch.split(torch.randperm(60), 20)
         for engine in (ours, torchs):
-            engine.train(split, batches, 0.01)
+            engine.train(split, batches, [0.01] * len(batches))
         states = ours.optimizer_state(), torchs.optimizer_state()
         assert {i: sorted(s) for i, s in states[0].items()} == {i: sorted(s) for i, s in states[1].items()}
         torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
@@ -198,7 +198,7 @@ def test_the_network_stays_torchs():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     engine = compiled(model, split)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    engine.train(split, [torch.arange(40)], 0.01)
+    engine.train(split, [torch.arange(40)], [0.01])
     now = model.state_dict()
     assert list(now) == list(before)
     assert all(now[name].shape == before[name].shape for name in before)
@@ -215,7 +215,7 @@ def test_read_only_samples_are_only_read():
     split = random_split(40, SHAPE, 10)
     before = split.inputs.clone()
     engine = compiled(Architecture("lenet_5", {"conv1": 2, "conv2": 3, "fc": 5}, SHAPE, 10).build(), split)
-    engine.train(split, [torch.arange(40)], 0.01)
+    engine.train(split, [torch.arange(40)], [0.01])
     engine.evaluate(split, 2.0)
     assert torch.equal(split.inputs, before)
 
@@ -224,7 +224,7 @@ def test_a_batch_norm_cannot_learn_from_one_value():
     split = random_split(4, (5,), 2, kind="float32")
     engine = compiled(nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)), split, batch_size=1)
     with pytest.raises(ValueError, match="single value"):
-        engine.train(split, [torch.tensor([0])], 0.1)
+        engine.train(split, [torch.tensor([0])], [0.1])
 
 
 def test_every_kernel_has_one_signature():
@@ -241,6 +241,6 @@ def test_every_kernel_has_one_signature():
             arguments = {"conv1": 3, "conv2": 3, "fc": 5, "batch_norm": optimizer == "sgd", "dropout": 0.1}
             model = Architecture("lenet_5", arguments, SHAPE, 10).build()
             engine = compiled(model, split, optimizer=optimizer)
-            engine.train(split, [torch.arange(20)], 0.01)
+            engine.train(split, [torch.arange(20)], [0.01])
             engine.evaluate(split, 2.0)
     assert {kernel.__name__: len(kernel.signatures) for kernel in kernels if len(kernel.signatures) > 1} == {}

@@ -29,7 +29,7 @@ for width, norm, optimizer, kind in ((1, True, "sgd", "uint8"), (6, False, "adam
     split = TensorSplit(inputs, labels, torch.ones(2, 1, 1), torch.zeros(2, 1, 1))
     options = TrainingOptions(optimizer=optimizer, batch_size=40, engine="compiled")
     engine = make_engine(model, options, split, torch.device("cpu"))
-    engine.train(split, torch.arange(70).split(40), 0.01)
+    engine.train(split, torch.arange(70).split(40), [0.01, 0.01])
     loss = engine.evaluate(split, 2.0).loss
     print(loss, *(float(parameter.detach().norm()) for parameter in model.parameters()))
 """

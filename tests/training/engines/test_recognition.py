@@ -30,6 +30,34 @@ def test_our_own_networks_are_known(batch_norm, activation):
     assert [stage.name for stage in recognise(mlp, shape)] == ["hidden1", "hidden2", "output"]
 
 
+@pytest.mark.parametrize("downsampling", ["max_pool", "strided"])
+@pytest.mark.parametrize("global_pooling", [False, True])
+def test_a_plain_cnn_is_known(downsampling, global_pooling):
+    shape = (1, 28, 28)
+    arguments = {"width1": 3, "width2": 5, "stride": 2, "dropout": 0.0 if global_pooling else 0.1}
+    arguments |= {"downsampling": downsampling, "global_pooling": global_pooling, "batch_norm": True}
+    stages = recognise(Architecture("cnn", arguments, shape, 10).build(), shape)
+    assert [stage.name for stage in stages] == ["conv1", "conv2", "output"]
+    assert [stage.pooled for stage in stages] == [(3, 14, 14), (5, 7, 7), (10, 1, 1)]
+    assert stages[-1].averaged == global_pooling
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"convolution": "separable"},
+        {"convolution": "grouped", "width1": 4, "width2": 6},
+        {"residual": True, "width1": 5},
+        {"downsampling": "average_pool", "stride": 2},
+        {"dropout": 0.1},
+    ],
+)
+def test_other_cnns_are_not(arguments):
+    model = Architecture("cnn", {"width1": 3, "width2": 5, **arguments}, IMAGE, 10).build()
+    with pytest.raises(UnknownNetworkError):
+        recognise(model, IMAGE)
+
+
 def test_a_users_nested_sequence_is_known_by_its_names():
     model = nn.Sequential(
         nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True), nn.Identity()),
@@ -109,6 +137,11 @@ UNKNOWN = {
     "a border as large as the filter": lambda: small(nn.Conv2d(1, 2, 1, padding=1)),
     "overlapping pools": lambda: small(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 2)),
     "mean pool": lambda: small(nn.Conv2d(1, 2, 3), nn.AvgPool2d(2)),
+    "a mean of means": lambda: nn.Sequential(
+        *(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 2, 1), nn.Flatten(), nn.Linear(2, 3))
+    ),
+    "an activation of means": lambda: small(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.ReLU()),
+    "means of parts": lambda: small(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(2)),
     "two pools": lambda: small(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.MaxPool2d(2)),
     "norm behind activation": lambda: small(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2)),
     "norm behind pool": lambda: small(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.BatchNorm2d(2)),

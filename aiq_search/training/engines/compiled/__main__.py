@@ -36,7 +36,7 @@ def _train(model: nn.Module, inputs: Tensor, optimizer: str) -> None:
     split = TensorSplit(inputs, torch.zeros(len(inputs), dtype=torch.int64), one, nothing)
     options = TrainingOptions.model_validate({"batch_size": len(inputs), "optimizer": optimizer})
     engine = CompiledEngine(model, options, split)
-    engine.train(split, [torch.arange(len(inputs))], 0.01)
+    engine.train(split, [torch.arange(len(inputs))], [0.01])
     engine.evaluate(split, 2.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aiq_search.training.augment import Augmentation
 from aiq_search.training.engines.compiled.network import CompiledNetwork
-from aiq_search.training.engines.compiled.recognition import recognise
+from aiq_search.training.engines.compiled.recognition import UnknownNetworkError, recognise
 from aiq_search.training.engines.compiled.updates import adam, sgd
 from aiq_search.training.evaluation import Evaluation, TensorSplit
 from aiq_search.training.options import TrainingOptions
@@ -31,16 +32,22 @@ class CompiledEngine:
         split: What it learns from.
 
     Raises:
-        UnknownNetworkError: The network is not such a sequence.
+        UnknownNetworkError: The network is not such a sequence, or it is to be trained as only torch can.
     """
 
     name = "compiled"
+    reason: str | None = None
 
     def __init__(self, model: nn.Module, options: TrainingOptions, split: TensorSplit) -> None:
         shape = tuple(split.inputs.shape[1:])
         stages = recognise(model, shape)
+        if options.class_weights != "none":
+            raise UnknownNetworkError(f"training.class_weights: {options.class_weights}")
+        if options.augment.mixup:
+            raise UnknownNetworkError(f"training.augment.mixup: {options.augment.mixup:g}")
         self.model = model
         self._options = options
+        self._augment = Augmentation(options.augment, shape)
         largest = min(options.batch_size + 1, len(split))
         channels, height, width = (*shape, 1, 1)[:3]
         self._network = CompiledNetwork(
@@ -53,18 +60,26 @@ class CompiledEngine:
         self._memory = {name: np.zeros_like(self._network.parameters.values) for name in names}
         self._steps = 0
 
-    def train(self, split: TensorSplit, batches: Iterable[Tensor], learning_rate: float) -> list[float]:
+    def train(
+        self, split: TensorSplit, batches: Sequence[Tensor], learning_rates: Sequence[float]
+    ) -> list[float]:
         """As `Engine.train`."""
-        raw, labels = _arrays(split)
+        raw, labels = _arrays(split.inputs), split.labels.numpy()
         losses = []
-        for indices in batches:
-            losses.append(self._network.learn(raw, labels, indices.numpy()))
-            self._step(learning_rate)
+        for indices, rate in zip(batches, learning_rates, strict=True):
+            learnt = raw, labels, indices.numpy()
+            if self._augment.changes:
+                changed = self._augment(split.inputs.index_select(0, indices))
+                learnt = _arrays(changed), labels[indices.numpy()], np.arange(len(indices))
+            losses.append(self._network.learn(*learnt, self._options.label_smoothing))
+            if self._options.gradient_clipping is not None:
+                self._shorten_gradient(self._options.gradient_clipping)
+            self._step(rate)
         return losses
 
     def evaluate(self, split: TensorSplit, beta: float) -> Evaluation:
         """As `Engine.evaluate`."""
-        raw, labels = _arrays(split)
+        raw, labels = _arrays(split.inputs), split.labels.numpy()
         loss, right, efficiencies = self._network.measure(raw, labels, len(split))
         layers = dict(zip(self._names, efficiencies, strict=True))
         return Evaluation.of(loss, right, len(split), layers, beta)
@@ -89,6 +104,12 @@ class CompiledEngine:
                 else:
                     self._network.parameters.view(self._memory[name], parameter).copy_(values)
 
+    def _shorten_gradient(self, largest: float) -> None:
+        """Shorten the gradient to a norm, as torch does."""
+        gradient = self._network.parameters.gradient
+        norm = float(np.linalg.norm(gradient.astype(np.float64)))
+        gradient *= np.float32(min(1.0, largest / (norm + 1e-6)))
+
     def _step(self, learning_rate: float) -> None:
         options, parameters = self._options, self._network.parameters
         arrays = parameters.values, parameters.gradient, *self._memory.values()
@@ -100,7 +121,6 @@ class CompiledEngine:
             adam(*arrays, self._steps, learning_rate, options.weight_decay, decoupled)
 
 
-def _arrays(split: TensorSplit) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """A split's samples, flat, and its labels."""
-    inputs = split.inputs if split.inputs.dtype == torch.uint8 else split.inputs.float()
-    return inputs.reshape(-1).numpy(), split.labels.numpy()
+def _arrays(inputs: Tensor) -> NDArray[Any]:
+    """Samples as the kernels read them: flat, uint8 or float32."""
+    return (inputs if inputs.dtype == torch.uint8 else inputs.float()).reshape(-1).numpy()

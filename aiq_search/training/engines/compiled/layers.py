@@ -294,17 +294,19 @@ def centred_sums(z, z_layout, centre, power, used, result, blocks, channels, hei
 
 
 @kernel()
-def cross_entropy(z, labels, gradient, samples, classes, learn):
+def cross_entropy(z, labels, gradient, samples, classes, learn, smoothing):
     """The sum of the samples' cross entropies, and how many have the largest output at their label.
 
     Args:
         z: ``(blocks, classes, lanes)``.
         labels: One a sample.
         gradient: Receives the gradient of the mean, if ``learn``; 0 in lanes without a sample.
+        smoothing: Share of each label that is spread over all classes.
     """
     loss = 0.0
     right = 0
     share = np.float32(1 / samples)
+    of_label, of_each = np.float32((1 - smoothing) / samples), np.float32(smoothing / samples / classes)
     highest, total = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     for n in range((samples + LANES - 1) // LANES):
         first = n * classes * LANES
@@ -330,7 +332,14 @@ def cross_entropy(z, labels, gradient, samples, classes, learn):
                 at = first + labels[sample] * LANES + lane
                 loss += math.log(total[lane]) + highest[lane] - z[at]
                 if learn:
-                    gradient[at] -= share
+                    gradient[at] -= of_label
+                if smoothing > 0:
+                    mean = 0.0
+                    for k in range(classes):
+                        mean += z[first + k * LANES + lane] / classes
+                        if learn:
+                            gradient[first + k * LANES + lane] -= of_each
+                    loss += smoothing * (z[at] - mean)
                 best = 0
                 for k in range(1, classes):
                     if z[first + k * LANES + lane] > z[first + best * LANES + lane]:

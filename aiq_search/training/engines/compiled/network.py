@@ -68,13 +68,20 @@ class CompiledNetwork:
         self._used = np.zeros(blocks * LANES, np.float32)
         self._nothing = np.zeros(1, np.float32)
 
-    def learn(self, raw: NDArray[Any], labels: NDArray[np.int64], indices: NDArray[np.int64]) -> float:
+    def learn(
+        self,
+        raw: NDArray[Any],
+        labels: NDArray[np.int64],
+        indices: NDArray[np.int64],
+        smoothing: float = 0.0,
+    ) -> float:
         """Compute the gradient of the mean loss of a batch; the parameters stay as they are.
 
         Args:
             raw: All samples, flat: uint8 or float32.
             labels: Of all samples.
             indices: Which samples are the batch.
+            smoothing: Share of each label that is spread over all classes.
 
         Returns:
             The sum of the samples' losses.
@@ -83,7 +90,7 @@ class CompiledNetwork:
         for stage in self._stages:
             stage.forward(batch)
         self.parameters.gradient.fill(0)
-        loss, _ = self._loss(labels[indices], batch, learn=True)
+        loss, _ = self._loss(labels[indices], batch, learn=True, smoothing=smoothing)
         for index in range(len(self._stages) - 1, -1, -1):
             inputs = self._stages[index - 1].gradient if index else None
             self._stages[index].backward(batch, inputs)
@@ -128,11 +135,13 @@ class CompiledNetwork:
         )  # fmt: skip
         return batch
 
-    def _loss(self, labels: NDArray[np.int64], batch: Batch, *, learn: bool) -> tuple[float, int]:
+    def _loss(
+        self, labels: NDArray[np.int64], batch: Batch, *, learn: bool, smoothing: float = 0.0
+    ) -> tuple[float, int]:
         last = self._stages[-1]
         classes = prod(last.stage.pooled)
         loss, right = cross_entropy(
-            last.outputs.array, labels, last.gradient.array, batch.samples, classes, learn
+            last.outputs.array, labels, last.gradient.array, batch.samples, classes, learn, smoothing
         )
         return loss, right
 

@@ -21,7 +21,7 @@ from aiq_search.training.engines.compiled.products import (
 )
 from aiq_search.training.engines.compiled.recognition import Stage
 
-__all__ = ["Convolution", "MatrixProduct", "Operator"]
+__all__ = ["AveragedProduct", "Convolution", "MatrixProduct", "Operator"]
 
 
 class Operator(Protocol):
@@ -112,6 +112,29 @@ class MatrixProduct:
             for columns, begin, end in ((4, 0, whole), (1, whole, blocks)):
                 if begin < end:
                     multiply(rows, columns)(x, ins, *weights, y, outs, begin, end, first, last)
+
+
+class AveragedProduct(MatrixProduct):
+    """A linear layer of the mean of each channel: one of all positions, which share their weights."""
+
+    def __init__(self, stage: Stage, parameters: Parameters, inputs: Planes, *, needs_gradient: bool) -> None:
+        super().__init__(stage, parameters, inputs, needs_gradient=needs_gradient)
+        channels, self._positions = stage.inputs[0], prod(stage.inputs[1:])
+        self._shape = self._outs, channels, self._positions
+        self._of_means = self._weights.reshape(self._outs, channels)
+        self._gradient_of_means = self._gradient.reshape(self._outs, channels)
+        self._weights = np.zeros(prod(self._shape), np.float32)
+        self._gradient = np.zeros_like(self._weights)
+
+    def pack(self) -> None:
+        """As `Operator.pack`."""
+        self._weights.reshape(self._shape)[:] = (self._of_means / np.float32(self._positions))[..., None]
+
+    def add_weight_gradient(self, first: int, last: int, dz: Planes, places: NDArray[np.uint8]) -> None:
+        """As `MatrixProduct.add_weight_gradient`."""
+        self._gradient.fill(0)
+        super().add_weight_gradient(first, last, dz, places)
+        self._gradient_of_means += self._gradient.reshape(self._shape).mean(axis=2)
 
 
 class Convolution:

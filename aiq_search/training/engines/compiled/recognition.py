@@ -13,6 +13,7 @@ __all__ = ["Stage", "UnknownNetworkError", "recognise"]
 
 
 _KNOWN = {
+    nn.AdaptiveAvgPool2d,
     nn.BatchNorm1d,
     nn.BatchNorm2d,
     nn.Conv2d,
@@ -48,6 +49,7 @@ class Stage:
         pool: Height and width of the windows of which the largest is kept.
         activation: ReLU (leaky or not), ELU or tanh.
         dropout: Dropout behind all that.
+        averaged: Whether a linear layer takes the mean of each channel over all positions.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Stage:
     pool: tuple[int, int] = (1, 1)
     activation: nn.ReLU | nn.LeakyReLU | nn.ELU | nn.Tanh | None = None
     dropout: nn.Dropout | None = None
+    averaged: bool = False
 
     @property
     def pooled(self) -> tuple[int, int, int]:
@@ -130,6 +133,8 @@ class _Builder:
         self._open: Stage | None = None
         # Whether the modules see features instead of images.
         self._flat = len(input_shape) == 1
+        # Whether they see the mean of each channel.
+        self._averaged = False
         channels, height, width = (*input_shape, 1, 1)[:3]
         self._shape = (channels, height, width)
 
@@ -152,7 +157,9 @@ class _Builder:
                 self._flat = True
             case nn.Linear() if self._flat:
                 self._begin(name, module, self._linear_outputs(module))
-            case nn.Conv2d() if not self._flat:
+            case nn.AdaptiveAvgPool2d(output_size=1 | (1, 1)) if self._open is not None and not self._flat:
+                self._averaged = True
+            case nn.Conv2d() if not self._flat and not self._averaged:
                 self._begin(name, module, self._convolution_outputs(name, module))
             case _ if stage is not None:
                 self._open = stage
@@ -166,13 +173,16 @@ class _Builder:
             raise UnknownNetworkError(f"{name}: a layer that is frozen or not of float32")
         if self._open is not None:
             self._done.append(self._open)
-        self._open = Stage(name, layer, self._shape, outputs)
+        self._open = Stage(name, layer, self._shape, outputs, averaged=self._averaged)
         self._shape = outputs
+        self._averaged = False
 
     def _linear_outputs(self, layer: nn.Linear) -> tuple[int, int, int]:
-        if layer.in_features != prod(self._shape):
-            raise UnknownNetworkError(f"{layer!r} behind {prod(self._shape)} features")
-        self._shape = (layer.in_features, 1, 1)
+        features = self._shape[0] if self._averaged else prod(self._shape)
+        if layer.in_features != features:
+            raise UnknownNetworkError(f"{layer!r} behind {features} features")
+        if not self._averaged:
+            self._shape = (layer.in_features, 1, 1)
         return layer.out_features, 1, 1
 
     def _convolution_outputs(self, name: str, layer: nn.Conv2d) -> tuple[int, int, int]:
@@ -191,7 +201,7 @@ class _Builder:
 
     def _extended(self, stage: Stage, module: nn.Module) -> Stage | None:
         """The stage with one more module, or None where it cannot be there."""
-        if stage.dropout is not None:
+        if stage.dropout is not None or self._averaged:
             return None
         match module:
             case nn.Dropout():

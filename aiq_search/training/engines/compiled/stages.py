@@ -14,7 +14,12 @@ from torch import nn
 from aiq_search.training.engines.compiled.arrays import Floats, Parameters, Planes
 from aiq_search.training.engines.compiled.layers import ELU, NONE, RELU, TANH, expand, finish
 from aiq_search.training.engines.compiled.normalisation import Normalisation
-from aiq_search.training.engines.compiled.operators import Convolution, MatrixProduct, Operator
+from aiq_search.training.engines.compiled.operators import (
+    AveragedProduct,
+    Convolution,
+    MatrixProduct,
+    Operator,
+)
 from aiq_search.training.engines.compiled.pooled import PooledConvolution
 from aiq_search.training.engines.compiled.recognition import Stage
 from aiq_search.training.engines.compiled.states import LayerStates
@@ -72,7 +77,9 @@ class StageKernels:
         self.outputs = Planes.empty(blocks, stage.pooled, border)
         self.gradient = Planes.empty(blocks, stage.pooled)
         make = MatrixProduct if stage.is_matrix else Convolution
-        if PooledConvolution.pays(stage):
+        if stage.averaged:
+            make = AveragedProduct
+        elif PooledConvolution.pays(stage):
             make = PooledConvolution
         self._operator: Operator = make(stage, parameters, inputs, needs_gradient=not reads_samples)
         map_bytes = 4 * prod(stage.outputs) * LANES

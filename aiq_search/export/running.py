@@ -1,4 +1,4 @@
-"""The formats of a bundle as functions of one kind, and how far two of them may differ."""
+"""Running the formats of a bundle, and how far two of them may differ; ``writing`` writes them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ __all__ = [
 Outputs: TypeAlias = Mapping[str, NDArray[np.float32]]
 Runner: TypeAlias = Callable[[NDArray[Any]], Outputs]
 
+ONNX_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx"}
+
 # Two formats add the same products in another order. What float32 loses by that grows with the terms of
 # the sum, so it is compared with the sample's largest logit: one that is near 0 because large terms cancel
 # has no relative accuracy of its own. Compared with each logit alone, torch on MNIST champions is up to
@@ -68,7 +70,7 @@ def run_formats(
     Args:
         bundle: The bundle.
         samples: Arrays of raw inputs.
-        trusted: Whether this process wrote the pt2 and the ONNX. They run in processes of their own
+        trusted: Whether this process wrote the pt2 and the ONNXs. They run in processes of their own
             otherwise, whose memory and time are bounded by those of the network itself.
 
     Returns:
@@ -81,7 +83,7 @@ def run_formats(
     if trusted:
         return {
             name: [run_in_batches(name, run, array, size) for array in samples]
-            for name, run in load_formats(bundle).items()
+            for name, run in load_formats(bundle.model, bundle.preprocessing, bundle.files).items()
         }
     graphs = _checked_graphs(bundle)  # first, since nothing of a damaged bundle should run
     begun = time.process_time()
@@ -104,11 +106,15 @@ def run_formats(
     return outputs
 
 
-def load_formats(bundle: Bundle) -> dict[str, Runner]:
-    """Every format that the bundle holds and this machine can run, loaded into this process.
+def load_formats(
+    network: nn.Module, preprocessing: PreprocessingDocument, files: Mapping[str, bytes]
+) -> dict[str, Runner]:
+    """A network and every graph of it that this machine can run, loaded into this process.
 
     Args:
-        bundle: The bundle; each file is checked before it is loaded, but its graphs may compute without end.
+        network: On normalised inputs.
+        preprocessing: Of its raw inputs.
+        files: Of a bundle; each is checked before it is loaded, but its graphs may compute without end.
 
     Returns:
         Functions from raw inputs to logits and probabilities, by the name of the format.
@@ -116,11 +122,12 @@ def load_formats(bundle: Bundle) -> dict[str, Runner]:
     Raises:
         BundleError: A file is damaged or unsafe.
     """
-    runners = {"safetensors": standalone_runner(bundle.model, bundle.preprocessing)}
-    if "model.pt2" in bundle.files:
-        runners["pt2"] = _torch_runner(load_pt2(bundle.files["model.pt2"]))
-    if "model.onnx" in bundle.files and onnx_available():
-        runners["onnx"] = load_onnx(bundle.files["model.onnx"])
+    runners = {"safetensors": standalone_runner(network, preprocessing)}
+    if "model.pt2" in files:
+        runners["pt2"] = _torch_runner(load_pt2(files["model.pt2"]))
+    for name, file in ONNX_FILES.items():
+        if file in files and onnx_available():
+            runners[name] = load_onnx(files[file], file)
     return runners
 
 
@@ -128,8 +135,9 @@ def _checked_graphs(bundle: Bundle) -> dict[str, bytes]:
     graphs = {}
     if "model.pt2" in bundle.files:
         graphs["pt2"] = checked_pt2(bundle.files["model.pt2"])
-    if "model.onnx" in bundle.files and onnx_available():
-        graphs["onnx"] = checked_onnx(bundle.files["model.onnx"])
+    for name, file in ONNX_FILES.items():
+        if file in bundle.files and onnx_available():
+            graphs[name] = checked_onnx(bundle.files[file], file)
     return graphs
 
 

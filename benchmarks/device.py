@@ -1,0 +1,110 @@
+"""What networks ask of a device, for docs/device.md: ``python -m benchmarks.device --output docs/device.md``.
+
+Three networks go through every format: the champion of ``search_spaces/digits.yaml`` (``--digits BUNDLE``,
+from ``aiq search`` and ``aiq export``), a LeNet-5 of 2-4-8 as ``search_spaces/lenet_5.yaml`` trains it, and
+the smallest network of the digits' space, 2-2. Run nothing else meanwhile: times are of single samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.export import BundleContents, load_bundle, write_bundle
+from aiq_search.export.bundle import Bundle
+from aiq_search.models import Architecture
+from aiq_search.training import TrainingOptions, TrainingRun
+
+BEGIN, END = "<!-- python -m benchmarks.device -->", "<!-- end -->"
+FORMATS = {
+    "safetensors": ("model.safetensors", "torch"),
+    "pt2": ("model.pt2", "torch.export"),
+    "onnx": ("model.onnx", "onnxruntime"),
+    "int8": ("model_int8.onnx", "onnxruntime, int8"),
+    "c": ("model.c", "C, float32"),
+    "int8 c": ("model_int8.c", "C, int8"),
+}
+
+
+def trained(directory: Path, name: str, arguments: dict[str, int], data: DatasetOptions, rate: float) -> Path:
+    """A bundle of a network, trained as a search trains it; seed 0."""
+    dataset = load_dataset(data)
+    architecture = Architecture(name, arguments, dataset.input_shape, len(dataset.classes))
+    options = TrainingOptions(epochs=10, batch_size=200 if name == "lenet_5" else 32, learning_rate=rate)
+    run = TrainingRun(architecture, dataset, options, seed=0)
+    while not run.finished:
+        run.run_epoch()
+    write_bundle(directory, BundleContents(architecture, run.best_weights, dataset, data), max_drop=1.0)
+    return directory
+
+
+def table(title: str, bundle: Bundle) -> str:
+    """The numbers of a bundle, a row a format."""
+    metrics, device = bundle.metrics, bundle.metrics.device
+    assert device is not None
+    assert device.int8 is not None
+    test, int8 = metrics.splits["test"], device.int8
+    lines = [
+        f"**{title}**: {metrics.size.parameters:,} parameters, {metrics.size.macs:,} multiply-accumulates a "
+        f"sample. On the {test.samples:,} samples of the test split float32 has accuracy {test.accuracy:.4f} "
+        f"and aIQ {test.aiq:.4f}; int8 has {int8.accuracy:.4f} (a drop of {int8.drop:.4f}), gives "
+        f"{int8.agreement:.2%} of the samples the same class, and its weights have aIQ {int8.aiq:.4f}.",
+        "",
+        "| format | file | one sample, µs | weights | activations | flash | RAM |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (file, words) in FORMATS.items():
+        number = "int8" if "int8" in name else "float32"
+        build = device.builds.get(number) if name.endswith("c") and name != "onnx" else None
+        cells = [f"{len(bundle.files[file]):,}", f"{device.latency[name]:.4g}"]
+        if build is None:
+            cells += ["", "", "", ""]
+        else:
+            sizes = (device.weights[number], device.activations[number], build.flash, build.ram)
+            cells += [f"{size:,}" for size in sizes]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables, or put them into a page between its marks."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--digits", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument("--output", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    mnist = DatasetOptions(name="mnist", validation=10000)
+    digits = DatasetOptions(name="digits", validation=360, test=360)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        bundles = {
+            "Champion of digits.yaml": arguments.digits,
+            "LeNet-5, 2-4-8, on MNIST": trained(
+                folder / "lenet", "lenet_5", {"conv1": 2, "conv2": 4, "fc": 8}, mnist, 0.02
+            ),
+            "Smallest network of digits.yaml, 2-2": trained(
+                folder / "smallest", "mlp", {"hidden1": 2, "hidden2": 2}, digits, 0.02
+            ),
+        }
+        opened = {title: load_bundle(path) for title, path in bundles.items()}
+    environment = next(iter(opened.values())).metrics.environment
+    text = "\n\n".join(
+        [
+            f"Measured on {environment['processor']}, one thread, with torch {environment['torch']}.",
+            *(table(title, bundle) for title, bundle in opened.items()),
+        ]
+    )
+    if arguments.output is None:
+        print(text)
+        return
+    page = arguments.output.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    arguments.output.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
