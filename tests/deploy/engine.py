@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -14,29 +15,45 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TESTING = ROOT / "deploy" / "testing"
-PROGRAMS = ("podman", "runc", "debootstrap", "docker-compose")
+PROGRAMS = ("podman", "runc", "debootstrap", "docker-compose", "catatonit")
+PACKAGES = "podman runc netavark aardvark-dns catatonit debootstrap docker-compose"
 PROJECT = "aiq-containers"
+
+# `docker compose` by way of docker-compose 1, which does not know --wait.
+_COMPOSE = """
+docker() {{
+  shift
+  local words=() wait=
+  for word; do [ "$word" = --wait ] && wait=1 || words+=("$word"); done
+  docker-compose -p {project} --env-file "$PWD/.env" -f {root}/docker-compose.yml --project-directory {root} "${{words[@]}}"
+  [ -n "$wait" ] || return 0
+  while podman ps --filter=label=com.docker.compose.project={project} --format='{{{{.Status}}}}' |
+    grep -qv '(healthy)'; do sleep 2; done
+}}
+"""
 
 
 def reason_to_skip() -> str | None:
     """What this machine lacks, or None."""
     missing = [program for program in PROGRAMS if shutil.which(program, path=_path()) is None]
     if missing:
-        return f"not installed: {', '.join(missing)} (apt-get install podman runc debootstrap docker-compose)"
+        return f"not installed: {', '.join(missing)} (apt-get install {PACKAGES})"
     return "only root can run these containers" if os.geteuid() != 0 else None
 
 
-def podman(*arguments: str, check: bool = True, timeout: float = 300) -> str:
-    """Run podman, and return what it prints."""
-    return _run("podman", *arguments, check=check, timeout=timeout).stdout
+def podman(*arguments: str, check: bool = True, errors: bool = False, timeout: float = 300) -> str:
+    """Run podman, and return what it prints; what it reports as errors, too, with ``errors``."""
+    done = _run("podman", *arguments, check=check, timeout=timeout)
+    return done.stdout + (done.stderr if errors else "")
 
 
 class Deployment:
     """The service of docker-compose.yml, run by podman."""
 
     def __init__(self, folder: Path, socket: Path) -> None:
+        self.folder = folder
         self.env_file = folder / ".env"
-        self._environment = {
+        self.environment = {
             "PATH": _path(),
             "HOME": str(folder),
             "DOCKER_HOST": f"unix://{socket}",
@@ -48,10 +65,23 @@ class Deployment:
         files = ["--env-file", str(self.env_file), "-f", str(ROOT / "docker-compose.yml")]
         command = ["docker-compose", "-p", PROJECT, *files, *arguments]
         done = subprocess.run(
-            command, env=self._environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def run(self, commands: str, timeout: float = 1800) -> None:
+        """Run commands as deploy/README.md has them, in the folder of `.env`."""
+        script = _COMPOSE.format(project=PROJECT, root=ROOT) + commands
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            env={**_environment(), **self.environment},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def names(self, service: str = "") -> list[str]:
         """Containers of a service, or of all."""
@@ -59,6 +89,19 @@ class Deployment:
         if service:
             chosen.append(f"--filter=label=com.docker.compose.service={service}")
         return sorted(podman("ps", "--all", "--format={{.Names}}", *chosen).split())
+
+    def inside(self, name: str, code: str) -> str:
+        """Run Python in a container; return what it prints."""
+        return podman("exec", name, "python", "-c", code, check=False).strip()
+
+    def kill(self, name: str) -> None:
+        """Kill a container's first process, and wait until the engine has started it again."""
+        before = first_process(name)
+        os.kill(before, signal.SIGKILL)
+        deadline = time.monotonic() + 180
+        while first_process(name) in (0, before):
+            assert time.monotonic() < deadline, f"{name} was not started again"
+            time.sleep(1)
 
     def wait_until_healthy(self, count: int, seconds: float = 600) -> float:
         """Wait for the health checks of `count` containers; return the seconds that it took."""
@@ -70,6 +113,17 @@ class Deployment:
             time.sleep(1)
         logs = "\n".join(podman("logs", "--tail=20", name, check=False) for name in self.names())
         raise AssertionError(f"not healthy after {seconds} s: {states}\n{logs}")
+
+
+def first_process(name: str) -> int:
+    """The process id, on this machine, of a container's first process; 0 while it has none."""
+    return int(podman("inspect", "--format={{.State.Pid}}", name))
+
+
+def addresses(name: str) -> dict[str, str]:
+    """The address of a container in each of its networks."""
+    networks = json.loads(podman("inspect", "--format={{json .NetworkSettings.Networks}}", name))
+    return {network: str(settings["IPAddress"]) for network, settings in networks.items()}
 
 
 def state(name: str) -> str:
