@@ -25,7 +25,8 @@ docker() {{
   shift
   local words=() wait=
   for word; do [ "$word" = --wait ] && wait=1 || words+=("$word"); done
-  docker-compose -p {project} --env-file "$PWD/.env" -f {root}/docker-compose.yml --project-directory {root} "${{words[@]}}"
+  docker-compose -p {project} --env-file "$PWD/.env" \\
+    -f {root}/docker-compose.yml --project-directory {root} "${{words[@]}}"
   [ -n "$wait" ] || return 0
   while podman ps --filter=label=com.docker.compose.project={project} --format='{{{{.Status}}}}' |
     grep -qv '(healthy)'; do sleep 2; done

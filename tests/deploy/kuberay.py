@@ -1,9 +1,9 @@
 """The fields of KubeRay's RayJob, as JSON schemas.
 
-Written down from KubeRay's generated API reference (`docs/reference/api.md` of ray-project/kuberay, as of 1.7) and,
-for what is required, from `ray-operator/apis/ray/v1/rayjob_types.go` and `raycluster_types.go`. Pods are left to
-Kubernetes' own schema. Fields that need a feature gate of the operator are left out on purpose: deletionStrategy,
-tlsOptions.
+Written down from KubeRay's generated API reference (`docs/reference/api.md` of ray-project/kuberay, 1.7)
+and, for what is required, from `ray-operator/apis/ray/v1/rayjob_types.go` and `raycluster_types.go`. Pods are
+left to Kubernetes' own schema. Left out on purpose: fields that need a feature gate of the operator, or
+a later version than 1.6 (deletionStrategy, tlsOptions, networkPolicy, historyServerOptions).
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """The Kubernetes objects: valid, closed, and such as KubeRay wants them.
 
-KubeRay's own schemas are not to be had as a package; the fields of a RayJob are written down in kuberay.py, and the
-pods inside are validated as pods.
+KubeRay's own schemas are not to be had as a package; the fields of a RayJob are written down in kuberay.py,
+and the pods inside are validated as pods.
 """
 
 import copy
@@ -90,7 +90,7 @@ def test_the_ray_job_has_what_kuberay_requires(manifests):
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         assert group["groupName"]
         assert group["template"]["spec"]["containers"]
-    # What KubeRay's operator refuses: it deletes a cluster some time after its job only where it deletes it at all.
+    # KubeRay refuses a time after which the cluster is deleted where it is not to be deleted at all.
     assert spec["shutdownAfterJobFinishes"] or not spec["ttlSecondsAfterFinished"]
 
 
