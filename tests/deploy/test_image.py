@@ -23,20 +23,27 @@ def test_hadolint_finds_nothing():
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_it_has_two_stages_of_pinned_images_and_ends_as_a_user_without_rights():
+def test_it_is_made_of_pinned_images_and_packages_and_ends_as_a_user_without_rights():
     assert re.findall(r"^FROM (.+)$", DOCKERFILE, re.MULTILINE) == [
-        "${PYTHON_IMAGE} AS build",
+        "${PYTHON_IMAGE} AS tools",
+        "tools AS package",
         "${PYTHON_IMAGE}",
     ]
     assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+\.\d+-", DOCKERFILE, re.MULTILINE)
     assert re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE) == ["10001:10001"]
     assert re.search(r"^ARG TORCH_BACKEND=cpu$", DOCKERFILE, re.MULTILINE)
-    final = DOCKERFILE.rsplit("FROM ", 1)[1]
-    assert "pip install" not in final
     for line in re.findall(r"^RUN (.*?)(?<!\\)\n", DOCKERFILE, re.MULTILINE | re.DOTALL):
         for command in re.findall(r"pip install [^&]*", line):
             assert re.search(r"--require-hashes|--build-constraints|torch-", command), command
     assert "COPY . " not in DOCKERFILE
+
+
+def test_a_change_of_the_code_renews_the_last_layer_alone():
+    """The dependencies are installed in the final stage itself, before our package comes from another."""
+    final = DOCKERFILE.rsplit("FROM ", 1)[1]
+    steps = re.findall(r"^(?:RUN|COPY) .*", final, re.MULTILINE)
+    assert steps[-1] == "COPY --from=package /package /venv"
+    assert not [step for step in steps[:-1] if "aiq_search" in step or "COPY --from=" in step]
 
 
 def test_all_that_it_copies_is_let_through_to_the_build_and_no_more():
