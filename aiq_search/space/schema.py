@@ -48,7 +48,7 @@ _MOST_PARAMETERS = 500
 _ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF)
 
 # Fields of ``training`` that came after the first studies, whose fingerprints do not have them.
-_LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment")
+_LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment", "cuda_graphs")
 
 ParameterName = Annotated[str, Field(pattern=r"^(model|training(\.augment)?)\.[A-Za-z_][A-Za-z0-9_]*$")]
 

@@ -303,6 +303,16 @@ def _metrics(train_loss: float, measured: Evaluation) -> dict[str, float]:
 
 
 def _device(options: TrainingOptions) -> torch.device:
+    device = _chosen_device(options)
+    if options.cuda_graphs and device.type != "cuda":
+        raise InputError(
+            "training.cuda_graphs is true, but the network trains on a CPU; set it to false, or give the "
+            "trial a GPU (resources.gpu)."
+        )
+    return device
+
+
+def _chosen_device(options: TrainingOptions) -> torch.device:
     if options.engine == "compiled":
         if options.device == "cuda":
             raise InputError(
