@@ -278,6 +278,8 @@ class _Training:
         learnt = (self._at - before) * len(self._dataset.train)
         validation = len(self._dataset.validation)
         measured = validation if whole else min(validation, RUNG_SAMPLES)
+        if whole:
+            measured += sum(len(self._dataset.split(name)) for name in self._assignment.watch)
         if self._assignment.test and not self._stops:
             measured += len(self._dataset.test)
         return self._costs.seconds(self._shape, learnt, measured)

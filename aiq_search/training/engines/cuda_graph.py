@@ -111,7 +111,7 @@ class GraphedStep:
         """A step beside the device's default stream, on which nothing can be captured."""
         if batch["indices"].device.type != "cuda":
             return self._step(batch)
-        now, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(now)
         with torch.cuda.stream(aside):
             loss = self._step(batch)
