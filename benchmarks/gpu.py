@@ -4,7 +4,9 @@
 
 An epoch is one of ours: 50,000 images of MNIST's shape to learn from in batches of 200, and 10,000 to measure
 accuracy and states on. Narrow networks are bound by the launching of kernels, not by arithmetic: one trial
-alone leaves a GPU idle, and processes side by side fill it. The CPU column is one thread, as of a trial.
+alone leaves a GPU idle, and processes side by side fill it. The CPU column is one thread, as of a trial. On
+the GPU each figure is measured twice: with kernels launched one by one, and with ``training.cuda_graphs``,
+which launches a training step at once.
 The images are MNIST's where ``--data-dir`` or ``AIQ_DATA_DIR`` holds them, random ones elsewhere; labels are
 random, since nothing here depends on what is learnt.
 """
@@ -53,21 +55,23 @@ def data(data_dir: Path | None) -> Dataset:
     return Dataset("gpu", *parts, tuple("0123456789"), Normalization.standardise(pictures[:1000]), "none")
 
 
-def begun(name: str, dataset: Dataset, epochs: int, device: str) -> TrainingRun:
+def begun(name: str, dataset: Dataset, epochs: int, device: str, graphs: bool = False) -> TrainingRun:
     """A run that has an epoch behind it."""
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
     model, arguments = NETWORKS[name]
     architecture = Architecture(model, arguments, dataset.input_shape, len(dataset.classes))
-    options = TrainingOptions(epochs=epochs + 1, batch_size=200, patience=None, device=device)
+    options = TrainingOptions(
+        epochs=epochs + 1, batch_size=200, patience=None, device=device, cuda_graphs=graphs
+    )
     run = TrainingRun(architecture, dataset, options, seed=0)
     run.run_epoch()
     return run
 
 
-def alone(name: str, dataset: Dataset, epochs: int, device: str) -> float:
+def alone(name: str, dataset: Dataset, epochs: int, device: str, graphs: bool = False) -> float:
     """Median seconds of an epoch."""
-    run, seconds = begun(name, dataset, epochs, device), []
+    run, seconds = begun(name, dataset, epochs, device, graphs), []
     for _ in range(epochs):
         start = time.perf_counter()
         run.run_epoch()  # ends with numbers on the CPU: nothing is left on the way
@@ -98,9 +102,9 @@ def share_of_measuring(name: str, dataset: Dataset) -> float:
     return statistics.median(ratios)
 
 
-def shared(pool: ProcessPoolExecutor, name: str, epochs: int, processes: int) -> float:
+def shared(pool: ProcessPoolExecutor, name: str, epochs: int, processes: int, graphs: bool) -> float:
     """Epochs a second of so many processes on one GPU."""
-    jobs = [pool.submit(_train_with_others, name, epochs) for _ in range(processes)]
+    jobs = [pool.submit(_train_with_others, name, epochs, graphs) for _ in range(processes)]
     spans = [job.result() for job in jobs]
     return processes * epochs / (max(end for _, end in spans) - min(start for start, _ in spans))
 
@@ -110,10 +114,10 @@ def _take(barrier: Barrier, dataset: Dataset) -> None:
     _given.update(barrier=barrier, dataset=dataset)
 
 
-def _train_with_others(name: str, epochs: int) -> tuple[float, float]:
+def _train_with_others(name: str, epochs: int, graphs: bool) -> tuple[float, float]:
     barrier = _given["barrier"]
     try:
-        run = begun(name, _given["dataset"], epochs, "cuda")
+        run = begun(name, _given["dataset"], epochs, "cuda", graphs)
     except BaseException:
         barrier.abort()  # the others must not wait for this one
         raise
@@ -136,8 +140,8 @@ def main() -> None:
         parser.error("expected a GPU that torch can use, but there is none")
     dataset = data(given.data_dir)
     table = Table(
-        *("network", "CPU thread, s an epoch", "GPU, s an epoch", "faster", "states add to measuring"),
-        *(f"{given.share} on the GPU, epochs/s", "than one alone"),
+        *("network", "CPU thread, s an epoch", "states add to measuring", "kernels", "GPU, s an epoch"),
+        *("than the CPU", f"{given.share} on the GPU, epochs/s", "than one alone, one by one"),
         title=f"{torch.cuda.get_device_name()}, torch {torch.__version__}",
     )
     context = multiprocessing.get_context("spawn")
@@ -147,15 +151,19 @@ def main() -> None:
         print(name, file=sys.stderr, flush=True)
         cpu = alone(name, dataset, 1, "cpu")
         print(f"  CPU thread: {cpu:.2f} s an epoch", file=sys.stderr, flush=True)
-        gpu = alone(name, dataset, given.epochs, "cuda")
-        print(f"  GPU: {gpu:.2f} s an epoch", file=sys.stderr, flush=True)
         measuring = share_of_measuring(name, dataset)
-        together = shared(pool, name, given.epochs, given.share)
-        print(f"  {given.share} on the GPU: {together:.1f} epochs a second", file=sys.stderr, flush=True)
-        table.add_row(
-            *(name, f"{cpu:.2f}", f"{gpu:.2f}", f"{cpu / gpu:.1f}x", f"{measuring:.0%}"),
-            *(f"{together:.1f}", f"{together * gpu:.1f}x"),
-        )
+        one_by_one = alone(name, dataset, given.epochs, "cuda")
+        for graphs in (False, True):
+            kernels = "as a graph" if graphs else "one by one"
+            gpu = alone(name, dataset, given.epochs, "cuda", graphs) if graphs else one_by_one
+            print(f"  GPU, kernels {kernels}: {gpu:.3f} s an epoch", file=sys.stderr, flush=True)
+            together = shared(pool, name, given.epochs, given.share, graphs)
+            print(f"  {given.share} of them: {together:.1f} epochs a second", file=sys.stderr, flush=True)
+            table.add_row(
+                *(("", "", "") if graphs else (name, f"{cpu:.2f}", f"{measuring:.0%}")),
+                *(kernels, f"{gpu:.3f}", f"{cpu / gpu:.1f}x", f"{together:.1f}"),
+                f"{together * one_by_one:.1f}x",
+            )
     pool.shutdown()
     Console(width=130).print(table)
 

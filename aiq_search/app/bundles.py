@@ -268,6 +268,8 @@ def _configuration(
         spreads = {"validation": champion.validation, "test": champion.test}
         if champion.phase is Phase.CONFIRM:
             records = [r for r in study.records(Phase.CONFIRM) if r.origin == champion.trial and r.finished]
+        elif champion.judges:
+            records = list(champion.judges)
     seeds = (
         SeedMetrics(
             name=each.name,

@@ -123,6 +123,8 @@ def _timed(architecture: Architecture, shape: Shape, dataset: Dataset, options: 
 
     from aiq_search.training import TrainingRun
 
+    if options.cuda_graphs and not torch.cuda.is_available():  # trials have a GPU, but on other machines
+        options = options.model_copy(update={"cuda_graphs": False})
     run = TrainingRun(architecture, dataset, options, seed=0)
     batches = torch.split(torch.arange(len(run.train_split), device=run.device), options.batch_size)
     on_one_core = run.device.type == "cpu" and torch.get_num_threads() == 1
@@ -276,6 +278,8 @@ class _Training:
         learnt = (self._at - before) * len(self._dataset.train)
         validation = len(self._dataset.validation)
         measured = validation if whole else min(validation, RUNG_SAMPLES)
+        if whole:
+            measured += sum(len(self._dataset.split(name)) for name in self._assignment.watch)
         if self._assignment.test and not self._stops:
             measured += len(self._dataset.test)
         return self._costs.seconds(self._shape, learnt, measured)

@@ -220,10 +220,15 @@ def trials_of(
 def trial_rows(study: StudyView) -> list[dict[str, Any]]:
     """A row for each trial: name, state, numbers, parameters, and why it ended.
 
-    ``trial`` is the exploring trial whose configuration was trained; ``number`` counts within a phase.
+    ``trial`` is the exploring trial whose configuration was trained, of a grid's cell the first; ``number``
+    counts within a phase.
     """
     rows = []
+    first: dict[str, int] = {}  # of each cell
     for record in study.records():
+        number = record.key.number if record.origin is None else record.origin
+        if record.origin is None and record.replicate is not None:
+            number = first.setdefault(record.config_hash, number)
         seconds = None
         if record.started is not None and record.ended is not None:
             seconds = round(record.ended - record.started, 3)
@@ -231,7 +236,7 @@ def trial_rows(study: StudyView) -> list[dict[str, Any]]:
             {
                 "name": record.name,
                 "phase": str(record.key.phase),
-                "trial": record.key.number if record.origin is None else record.origin,
+                "trial": number,
                 "number": record.key.number,
                 "replicate": record.replicate,
                 "state": str(record.state),

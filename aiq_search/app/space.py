@@ -41,7 +41,11 @@ class CheckedSpace:
     @property
     def size_sentence(self) -> str:
         """How many configurations there are, and how many are tried."""
-        return f"{self.space.name}: {space_size(self.space)}; {self.space.search.trials:,} are tried."
+        search = self.space.search
+        if search.replicates > 1:
+            seeds = f"each on {search.replicates} seeds; at most {search.trials:,} trainings"
+            return f"{self.space.name}: {space_size(self.space)}, {seeds}."
+        return f"{self.space.name}: {space_size(self.space)}; {search.trials:,} are tried."
 
     def parameter_rows(self) -> list[dict[str, Any]]:
         """A row for each parameter: name, type, range and condition."""

@@ -102,9 +102,9 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
         Column("", ["aIQ", *names[1:], "accuracy of the commonest class"], prose=True),
         column("explored (1 seed)", [number(champion.explored.metrics[n]) for n in names], "validation"),
     ]
-    if champion.phase is Phase.CONFIRM:
+    if champion.judges:
         spreads = champion.validation
-        head = f"confirmed ({_seeds(spreads)})"
+        head = f"{'confirmed' if champion.phase is Phase.CONFIRM else 'mean'} ({_seeds(spreads)})"
         columns.append(column(head, [_spread(spreads[n]) for n in names], "validation"))
     if champion.test:
         head = f"test ({_seeds(champion.test, 'further ')})"

@@ -45,6 +45,8 @@ class DatasetOptions(BaseModel):
         test: Size of the test split, for a source that has none of its own.
         split_seed: Fixes which samples go where, and which labels are randomised.
         label_noise: Fraction of the training labels replaced by uniformly random ones.
+        watch: Splits, train or test or both, that a network is measured on after every epoch, too. The
+            numbers are only reported: no choice depends on them.
         target: Of a table: the column with the classes.
         drop: Of a table: columns to leave out.
         categorical: Of a table: columns of numbers that are names, such as postcodes.
@@ -63,6 +65,7 @@ class DatasetOptions(BaseModel):
     test: Count | Fraction = 0.2
     split_seed: int = Field(default=0, ge=0, lt=2**63)
     label_noise: float = Field(default=0.0, ge=0, le=1)
+    watch: Annotated[tuple[Literal["train", "test"], ...], Field(strict=False, max_length=2)] = ()
     target: ColumnName | None = None
     drop: ColumnNames = ()
     categorical: ColumnNames = ()

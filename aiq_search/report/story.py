@@ -28,7 +28,8 @@ def headline(facts: StudyFacts) -> str:
     size = winner.metrics.get("parameters", 0)
     numbers = f"aIQ {aiq.mean:.3f}{spread} with {size:,.0f} parameters"
     if not facts.confirmed_winner:
-        return f"Best so far, on one seed: {facts.label(winner)}, {numbers}"
+        seeds = "on one seed" if aiq.n == 1 else f"the mean of {aiq.n} seeds"
+        return f"Best so far, {seeds}: {facts.label(winner)}, {numbers}"
     return f"{facts.label(winner)} won: {numbers}"
 
 
@@ -68,7 +69,10 @@ def _counts(facts: StudyFacts) -> str:
     counts += [f"{by_state[TrialState.RUNNING]} unfinished"] if by_state[TrialState.RUNNING] else []
     collapsed = sum(r.collapsed for r in facts.explored)
     counts += [f"{collapsed} collapsed"] if collapsed else []
-    text = f"{counted(len(facts.explored), 'configuration', 'were')} tried: {', '.join(counts)}."
+    replicates = facts.options.search.replicates
+    tried = len({r.config_hash for r in facts.explored}) if replicates > 1 else len(facts.explored)
+    each = f", each on {replicates} seeds" if replicates > 1 else ""
+    text = f"{counted(tried, 'configuration', 'were')} tried{each}: {', '.join(counts)}."
     if len(facts.finalists) == 1:
         text += " The best was trained again on fresh seeds."
     elif facts.finalists:

@@ -65,6 +65,7 @@ def check_space(space: SearchSpace, code: CodePolicy = NO_CODE, machine: Machine
     """
     check_names(space, code)
     _check_search(space)
+    _check_cuda_graphs(space)
     if machine is not None:
         _check_resources(space, machine)
     for widest in (False, True):
@@ -107,8 +108,8 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
     for name, parameter in space.parameters.items():
         section, _, argument = name.partition(".")
         key = ("parameters", name)
-        if name == "training.engine":
-            raise space.error(key, "one engine trains all of a study; name it in the section training")
+        if name in ("training.engine", "training.cuda_graphs"):
+            raise space.error(key, "all of a study is trained alike; set it in the section training")
         if section == "training":
             _check_field(space, key, argument)
         if section == "model" and knows_arguments:
@@ -164,6 +165,21 @@ def _check_search(space: SearchSpace) -> None:
     _blame(space, ("search", "sampler"), sampler)
     if search.sampler.name == "grid":
         next(grid(space), None)
+
+
+def _check_cuda_graphs(space: SearchSpace) -> None:
+    """Check that trials have what CUDA graphs need, on whatever machine."""
+    if not space.training.cuda_graphs:
+        return
+    if not space.resources.gpu:
+        missing = "a trial has no GPU (resources.gpu is 0); set resources.gpu above 0"
+    elif space.training.device == "cpu":
+        missing = "training.device is cpu; set the device to auto"
+    elif space.training.engine == "compiled":
+        missing = "the compiled engine uses no GPU; set the engine to auto"
+    else:
+        return
+    raise space.error(("training", "cuda_graphs"), f"{missing}, or cuda_graphs to false")
 
 
 def _check_resources(space: SearchSpace, machine: Machine) -> None:

@@ -134,7 +134,8 @@ class Exploring:
         while self.is_ready():
             trial, begin = self._proposals.draw()
             if BEGIN not in trial.user_attrs:
-                if self._space.search.duplicates == "known_result" and self._has_result(trial, begin):
+                known = self._space.search.duplicates == "known_result" and "replicate" not in begin
+                if known and self._has_result(trial, begin):
                     continue
                 trial.set_user_attr(BEGIN, begin)
             return trial

@@ -124,7 +124,7 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
         DivergedError: The loss became NaN or infinite.
     """
     name, shape, classes = space.model.name, dataset.input_shape, len(dataset.classes)
-    options = space.training_options(params).model_copy(update={"device": "cpu"})
+    options = space.training_options(params).model_copy(update={"device": "cpu", "cuda_graphs": False})
     if options.engine == "auto" and not are_compiled():  # a step by torch takes less time than the kernels
         options = options.model_copy(update={"engine": "torch"})
     architecture = Architecture(name, space.model_arguments(params), shape, classes, code)

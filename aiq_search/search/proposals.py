@@ -17,7 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from aiq_search.space import SearchSpace, SpaceError
 from aiq_search.space.points import grid
 from aiq_search.study.asking import AskingStudy
-from aiq_search.study.record import BEGIN, TrialRecord, config_hash
+from aiq_search.study.record import BEGIN, REPLICATE, TrialRecord, config_hash
 from aiq_search.study.seeds import derive_seed
 
 __all__ = ["Proposals", "enqueue_confirmations", "retries_of"]
@@ -52,24 +52,28 @@ class Proposals:
         """Bring the queue to its proper state, whatever happened to an earlier driver.
 
         Args:
-            budget: How many configurations may be tried.
+            budget: How many trials there may be.
 
         Returns:
-            The budget, or the number of a grid's cells and queued points where that is smaller.
+            The budget, or the number of a grid's cells and queued points, each on its seeds, where that is
+            smaller.
         """
         waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,))
         self.retries = sum(BEGIN in trial.user_attrs for trial in waiting)
         on_grid = self._space.search.sampler.name == "grid"
         cells = islice(grid(self._space), budget) if on_grid else ()
         points = {config_hash(point): dict(point) for point in (*self._space.enqueue, *cells)}
+        seeds = range(self._space.search.replicates)
+        trials = [(point, seed) for point in points.values() for seed in seeds]  # a cell's seeds together
         there = sum(
             "fixed_params" in trial.system_attrs
             and not {"retry_of", "warm_start"} & trial.user_attrs.get(BEGIN, {}).keys()
             for trial in self._study.get_trials(deepcopy=False)
         )
-        for point in list(points.values())[there:budget]:
-            self._study.enqueue_trial(self._space.encode(point))
-        return min(budget, len(points)) if on_grid else budget
+        for point, seed in trials[there:budget]:
+            attributes = {REPLICATE: seed} if len(seeds) > 1 else None
+            self._study.enqueue_trial(self._space.encode(point), user_attrs=attributes)
+        return min(budget, len(trials)) if on_grid else budget
 
     def finish_asking(self) -> None:
         """Draw the configurations of trials that an earlier driver asked for and did not begin.
@@ -124,11 +128,12 @@ class Proposals:
 
     def _begin_of(self, trial: optuna.Trial, params: Mapping[str, Any]) -> dict[str, Any]:
         """What is kept of a trial from its beginning."""
-        return {
-            "params": params,
-            "seed": derive_seed(self._space.search.seed, "explore", trial.number),
-            "config_hash": config_hash(params),
-        }
+        begin = {"params": params, "config_hash": config_hash(params)}
+        replicate, seed = trial.user_attrs.get(REPLICATE), self._space.search.seed
+        if replicate is None:
+            return {**begin, "seed": derive_seed(seed, "explore", trial.number)}
+        # The same seeds for every cell: they then differ in their configuration alone.
+        return {**begin, "seed": derive_seed(seed, "replicate", replicate), "replicate": replicate}
 
     def _refuse(self, trial: optuna.Trial) -> None:
         """Put away a configuration that breaks a constraint on parameters."""

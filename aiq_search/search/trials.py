@@ -323,6 +323,7 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         weights=str(study.weights_path(record.key)),
         minutes=study.space.search.trial_minutes,
         rungs=rungs.of(options) if rungs else (),
+        watch=study.space.dataset.watch,
     )
 
 

@@ -189,11 +189,12 @@ class SearchOptions(Section):
     """How it is searched.
 
     Attributes:
-        trials: How many configurations are tried.
+        trials: How many configurations are tried; with ``replicates``, how many trainings there are.
         sampler: tpe, random, grid, gp or nsga2, or a mapping with ``name`` and options.
         pruner: asha, median, pareto or none, or a mapping with ``name`` and options. By default asha, or
             pareto where no single number that training changes ranks the trials.
         seed: Fixes what is tried and how it is trained.
+        replicates: On how many seeds each cell of a grid is trained, the same ones for all cells.
         concurrency: How many trials run at once, at most; by default what the resources allow.
         max_hours: Stop asking for configurations after this time.
         target: Stop when the objective has reached this value.
@@ -209,6 +210,7 @@ class SearchOptions(Section):
     sampler: SamplerOptions = SamplerOptions()
     pruner: PrunerOptions = PrunerOptions()
     seed: int = Field(default=0, ge=0, lt=2**63)
+    replicates: int = Field(default=1, ge=1, le=_MOST)
     concurrency: int | None = Field(default=None, ge=1, le=_MOST)
     max_hours: float | None = Field(default=None, gt=0)
     target: float | None = None

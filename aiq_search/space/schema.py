@@ -45,11 +45,11 @@ __all__ = [
 # Optuna models no more dimensions in a sensible time.
 _MOST_PARAMETERS = 500
 
-# The fields of ``dataset`` that any data have.
-_ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF)
+# The fields of ``dataset`` that any data have, and that what is searched depends on.
+_ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF) - {"watch"}
 
 # Fields of ``training`` that came after the first studies, whose fingerprints do not have them.
-_LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment")
+_LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment", "cuda_graphs")
 
 ParameterName = Annotated[str, Field(pattern=r"^(model|training(\.augment)?)\.[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -159,6 +159,30 @@ class SearchSpace(Section):
                 "with several objectives it is not clear which one has to reach it; leave it "
                 "out (search.no_improvement and search.max_hours also end a search), or name one objective",
                 ("search", "target"),
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_replicates(self) -> SearchSpace:
+        """Replicates are of a grid, whose every cell is trained to the end."""
+        if self.search.replicates == 1:
+            return self
+        if self.search.sampler.name != "grid":
+            raise SpaceError(
+                "only the cells of a grid are trained on several seeds; the sampler "
+                f"{self.search.sampler.name} looks for the best, which confirm then trains on fresh seeds. "
+                "Set search.sampler to grid, or leave replicates out",
+                ("search", "replicates"),
+            )
+        if self.search.pruner.name != "none":
+            raise SpaceError(
+                "a mean over seeds needs each of them trained to the end; set search.pruner to none",
+                ("search", "replicates"),
+            )
+        if self.confirm.confirms:
+            raise SpaceError(
+                "every cell has its seeds already; set confirm.runs to 0, and leave confirm.finalists out",
+                ("search", "replicates"),
             )
         return self
 
@@ -284,11 +308,13 @@ class SearchSpace(Section):
         }  # a file from before there were the fields of tables and pictures searched the same
         if document["objective"]["accuracy"] == "accuracy":
             del document["objective"]["accuracy"]  # likewise
-        kept = ("sampler", "pruner", "seed", "duplicates")
+        kept = ("sampler", "pruner", "seed", "duplicates", "replicates")
         document["search"] = {key: document["search"][key] for key in kept}
         # A file from before there were these searches the same.
         if document["search"]["pruner"]["rungs"] == list(RUNGS):
             del document["search"]["pruner"]["rungs"]
+        if document["search"]["replicates"] == 1:
+            del document["search"]["replicates"]
         default = TrainingOptions().model_dump(mode="json")
         for name in _LATER:
             if document["training"][name] == default[name]:

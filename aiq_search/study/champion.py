@@ -24,6 +24,7 @@ __all__ = [
     "Spread",
     "choose_champion",
     "choose_finalists",
+    "judge_cell",
     "judge_finalists",
     "most_accurate",
     "name_finalists",
@@ -65,9 +66,9 @@ class Champion:
             validation aIQ.
         validation: Spread over the seeds that it was chosen by, by name of the number.
         test: Spread over the fresh seeds that had no part in the choice; empty without confirmation.
-        collapse_rate: Fraction of its confirmations that collapsed or failed.
+        collapse_rate: Fraction of its confirmations, or replicates, that collapsed or failed.
         feasible: Whether the means meet every constraint.
-        judges: The confirmations that ``validation`` is of.
+        judges: The confirmations, or replicates of a grid's cell, that ``validation`` is of.
         further: Those that ``test`` is of.
         score: Estimate of its mean score over seeds, by which finalists are compared, and its standard
             error: in a race the posterior, else the mean over fresh seeds. None without confirmation.
@@ -246,7 +247,7 @@ def judge_finalists(
     worst = worst_score(space.objective, [*explored, *confirmed])
     chosen = set(finalists)
     judged = [
-        _confirmed(space, record, by_origin[record.key.number], worst)
+        _judged(space, record, by_origin[record.key.number], worst, space.confirm.judging)
         for record in explored
         if record.key.number in chosen
     ]
@@ -272,6 +273,8 @@ def _over(confirmed: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champion:
+    if space.search.replicates > 1:
+        return _best_cell(space, explored)
     best = choose_finalists(space, explored, 1)
     if not best:
         raise NothingFeasibleError(_how_near(space, explored))
@@ -282,15 +285,49 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
     return Champion(explored=record, record=record, validation=validation)
 
 
-def _confirmed(
-    space: SearchSpace, explored: TrialRecord, records: Sequence[TrialRecord], worst: float
+def judge_cell(space: SearchSpace, records: Iterable[TrialRecord]) -> Champion | None:
+    """A cell of a grid as its replicates show it so far; None if none worked, or all collapsed.
+
+    Args:
+        space: The space.
+        records: The trials of one configuration. A failed one is scored as a collapse, or, where less is
+            better, as the cell's worst.
+    """
+    over = _over(records)
+    complete = _complete(over)
+    if all(record.collapsed for record in complete):
+        return None
+    first = min(complete, key=lambda record: record.key.number)
+    worst = worst_score(space.objective, complete)
+    return _judged(space, first, over, worst, space.search.replicates)
+
+
+def _best_cell(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champion:
+    """The best mean over replicates, among the cells that have them all, if there are such."""
+    cells: dict[str, list[TrialRecord]] = defaultdict(list)
+    for record in _over(explored):
+        cells[record.config_hash].append(record)
+    whole = [cell for cell in cells.values() if len(cell) >= space.search.replicates]
+    judged = [judge_cell(space, cell) for cell in whole or cells.values()]
+    eligible = [cell for cell in judged if cell is not None and cell.feasible]
+    if not eligible:
+        raise NothingFeasibleError(_how_near(space, explored))
+    return max(eligible, key=lambda cell: (cell.mean, -cell.trial))
+
+
+def _judged(
+    space: SearchSpace,
+    explored: TrialRecord,
+    records: Sequence[TrialRecord],
+    worst: float,
+    judging: int,
 ) -> Champion | None:
-    """One finalist, judged by its first seeds and reported on the others; None if none worked.
+    """One configuration, judged by its first seeds and reported on the others; None if none worked.
 
     A seed that failed has the score ``worst``.
     """
     complete = _complete(records)
-    judges = [r for r in records if (r.replicate or 0) < space.confirm.judging]
+    judges = [r for r in records if (r.replicate or 0) < judging]
     if not complete or not judges:
         return None
     means = mean_metrics(judges)
@@ -298,7 +335,7 @@ def _confirmed(
     validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in names}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
-    fresh = [r for r in records if (r.replicate or 0) >= space.confirm.judging]
+    fresh = [r for r in records if (r.replicate or 0) >= judging]
     test = {
         name: Spread.of([0.0 if r.collapsed else r.metrics.get(f"test/{name}", 0.0) for r in fresh])
         for name in names

@@ -77,9 +77,9 @@ class TrialKey:
 
 
 def trial_name(key: TrialKey, origin: int | None, replicate: int | None) -> str:
-    """Name of a trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
+    """Name of a trial's run: ``trial-0042``, ``trial-0042-seed-1`` or ``confirm-0042-seed-3``."""
     if key.phase is Phase.EXPLORE:
-        return f"trial-{key.number:04d}"
+        return f"trial-{key.number:04d}" + ("" if replicate is None else f"-seed-{replicate}")
     return f"confirm-{origin:04d}-seed-{replicate}"
 
 
@@ -110,7 +110,8 @@ class TrialStarted:
     """A configuration is trained from now on (again, after an interruption, if ``resumed``).
 
     A confirmation names the exploring trial whose configuration it repeats (``origin``) and which of
-    the fresh seeds it is (``replicate``, from 0). A trial that runs a failed one of its phase again names
+    the fresh seeds it is (``replicate``, from 0); a cell of a grid that is trained on several seeds, which of
+    these it is. A trial that runs a failed one of its phase again names
     that one (``retry_of``).
     """
 
@@ -126,7 +127,7 @@ class TrialStarted:
 
     @property
     def name(self) -> str:
-        """Name of the trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
+        """Name of the trial's run: ``trial-0042``, ``trial-0042-seed-1`` or ``confirm-0042-seed-3``."""
         return trial_name(self.key, self.origin, self.replicate)
 
 

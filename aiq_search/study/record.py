@@ -14,7 +14,17 @@ from optuna.trial import TrialState as OptunaState
 from aiq_search.study.events import Phase, TrialEnded, TrialKey, TrialStarted, TrialState, trial_name
 from aiq_search.study.metrics import is_merit
 
-__all__ = ["ATTEMPTS", "BEGIN", "END", "RUNGS", "TrialRecord", "config_hash", "failures", "without_retried"]
+__all__ = [
+    "ATTEMPTS",
+    "BEGIN",
+    "END",
+    "REPLICATE",
+    "RUNGS",
+    "TrialRecord",
+    "config_hash",
+    "failures",
+    "without_retried",
+]
 
 # The two attributes of an Optuna trial in which we keep what Optuna has no field for. One is written
 # when the trial is asked for, the other just before it is told.
@@ -23,6 +33,9 @@ END = "aiq.end"
 
 # What a trial showed at the rungs of its first epoch, where it has come to some.
 RUNGS = "aiq.rungs"
+
+# Which of the seeds of its cell a trial of a grid is, from 0, where it waits to be begun.
+REPLICATE = "aiq.replicate"
 
 # How often a trial was begun, where that is not once. An attempt that was put aside in good order does
 # not count, so that whoever finds the trial RUNNING knows how many deaths it has seen.
@@ -50,7 +63,8 @@ class TrialRecord:
         seed: Of this training.
         config_hash: Identifies the configuration.
         origin: Of a confirmation, the exploring trial whose configuration it repeats.
-        replicate: Of a confirmation, which of the fresh seeds.
+        replicate: Of a confirmation, which of the fresh seeds; of an exploring trial, which of
+            ``search.replicates``.
         value: The objective at the chosen epoch; 0 for a collapsed network.
         epoch: The chosen epoch, from 1: of the lowest validation loss.
         epochs: How many were run.
@@ -97,7 +111,7 @@ class TrialRecord:
 
     @property
     def name(self) -> str:
-        """Name of the trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
+        """Name of the trial's run: ``trial-0042``, ``trial-0042-seed-1`` or ``confirm-0042-seed-3``."""
         return trial_name(self.key, self.origin, self.replicate)
 
     @property
@@ -185,9 +199,8 @@ class TrialRecord:
             "config_hash": self.config_hash,
             "retry_of": self.key.number,
         }
-        if self.origin is not None:
-            attribute |= {"origin": self.origin, "replicate": self.replicate}
-        return attribute
+        known = {"origin": self.origin, "replicate": self.replicate}
+        return attribute | {name: value for name, value in known.items() if value is not None}
 
     @classmethod
     def from_optuna(cls, study: str, phase: Phase, trial: FrozenTrial) -> TrialRecord | None:

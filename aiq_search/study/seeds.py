@@ -15,7 +15,7 @@ def derive_seed(study_seed: int, stream: str, number: int) -> int:
 
     Args:
         study_seed: ``search.seed``.
-        stream: What it is for: sampler, explore, confirm.
+        stream: What it is for: sampler, explore, replicate, confirm.
         number: Which one.
 
     Returns:

@@ -146,6 +146,7 @@ def child_tags(document: StudyDocument, started: TrialStarted, parent: str) -> d
         "aiq.state": str(TrialState.RUNNING),
         "aiq.seed": str(started.seed),
         "aiq.config_hash": started.config_hash,
+        **({} if started.replicate is None else {"aiq.replicate": str(started.replicate)}),
         **({} if started.retry_of is None else {"aiq.retry_of": str(started.retry_of)}),
     }
 
@@ -320,7 +321,9 @@ def outcome(document: StudyDocument, champion: Mapping[str, Any]) -> str:
     shown += [f"{numbers['parameters']:,.0f} parameters"] if "parameters" in numbers else []
     name = widths(document.space, champion.get("params") or {}) or "the network"
     confirmed = champion.get("phase") == Phase.CONFIRM
-    came = f"**{name} won** (trial" if confirmed else f"**{name} is the best so far** (one seed of trial"
+    n = ((champion.get("metrics") or {}).get("validation") or {}).get("aiq", {}).get("n", 1)
+    seeds = "one seed" if n == 1 else f"{n} seeds"
+    came = f"**{name} won** (trial" if confirmed else f"**{name} is the best so far** ({seeds} of trial"
     return (
         f"{came} {champion.get('trial')}): {', '.join(shown)}. report.html among the artifacts shows why.\n\n"
     )

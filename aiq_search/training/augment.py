@@ -130,8 +130,12 @@ class Mixing:
     def __init__(self, alpha: float) -> None:
         self._share = torch.distributions.Beta(alpha, alpha) if alpha else None
 
+    def draw(self) -> Tensor | None:
+        """The share of a batch, or None if nothing is mixed."""
+        return None if self._share is None else self._share.sample()
+
     def __call__(
-        self, inputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+        self, inputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor], share: Tensor | None
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Mix a batch.
 
@@ -139,13 +143,13 @@ class Mixing:
             inputs: (N, …).
             labels: (N,).
             loss: Of logits and labels.
+            share: Of the batch, as drawn, on its device.
 
         Returns:
             The mixed inputs, and the loss of their logits.
         """
-        if self._share is None:
+        if share is None:
             return inputs, lambda logits: loss(logits, labels)
-        share = float(self._share.sample())
         mixed = inputs.lerp(inputs.roll(1, 0), 1 - share)
         others = labels.roll(1, 0)
         return mixed, lambda logits: share * loss(logits, labels) + (1 - share) * loss(logits, others)

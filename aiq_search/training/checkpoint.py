@@ -64,7 +64,12 @@ def load_checkpoint(run: TrainingRun, path: Path | Place) -> None:
         run.engine.load_optimizer_state(state)
         run.best_weights = {n: t.to(run.device) for n, t in _part(tensors, "best.").items()}
         run.history = [
-            EpochResult(**{**result, "validation": Evaluation(**result["validation"])})
+            EpochResult(
+                result["epoch"],
+                result["train_loss"],
+                Evaluation(**result["validation"]),
+                {name: Evaluation(**measured) for name, measured in result["watched"].items()},
+            )
             for result in document["history"]
         ]
         if (best := document["best"]) is not None:

@@ -61,6 +61,8 @@ class TrainingOptions(BaseModel):
         engine: What trains and measures. torch supports any network; compiled supports sequences of common
             layers, on one CPU core, and is several times faster; auto is compiled for networks that it
             supports, torch for all others and on a GPU.
+        cuda_graphs: Whether a GPU takes a training step as one CUDA graph, launched once, rather than kernel
+            by kernel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -81,3 +83,4 @@ class TrainingOptions(BaseModel):
     patience: int | None = Field(default=5, ge=1, le=1_000_000)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "torch", "compiled"] = "auto"
+    cuda_graphs: bool = False

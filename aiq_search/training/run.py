@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -37,15 +37,21 @@ class EpochResult:
         epoch: From 1.
         train_loss: Mean cross entropy over the epoch's batches, in nats.
         validation: What the network does on the validation split after the epoch.
+        watched: Likewise, on other splits by name. No choice depends on it.
     """
 
     epoch: int
     train_loss: float
     validation: Evaluation
+    watched: Mapping[str, Evaluation] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """The numbers by the names under which they are reported."""
-        return _metrics(self.train_loss, self.validation)
+        return _metrics(self.train_loss, self.validation) | {
+            f"watch/{split}/{name}": value
+            for split, measured in self.watched.items()
+            for name, value in _numbers(measured).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ class TrainingRun:
         beta: Weight of accuracy in aIQ.
         measures: What is measured besides accuracy, and which number is the accuracy in aIQ.
         weights: A state dict to train on from, in place of initial weights.
+        watch: Splits that are measured after every epoch, too: train, test. With label noise, the training
+            split has the randomised labels, and the test split the true ones.
 
     Raises:
         InputError: The device is not there, the architecture is refused, or the engine cannot train it.
@@ -104,6 +112,7 @@ class TrainingRun:
         beta: float = 2.0,
         measures: Measures = Measures(),  # noqa: B008 - frozen
         weights: Mapping[str, Tensor] | None = None,
+        watch: Sequence[str] = (),
     ) -> None:
         self.architecture = architecture
         self.dataset = dataset
@@ -119,6 +128,7 @@ class TrainingRun:
         self.train_split = TensorSplit.of(dataset.train, dataset.normalization, self.device)
         self.validation_split = TensorSplit.of(dataset.validation, dataset.normalization, self.device)
         self.engine: Engine = make_engine(self.model, options, self.train_split, self.device)
+        self._watched = {name: self._tensors(name) for name in watch}
         self.history: list[EpochResult] = []
         self.best: EpochResult | None = None
         self.best_weights: dict[str, Tensor] = {}
@@ -150,7 +160,8 @@ class TrainingRun:
         train_loss = self._train(1.0)
         self._progress = None
         validation = self._measured(self.validation_split)
-        result = EpochResult(self.epoch + 1, train_loss, validation)
+        watched = {name: self._evaluated(split) for name, split in self._watched.items()}
+        result = EpochResult(self.epoch + 1, train_loss, validation, watched)
         self.history.append(result)
         if self.best is None or validation.loss < self.best.validation.loss:
             self.best = result
@@ -204,7 +215,7 @@ class TrainingRun:
     def evaluate_best(self, split: str) -> Evaluation:
         """Measure the network of the chosen epoch on the split train, validation or test."""
         now = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        tensors = TensorSplit.of(self.dataset.split(split), self.dataset.normalization, self.device)
+        tensors = self._tensors(split)
         self.model.load_state_dict(self.best_weights)
         try:
             return self._measured(tensors, split)
@@ -244,9 +255,21 @@ class TrainingRun:
         return train_loss
 
     def _measured(self, split: TensorSplit, which: str = "validation") -> Evaluation:
-        measured = self.engine.evaluate(split, self.beta)
+        measured = self._evaluated(split)
         self._check_finite(which, measured.loss)
+        return measured
+
+    def _evaluated(self, split: TensorSplit) -> Evaluation:
+        measured = self.engine.evaluate(split, self.beta)
         return self.measures.added_to(measured, self.model, split, self.beta)
+
+    def _tensors(self, name: str) -> TensorSplit:
+        """A split on the device."""
+        if name == "train":
+            return self.train_split
+        if name == "validation":
+            return self.validation_split
+        return TensorSplit.of(self.dataset.split(name), self.dataset.normalization, self.device)
 
     def _batches(self) -> list[Tensor]:
         """Indices of the epoch's batches: every sample once, in an order of its own."""
@@ -292,17 +315,33 @@ class _Progress:
 
 def _metrics(train_loss: float, measured: Evaluation) -> dict[str, float]:
     return {
-        "aiq": measured.aiq,
-        "accuracy": measured.accuracy,
-        "efficiency": measured.efficiency,
-        "loss": measured.loss,
+        **_numbers(measured),
         "train_loss": train_loss,
-        **measured.measures,
         **{f"efficiency/{name}": value for name, value in measured.layers.items()},
     }
 
 
+def _numbers(measured: Evaluation) -> dict[str, float]:
+    return {
+        "aiq": measured.aiq,
+        "accuracy": measured.accuracy,
+        "efficiency": measured.efficiency,
+        "loss": measured.loss,
+        **measured.measures,
+    }
+
+
 def _device(options: TrainingOptions) -> torch.device:
+    device = _chosen_device(options)
+    if options.cuda_graphs and device.type != "cuda":
+        raise InputError(
+            "training.cuda_graphs is true, but the network trains on a CPU; set it to false, or give the "
+            "trial a GPU (resources.gpu)."
+        )
+    return device
+
+
+def _chosen_device(options: TrainingOptions) -> torch.device:
     if options.engine == "compiled":
         if options.device == "cuda":
             raise InputError(

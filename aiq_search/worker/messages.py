@@ -34,6 +34,7 @@ class Assignment:
         weights: Where the finished network's weights go.
         minutes: The trial fails when it takes longer.
         rungs: Shares of the first epoch at which the network is measured, too.
+        watch: Splits that are measured after every epoch, too, see ``DatasetOptions``.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Assignment:
     rungs: tuple[float, ...] = ()
     accuracy: AccuracyName = "accuracy"
     measures: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As text."""
@@ -59,6 +61,7 @@ class Assignment:
         document = json.loads(text)
         document["rungs"] = tuple(document["rungs"])
         document["measures"] = tuple(document["measures"])
+        document["watch"] = tuple(document["watch"])
         return cls(**document)
 
 

@@ -170,6 +170,7 @@ class TrialWorker:
             seed=assignment.seed,
             beta=assignment.beta,
             measures=Measures(assignment.accuracy, assignment.measures),
+            watch=assignment.watch,
         )
 
     def _complete(self, run: TrainingRun, epochs: Sequence[EpochResult]) -> Report:

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+import yaml
 
 from aiq_search.app.space import CheckedSpace
 from aiq_search.search.check import check_networks, check_space, corner, unchecked_code
@@ -217,6 +218,38 @@ def test_what_this_machine_cannot_do_is_refused_unless_trials_run_elsewhere(sect
         check_space(space, machine=machine)
     if "too large: to" not in said and "2**53" not in said and "model" not in sections.get("parameters", {}):
         check_space(own("mlp", **{"parameters": {"model.hidden1": INT}, **sections}), machine=None)
+
+
+GRAPHS = {"training": {"cuda_graphs": True}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (GRAPHS, r"space\.yaml:\d+: training\.cuda_graphs: a trial has no GPU \(resources\.gpu is 0\)"),
+        (
+            {"training": {"cuda_graphs": True, "device": "cpu"}, "resources": {"gpu": 1}},
+            r"space\.yaml:\d+: training\.cuda_graphs: training\.device is cpu",
+        ),
+        (
+            {"training": {"cuda_graphs": True, "engine": "compiled"}, "resources": {"gpu": 1}},
+            r"space\.yaml:\d+: training\.cuda_graphs: the compiled engine uses no GPU",
+        ),
+    ],
+)
+def test_cuda_graphs_need_a_gpu_on_whatever_machine(tmp_path, sections, said):
+    document = {"schema_version": 1, "name": "s", "model": {"name": "mlp"}, "dataset": {"name": "digits"}}
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump(document | {"parameters": {"model.hidden1": INT}} | sections))
+    with pytest.raises(SpaceError, match=said):
+        check_space(load_space(path))
+    check_space(own("mlp", parameters={"model.hidden1": INT}, resources={"gpu": 1}, **GRAPHS))
+
+
+def test_cuda_graphs_are_no_parameter():
+    choice = {"type": "categorical", "choices": [True, False]}
+    with pytest.raises(SpaceError, match="all of a study is trained alike; set it in the section training"):
+        check_space(own("mlp", parameters={"model.hidden1": INT, "training.cuda_graphs": choice}))
 
 
 @pytest.mark.parametrize(

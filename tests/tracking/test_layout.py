@@ -87,6 +87,15 @@ def test_a_trial_that_is_run_again_names_the_failed_one() -> None:
     assert "aiq.retry_of" not in layout.child_tags(DOCUMENT, started, "run")
 
 
+def test_the_seeds_of_a_cell_share_its_hash_and_are_numbered() -> None:
+    started = SimulatedTrial(7, replicate=2).started()
+    tags = layout.child_tags(DOCUMENT, started, "run")
+    assert (tags["aiq.config_hash"], tags["aiq.replicate"]) == (started.config_hash, "2")
+    assert started.name == "trial-0007-seed-2"
+    assert layout.parent_key(started) == STUDY
+    assert "aiq.replicate" not in layout.child_tags(DOCUMENT, SimulatedTrial(7).started(), "run")
+
+
 def test_a_child_has_every_tag_of_the_contract() -> None:
     trial = SimulatedTrial(9, state=TrialState.PRUNED)
     tags = layout.child_tags(DOCUMENT, trial.started(), "run") | layout.ended_tags(trial.ended())

@@ -6,8 +6,17 @@ import torch
 
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.datasets.dataset import Dataset, Normalization, Split
+from aiq_search.errors import InputError
 from aiq_search.models import Architecture
-from aiq_search.training import TrainingOptions, TrainingRun, load_checkpoint, load_weights, save_checkpoint
+from aiq_search.training import (
+    AugmentOptions,
+    TrainingOptions,
+    TrainingRun,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from aiq_search.training.engines import cuda_graph
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -105,3 +114,46 @@ def test_a_trial_may_go_on_where_there_is_no_gpu(tmp_path, case):
     load_checkpoint(resumed, tmp_path / "checkpoint")
     finish(resumed)
     assert resumed.epoch == 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"optimizer": "sgd", "gradient_clipping": 0.5, "schedule": "cosine"},
+        {"optimizer": "adam", "class_weights": "balanced"},
+        {"optimizer": "adamw", "augment": AugmentOptions(mixup=0.3)},
+    ],
+)
+def test_a_captured_step_learns_what_its_kernels_learn_one_by_one(monkeypatch, case, fields):
+    architecture, data = case
+    chosen = options(learning_rate=0.01, batch_size=70, cuda_graphs=True, **fields)
+    captured = finish(TrainingRun(architecture, data, chosen, seed=1))
+    after = torch.cuda.get_rng_state()
+    monkeypatch.setattr(cuda_graph, "WARM_UP", 10**9)  # nothing is captured
+    one_by_one = finish(TrainingRun(architecture, data, chosen, seed=1))
+    assert captured.history == one_by_one.history
+    assert torch.equal(after, torch.cuda.get_rng_state())  # dropout has drawn as many numbers
+    assert all(torch.equal(one_by_one.best_weights[n], t) for n, t in captured.best_weights.items())
+
+
+def test_a_captured_run_may_be_broken_off_anywhere(tmp_path, case):
+    architecture, data = case
+    chosen = options(optimizer="adam", learning_rate=0.01, cuda_graphs=True)
+    whole = finish(TrainingRun(architecture, data, chosen, seed=1))
+    interrupted = TrainingRun(architecture, data, chosen, seed=1)
+    interrupted.run_epoch()
+    interrupted.run_part(0.6, 50)
+    save_checkpoint(interrupted, tmp_path / "checkpoint")
+    torch.manual_seed(5)
+    resumed = TrainingRun(architecture, data, chosen, seed=99)
+    load_checkpoint(resumed, tmp_path / "checkpoint")
+    assert finish(resumed).history == whole.history
+
+
+def test_a_step_that_waits_for_the_device_cannot_be_captured(digits):
+    architecture = Architecture("mlp", NETWORKS["mlp"], digits.input_shape, 10)
+    run = TrainingRun(architecture, digits, options(cuda_graphs=True), seed=0)
+    layer = run.model.get_submodule("hidden1")
+    layer.register_forward_hook(lambda module, inputs, output: output * float(output.abs().max() > 0))
+    with pytest.raises(InputError, match=r"training\.cuda_graphs: a training step of this network cannot be"):
+        run.run_epoch()

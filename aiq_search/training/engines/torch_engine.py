@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from aiq_search.training.augment import Augmentation, Mixing
+from aiq_search.training.engines.cuda_graph import Capture, CudaGraph, GraphedStep
 from aiq_search.training.engines.torch_internals import leave_compiler_out, step_of
 from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
 from aiq_search.training.options import TrainingOptions
@@ -28,12 +30,18 @@ class TorchEngine:
         options: How it is trained.
         split: What it learns from.
         reason: Why it is this engine, where another was wanted.
+        capture: How a training step is captured, with ``options.cuda_graphs``.
     """
 
     name = "torch"
 
     def __init__(
-        self, model: nn.Module, options: TrainingOptions, split: TensorSplit, reason: str | None = None
+        self,
+        model: nn.Module,
+        options: TrainingOptions,
+        split: TensorSplit,
+        reason: str | None = None,
+        capture: Capture = CudaGraph,
     ) -> None:
         self.model = model
         self.reason = reason
@@ -46,8 +54,13 @@ class TorchEngine:
             self._layout = torch.channels_last
         self._lay_out(self._layout)
         self._learner = _pooling_first(model)
-        self._optimizer = _optimizer(model, options)
-        self._step = step_of(self._optimizer)
+        self._rate: float | Tensor = options.learning_rate
+        if options.cuda_graphs:  # a graph reads the step size from memory, where it is a 32-bit number
+            self._rate = torch.tensor(options.learning_rate, device=split.labels.device)
+        self._optimizer = _optimizer(model, options, self._rate)
+        self._update = step_of(self._optimizer)
+        self._capture = capture
+        self._graphed: tuple[TensorSplit, GraphedStep] | None = None
 
     def train(
         self, split: TensorSplit, batches: Sequence[Tensor], learning_rates: Sequence[float]
@@ -56,22 +69,57 @@ class TorchEngine:
         self.model.train()
         losses = []
         for indices, rate in zip(batches, learning_rates, strict=True):
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            loss = self._loss(split, indices)
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self._options.gradient_clipping is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self._options.gradient_clipping)
-            self._step()
-            losses.append(loss.detach() * len(indices))
+            self._set_rate(rate)
+            batch = self._drawn(split, indices)
+            if self._options.cuda_graphs:
+                loss = self._graphed_step(split)(batch, len(indices))
+            else:
+                loss = self._step(split, batch)
+            losses.append(loss * len(indices))
         # Read only now: a GPU computes on while the next batches are asked for.
         return torch.stack(losses).tolist() if losses else []
 
-    def _loss(self, split: TensorSplit, indices: Tensor) -> Tensor:
-        """The mean loss of a batch, augmented."""
-        raw, labels = split.inputs.index_select(0, indices), split.labels.index_select(0, indices)
-        inputs, loss = self._mix(split.normalised(self._augment(raw)), labels, self._cross_entropy)
+    def _set_rate(self, rate: float) -> None:
+        if isinstance(self._rate, Tensor):
+            self._rate.fill_(rate)
+        else:
+            self._rate = rate
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate
+
+    def _drawn(self, split: TensorSplit, indices: Tensor) -> dict[str, Tensor]:
+        """What a step learns from, with all that is drawn at random on the CPU."""
+        batch = {"indices": indices}
+        if self._augment.changes:
+            batch["images"] = self._augment(split.inputs.index_select(0, indices))
+        share = self._mix.draw()
+        if share is not None:
+            batch["share"] = share.to(indices.device)
+        return batch
+
+    def _graphed_step(self, split: TensorSplit) -> GraphedStep:
+        """The step of a split, whose place in memory is a graph's."""
+        if self._graphed is None or self._graphed[0] is not split:
+            step = GraphedStep(partial(self._step, split), self._options.batch_size, self._capture)
+            self._graphed = split, step
+        return self._graphed[1]
+
+    def _step(self, split: TensorSplit, batch: Mapping[str, Tensor]) -> Tensor:
+        """Learn from a batch; its mean loss. Nothing of it waits for the device."""
+        loss = self._loss(split, batch)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._options.gradient_clipping is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._options.gradient_clipping)
+        self._update()
+        return loss.detach()
+
+    def _loss(self, split: TensorSplit, batch: Mapping[str, Tensor]) -> Tensor:
+        """The mean loss of a batch."""
+        raw, labels = batch.get("images"), split.labels.index_select(0, batch["indices"])
+        if raw is None:
+            raw = split.inputs.index_select(0, batch["indices"])
+        inputs, loss = self._mix(split.normalised(raw), labels, self._cross_entropy, batch.get("share"))
         logits = self._learner(inputs)
         if self._options.class_weights == "balanced" and self._weights is None:
             self._weights = balanced_weights(split.labels, logits.shape[1])
@@ -113,6 +161,7 @@ class TorchEngine:
         }
         now = self._optimizer.state_dict()
         self._optimizer.load_state_dict({**now, "state": loaded})
+        self._graphed = None  # a graph knows where the state was
 
     def _lay_out(self, layout: torch.memory_format) -> None:
         if self._layout != torch.contiguous_format:
@@ -154,13 +203,15 @@ def _gains_from_channels_last(model: nn.Module) -> bool:
     return sequence and bool(convolutions) and min(layer.out_channels for layer in convolutions) >= _CHANNELS
 
 
-def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+def _optimizer(
+    model: nn.Module, options: TrainingOptions, learning_rate: float | Tensor
+) -> torch.optim.Optimizer:
     leave_compiler_out()
     # The fused kernels matter: a narrow network's step is mostly overhead.
     if options.optimizer == "sgd":
         return torch.optim.SGD(
             model.parameters(),
-            lr=options.learning_rate,
+            lr=learning_rate,
             momentum=options.momentum,
             nesterov=options.nesterov and options.momentum > 0,
             weight_decay=options.weight_decay,
@@ -168,5 +219,9 @@ def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimi
         )
     constructor = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
     return constructor(
-        model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        model.parameters(),
+        lr=learning_rate,
+        weight_decay=options.weight_decay,
+        fused=True,
+        capturable=options.cuda_graphs,
     )
