@@ -165,8 +165,8 @@ def name_finalists(
 
 
 def most_accurate(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The exploring trial with the highest validation accuracy; the smaller network if several."""
-    complete = [record for record in _complete(records) if record.key.phase is Phase.EXPLORE]
+    """The complete trial with the highest validation accuracy; the smaller network if several."""
+    complete = _complete(records)
     return max(complete, key=lambda r: (r.metrics["accuracy"], -r.metrics["parameters"]), default=None)
 
 

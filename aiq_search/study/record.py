@@ -50,7 +50,7 @@ class TrialRecord:
         seed: Of this training.
         config_hash: Identifies the configuration.
         origin: Of a confirmation, the exploring trial whose configuration it repeats.
-        replicate: Of a confirmation, which of the fresh seeds.
+        replicate: Of a confirmation and of the reference network's seeds, which of the fresh seeds.
         value: The objective at the chosen epoch; 0 for a collapsed network.
         epoch: The chosen epoch, from 1: of the lowest validation loss.
         epochs: How many were run.
@@ -97,7 +97,7 @@ class TrialRecord:
 
     @property
     def name(self) -> str:
-        """Name of the trial's run: ``trial-0042`` or ``confirm-0042-seed-3``."""
+        """Name of the trial's run, see ``events.trial_name``."""
         return trial_name(self.key, self.origin, self.replicate)
 
     @property
@@ -178,7 +178,7 @@ class TrialRecord:
             "config_hash": self.config_hash,
             "retry_of": self.key.number,
         }
-        if self.origin is not None:
+        if self.replicate is not None:
             attribute |= {"origin": self.origin, "replicate": self.replicate}
         return attribute
 

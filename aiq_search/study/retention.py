@@ -39,6 +39,8 @@ class Retention:
         """
         if record.state is not TrialState.COMPLETE or record.copied_from is not None:
             return record
+        if record.key.phase is Phase.REFERENCE:
+            return record  # its numbers are what it was trained for
         if record.key.phase is Phase.CONFIRM:
             best = self._best_seed.get(record.origin)
             if best is not None and record.scored["aiq"] <= best.scored["aiq"]:

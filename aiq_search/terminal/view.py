@@ -28,7 +28,11 @@ from aiq_search.words import counted
 
 __all__ = ["SearchView", "search_view"]
 
-_TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
+_TITLES = {
+    Phase.EXPLORE: "exploring",
+    Phase.CONFIRM: "confirming",
+    Phase.REFERENCE: "training the reference network",
+}
 
 # What runs after the last trial, by how the search ended.
 _AFTER = {"finished": "exporting the champion and writing the report"}

@@ -40,6 +40,7 @@ __all__ = [
     "champion_points",
     "child_name",
     "child_tags",
+    "comparison_points",
     "dataset_profile",
     "ended_points",
     "ended_tags",
@@ -208,6 +209,16 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
     return _points(numbers, milliseconds(time), step)
 
 
+def comparison_points(comparison: Mapping[str, Any], time: float, step: int) -> list[Point]:
+    """Numbers of the reference network that were measured on the champion's seeds, for the study's run."""
+    if not comparison["confirmed"]:
+        return []
+    numbers = {f"reference/test/{n}": s["mean"] for n, s in comparison["test"].items() if n in HEADLINE}
+    numbers |= {"reference/points_lost": comparison["points_lost"]["mean"]}
+    numbers |= {f"reference/{name}": comparison[name] for name in (*SIZES, "times_fewer_parameters")}
+    return _points(numbers, milliseconds(time), step)
+
+
 def dataset_profile(document: StudyDocument) -> str:
     """Sizes of a data set as the JSON that MLflow shows with it."""
     profile = document.dataset.model_dump(
@@ -248,11 +259,14 @@ def study_ended_tags(ended: StudyEnded, document: StudyDocument) -> dict[str, st
         "aiq.counts": _counts(ended.counts),
         "aiq.finalists": " ".join(map(str, ended.finalists)),
         "aiq.champion": _confirmed_champion(ended),
+        "aiq.reference": _reference(document, ended.comparison),
     }
     if ended.message:
         tags["aiq.reason"] = text(ended.message)
     if ended.champion or ended.verdicts:
         decision = outcome(document, ended.champion) if ended.champion else ""
+        if tags["aiq.reference"]:
+            decision += f"{tags['aiq.reference']}.\n\n"
         note = decision + others(document, ended.verdicts) + study_description(document)
         tags["mlflow.note.content"] = text(note)
     return tags
@@ -262,6 +276,17 @@ def _confirmed_champion(ended: StudyEnded) -> str:
     """The champion's trial; empty where nothing was confirmed."""
     champion = ended.champion or {}
     return str(champion["trial"]) if champion.get("phase") == Phase.CONFIRM else ""
+
+
+def _reference(document: StudyDocument, comparison: Mapping[str, Any] | None) -> str:
+    """The champion beside the reference network in a line; empty where that was not trained."""
+    if not comparison or not comparison["confirmed"]:
+        return ""
+    lost, name = comparison["points_lost"], widths(document.space, comparison["params"])
+    return (
+        f"{lost['mean']:.2f} ± {lost['sd']:.2f} percentage points lost against {name or 'the most accurate'} "
+        f"on the same {lost['n']} seeds, {comparison['times_fewer_parameters']:,.1f} times fewer parameters"
+    )
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -34,7 +34,7 @@ from aiq_search.tracking.mlflow_internals import last_metrics
 __all__ = ["RemoteStudy", "find_study", "list_remote_studies"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # what may stand in a filter
-_SEED = re.compile(r"confirm-\d+-seed-(\d+)")
+_SEED = re.compile(r"(?:confirm-\d+|reference)-seed-(\d+)")
 
 
 class RemoteStudy:
@@ -180,7 +180,7 @@ class RemoteStudy:
             seed=int(tags["aiq.seed"]),
             config_hash=tags.get("aiq.config_hash", ""),
             origin=int(tags["aiq.trial"]) if phase is Phase.CONFIRM else None,
-            replicate=int(seed[1]) if phase is Phase.CONFIRM and seed else None,
+            replicate=int(seed[1]) if phase is not Phase.EXPLORE and seed else None,
             retry_of=int(tags["aiq.retry_of"]) if "aiq.retry_of" in tags else None,
             value=0.0 if collapsed else metrics.get(name),
             epoch=int(tags["aiq.epoch"]) if "aiq.epoch" in tags else None,

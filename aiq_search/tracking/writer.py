@@ -163,6 +163,8 @@ class RunWriter:
         if ended.champion:
             step = len(self._outbox.owners(TrialEnded))
             points = layout.champion_points(ended.champion, ended.time, step)
+            if ended.comparison:
+                points += layout.comparison_points(ended.comparison, ended.time, step)
             points = self._runs.new_values(document.study, points)
         self._store.log(run_id, points, tags=layout.study_ended_tags(ended, document))
         self._store.close(run_id, layout.ENDS.get(ended.reason, "FAILED"), ended.time)
