@@ -193,7 +193,7 @@ def _show(result: SearchResult, form: Format, *, known: bool) -> None:
 
 def _show_commands(name: str) -> None:
     """The commands to look further, with the study's id: another may be the newest of its space."""
-    from aiq_search.cli.output import print_message
+    from aiq_search.cli.output import print_message, stderr
 
     commands = {
         f"aiq trials {name}": "list the trials",
@@ -202,6 +202,7 @@ def _show_commands(name: str) -> None:
         f"aiq export {name} --output champion/": "export the champion",
     }
     width = max(map(len, commands))
+    below = 5 + width + max(map(len, commands.values())) > stderr().width
     print_message("")
     for command, purpose in commands.items():
-        print_message(f"  {command:<{width}}   {purpose}")
+        print_message(f"  {command}\n      {purpose}" if below else f"  {command:<{width}}   {purpose}")

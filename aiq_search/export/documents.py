@@ -207,10 +207,8 @@ class ReferenceDocument(Document):
 
     Attributes:
         parameters: Its configuration.
-        size: Its trainable numbers.
-        times_fewer_parameters: How many times fewer the exported network has.
-        test: Its numbers on the test split.
-        points_lost: Percentage points of accuracy that the configuration loses against it.
+        size: Its trainable numbers; the exported network has so many times fewer.
+        test: Its numbers on the test split; the configuration loses ``points_lost`` against it.
     """
 
     parameters: dict[str, JsonValue]

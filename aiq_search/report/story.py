@@ -8,8 +8,9 @@ from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
-from aiq_search.study.finalists import Outcome
+from aiq_search.study.finalists import Outcome, Verdict
 from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.race import MIN_SEEDS
 from aiq_search.study.time_spent import time_spent
 from aiq_search.words import compared, counted
 
@@ -86,11 +87,22 @@ def _decision(facts: StudyFacts) -> list[str]:
     if tied:
         names = ", ".join(facts.label(finalist.explored) for finalist in tied)
         written.append(f"It is tied with {names}: it takes more fresh seeds to separate them.")
+    ours = facts.winner.validation["objective"].mean
     for verdict in facts.verdicts:
-        if verdict.outcome is Outcome.INFEASIBLE and verdict.finalist.mean > facts.winner.mean:
+        better = verdict.finalist.validation["objective"].mean > ours
+        if better and verdict.outcome in (Outcome.INFEASIBLE, Outcome.LOST):
             label = facts.label(verdict.finalist.explored)
-            written.append(f"{label} has the better mean {facts.goal}, but {verdict.reason}.")
+            written.append(f"{label} has the better mean {facts.goal} over its seeds, but {_why(verdict)}.")
     return written
+
+
+def _why(verdict: Verdict) -> str:
+    """Why a finalist with a better mean lost, as the rest of a sentence."""
+    if verdict.outcome is Outcome.LOST and len(verdict.finalist.judges) < MIN_SEEDS:
+        return f"was {verdict.reason}"
+    if verdict.outcome is Outcome.LOST:
+        return f"is {verdict.reason} by the estimate that also counts what exploring showed"
+    return verdict.reason
 
 
 def _against_the_most_accurate(facts: StudyFacts) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.study import (
@@ -59,6 +60,8 @@ class Tally:
             case StudyStarted():
                 self.best = Best(objective_of(event.document))
                 self._space = load_space(event.document["space"])
+            case PhaseStarted() if self.phase is not None and self.phase.phase is event.phase:
+                self.phase = replace(self.phase, total=event.total)
             case PhaseStarted():
                 self.phase, self.done, self._since = event, event.done, None
             case TrialStarted():

@@ -22,6 +22,8 @@ from aiq_search.study import (
     TrialRecord,
     TrialState,
 )
+from aiq_search.study.description import meaning
+from aiq_search.study.progress import objective_of
 from aiq_search.terminal.tally import Tally
 from aiq_search.terminal.text import configuration, plain
 from aiq_search.words import counted
@@ -139,9 +141,11 @@ class _LiveView(SearchView):
         match event:
             case StudyStarted():
                 self._console.print(Text(f"study {event.study}", style="bold"))
+                self._console.print(Text(meaning(objective_of(event.document)), style="dim"))
             case PhaseStarted():
-                self._progress.reset(self._task, total=event.total, completed=event.done)
-                self._progress.update(self._task, description=_TITLES[event.phase])
+                if self._progress.tasks[0].description != _TITLES[event.phase]:
+                    self._progress.reset(self._task, total=event.total, completed=event.done)
+                    self._progress.update(self._task, description=_TITLES[event.phase])
             case StudyEnded():
                 self._after = Spinner("dots", f"{_after(event)} …")
             case TrialEnded() if event.state is TrialState.FAIL:

@@ -29,6 +29,7 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
+from aiq_search.tracking.study_facts import DIGITS, reference_line, reference_numbers
 
 __all__ = [
     "ENDS",
@@ -205,18 +206,14 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
         for name, spread in (metrics.get(split) or {}).items()
         if name in HEADLINE
     }
+    numbers = {name: round(value, DIGITS) for name, value in numbers.items()}
     numbers |= {k: champion[k] for k in SIZES if isinstance(champion.get(k), int | float)}
     return _points(numbers, milliseconds(time), step)
 
 
 def comparison_points(comparison: Mapping[str, Any], time: float, step: int) -> list[Point]:
     """Numbers of the reference network that were measured on the champion's seeds, for the study's run."""
-    if not comparison["confirmed"]:
-        return []
-    numbers = {f"reference/test/{n}": s["mean"] for n, s in comparison["test"].items() if n in HEADLINE}
-    numbers |= {"reference/points_lost": comparison["points_lost"]["mean"]}
-    numbers |= {f"reference/{name}": comparison[name] for name in (*SIZES, "times_fewer_parameters")}
-    return _points(numbers, milliseconds(time), step)
+    return _points(reference_numbers(comparison), milliseconds(time), step)
 
 
 def dataset_profile(document: StudyDocument) -> str:
@@ -259,7 +256,7 @@ def study_ended_tags(ended: StudyEnded, document: StudyDocument) -> dict[str, st
         "aiq.counts": _counts(ended.counts),
         "aiq.finalists": " ".join(map(str, ended.finalists)),
         "aiq.champion": _confirmed_champion(ended),
-        "aiq.reference": _reference(document, ended.comparison),
+        "aiq.reference": reference_line(document, ended.comparison),
     }
     if ended.message:
         tags["aiq.reason"] = text(ended.message)
@@ -276,17 +273,6 @@ def _confirmed_champion(ended: StudyEnded) -> str:
     """The champion's trial; empty where nothing was confirmed."""
     champion = ended.champion or {}
     return str(champion["trial"]) if champion.get("phase") == Phase.CONFIRM else ""
-
-
-def _reference(document: StudyDocument, comparison: Mapping[str, Any] | None) -> str:
-    """The champion beside the reference network in a line; empty where that was not trained."""
-    if not comparison or not comparison["confirmed"]:
-        return ""
-    lost, name = comparison["points_lost"], widths(document.space, comparison["params"])
-    return (
-        f"{lost['mean']:.2f} ± {lost['sd']:.2f} percentage points lost against {name or 'the most accurate'} "
-        f"on the same {lost['n']} seeds, {comparison['times_fewer_parameters']:,.1f} times fewer parameters"
-    )
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -35,6 +35,7 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         Pictures for which the study has enough trials; others are left out.
     """
     seen = view or champion.NetworkView()
+    best = "champion" if facts.confirmed_winner else "best network so far"
     drawn = [
         ("tradeoff", "Accuracy against efficiency", tradeoff.accuracy_and_efficiency(facts)),
         ("size", "aIQ against size", tradeoff.aiq_and_parameters(facts)),
@@ -45,8 +46,8 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),
         ("progress", "Best so far", progress.best_so_far(facts)),
         ("rungs", "Trials stopped early", progress.rungs(facts)),
-        ("learning", "How the champion learned", champion.learning_curves(facts)),
-        ("confusion", "Classes the champion confuses", champion.confusion(facts, seen)),
-        ("states", "What the champion's neurons do", champion.frequent_states(facts, seen)),
+        ("learning", f"How the {best} learned", champion.learning_curves(facts)),
+        ("confusion", f"Classes the {best} confuses", champion.confusion(facts, seen)),
+        ("states", f"What the {best}'s neurons do", champion.frequent_states(facts, seen)),
     ]
     return [Picture(name, title, made[1], made[0]) for name, title, made in drawn if made]
