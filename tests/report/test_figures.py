@@ -24,6 +24,7 @@ from tests.tracking.simulated import (
 VIEW = NetworkView(
     confusion=[[30 if i == j else (i + j) % 3 for j in range(10)] for i in range(10)],
     states={"conv1": [([True, False, True], 0.5), ([False, False, True], 0.25)]},
+    neurons={"conv1": [(0.5, 0), (0.0, 1), (0.5, 0), (1.0, 3)]},
 )
 
 
@@ -44,7 +45,7 @@ def test_a_whole_study_has_every_picture() -> None:
     pictures = drawn(simulated_study(30), VIEW)
     assert [p.name for p in pictures] == [
         *("tradeoff", "size", "finalists", "layers", "importances", "slices", "parallel"),
-        *("progress", "rungs", "learning", "confusion", "states"),
+        *("progress", "rungs", "data", "learning", "confusion", "neurons", "states"),
     ]
     assert all(p.caption and p.title and p.figure.data for p in pictures)
 
@@ -223,3 +224,10 @@ def test_the_pictures_of_a_larger_study_are_hardly_larger(monkeypatch: pytest.Mo
         sum(len(picture.figure.to_json()) for picture in drawn(SimulatedStudy(trials(n)))) for n in (150, 450)
     ]
     assert sizes[1] < 1.1 * sizes[0]
+
+
+def test_neurons_that_carry_nothing_are_drawn_and_counted() -> None:
+    picture = by_name(drawn(simulated_study(10), VIEW))["neurons"]
+    shapes = {trace.name: len(trace.x) for trace in picture.figure.data}
+    assert shapes == {"fires for some": 1, "determined by another": 1, "never or always fires": 2}
+    assert "In conv1 2 neurons never change and 1 neuron repeats another or its opposite." in picture.caption

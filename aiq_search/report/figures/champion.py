@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.figures.neurons import Neurons
 from aiq_search.report.figures.style import BEST, BLUE, GREY, ORANGE, figure, style
 from aiq_search.study.events import TrialState
 from aiq_search.study.record import TrialRecord
@@ -30,6 +31,7 @@ class NetworkView:
         confusion: Counts, a row a true class, a column a predicted one.
         states: By layer, its most frequent states, the most frequent first: which neurons fire, and
             the share of observations in that state.
+        neurons: By layer, how often each neuron fires, and the first one that determines it.
         demonstration: The network and some samples for the page to run it on: JSON, see
             ``export.device.browser``; None for a network that a page cannot run.
     """
@@ -37,6 +39,7 @@ class NetworkView:
     trial: str = ""
     confusion: Sequence[Sequence[int]] = ()
     states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
+    neurons: Neurons = field(default_factory=dict)
     demonstration: Mapping[str, Any] | None = None
 
 
