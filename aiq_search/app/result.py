@@ -75,8 +75,9 @@ class SearchResult:
         return comparison_of(self.study)
 
     def __repr__(self) -> str:
-        champion = "none" if self.champion is None else f"trial {self.champion.trial}"
-        return f"<SearchResult of {self.study.id}: {self.reason}, champion {champion}>"
+        best = self.champion
+        found = "no champion" if best is None else f"{best.title} trial {best.trial}"
+        return f"<SearchResult of {self.study.id}: {self.reason}, {found}>"
 
     def pareto_front(self) -> ParetoFront:
         """The trials that no other beats in every objective, in accuracy and efficiency if there is one."""

@@ -62,7 +62,7 @@ def champion_view(
     if not final:
         parts.append(Text("The reference network is trained now, to compare the champion with it."))
     elif comparison is None:
-        parts.append(Text(f"The {_short_title(champion)} is also the most accurate network that was found."))
+        parts.append(Text(f"The {champion.title} is also the most accurate network that was found."))
     else:
         parts.append(comparison_view(comparison))
     return Group(*parts)
@@ -80,8 +80,11 @@ def finalists_view(space: SearchSpace, verdicts: Sequence[Verdict]) -> Group:
     """The finalists, and why each won or lost."""
     name = ranking(space.objective)[0]
     goal = "aIQ" if name == "aiq" else name
-    heads = ("trial", "configuration", "parameters", f"{goal}, mean ± sd", "fresh seeds", "feasible on")
-    heads += ("estimated lead ± error" if space.confirm.races else "lead ± error", "why")
+    lead = "estimated lead ± error" if space.confirm.races else "lead ± error"
+    heads = (
+        *("trial", "configuration", "parameters", f"{goal}, mean ± sd", "fresh seeds", "feasible on"),
+        *(lead, "why"),
+    )
     words = ("configuration", "why")
     rows = [astuple(row) for row in finalist_rows(space, verdicts)]
     table = Grid(
@@ -92,10 +95,6 @@ def finalists_view(space: SearchSpace, verdicts: Sequence[Verdict]) -> Group:
         title="Finalists",
     )
     return Group(table, Text(f"{_RACED if space.confirm.races else _COMPARED}\n", style="dim"))
-
-
-def _short_title(champion: Champion) -> str:
-    return "champion" if champion.judges else "best so far"
 
 
 def _title(champion: Champion) -> str:
@@ -152,7 +151,7 @@ def _sizes(comparison: Comparison) -> Grid:
     """Accuracy and size of both, on the seeds that both have, or else when exploring."""
     explored = comparison.champion.explored
     records = (explored, comparison.reference)
-    columns = [Column("", [_short_title(comparison.champion), _name(comparison)], prose=True)]
+    columns = [Column("", [comparison.champion.title, _name(comparison)], prose=True)]
     for name, head in (("aiq", "aIQ"), ("accuracy", "accuracy")):
         if comparison.confirmed:
             both = [comparison.spreads(r)[name] for r in (comparison.ours, comparison.theirs)]
@@ -172,7 +171,7 @@ def _name(comparison: Comparison) -> str:
 
 
 def _headline(comparison: Comparison) -> str:
-    title = _short_title(comparison.champion)
+    title = comparison.champion.title
     size, weights = (compared(*comparison.size(name)) for name in ("parameters", "parameters_weights"))
     smaller = f"has {size} parameters ({weights}, counting only weights as in the paper)"
     if not comparison.confirmed:

@@ -74,7 +74,7 @@ class Grid:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line, style in self._lines(options.max_width):
-            yield Segment(line.rstrip(), style)
+            yield Segment(line.rstrip().replace(UNBROKEN, " "), style)
             yield Segment.line()
         yield Segment.line()
 
@@ -132,7 +132,6 @@ def _row(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int])
 
 
 def _padded(text: str, column: Column, width: int) -> str:
-    text = text.replace(UNBROKEN, " ")
     blank = " " * max(0, width - cell_len(text))
     return blank + text if column.right else text + blank
 

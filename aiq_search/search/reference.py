@@ -206,6 +206,7 @@ class ReferencePhase:
         """Configurations that TPE proposes for their accuracy, given what exploring has shown."""
         seed = derive_seed(self._space.search.seed, "reference", 0)
         sampler = create_sampler(SamplerOptions(), seed, conditional=self._space.conditional)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce each study that is made
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self._explored.get_trials(deepcopy=False):
             record = self._ledger.explored.get(trial.number)

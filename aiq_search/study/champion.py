@@ -104,6 +104,11 @@ class Champion:
         return lead.mean <= lead.sd
 
     @property
+    def title(self) -> str:
+        """What to call it: champion only where fresh seeds confirmed it."""
+        return "champion" if self.judges else "best so far"
+
+    @property
     def phase(self) -> Phase:
         """Whether it was confirmed, or is the best exploring trial so far."""
         return self.record.key.phase

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aiq_search.datasets.options import FIELDS_OF
 from aiq_search.study.description import widths
 from aiq_search.study.document import StudyDocument
 from aiq_search.study.metrics import HEADLINE, SIZES
@@ -17,31 +17,30 @@ DIGITS = 4  # of means over seeds, which vary by hundredths
 
 def study_params(document: StudyDocument) -> dict[str, Any]:
     """What is fixed for a study, by dotted name, so that studies can be compared; its budget is not."""
-    space, searched = document.space.document(), document.space.parameters
-    sections = {
+    space, objective = document.space.document(), document.space.objective
+    given = {
+        n: v for n, v in space["dataset"].items() if n not in FIELDS_OF or n in document.space.dataset.given
+    }
+    fixed = {
         "model": space["model"],
-        "dataset": {name: space["dataset"][name] for name in document.space.dataset.given},
+        "dataset": given,
+        "objective": ", ".join(f"{direction} {name}" for name, direction in objective.directions),
+        "objective.constraints": " and ".join(objective.constraints) or None,
+        "objective.beta": document.beta,
         "search": {name: space["search"][name] for name in ("sampler", "pruner", "seed")},
-        "training": {**space["training"], "augment": space["training"]["augment"] or None},
+        "training": space["training"],
         "confirm": space["confirm"],
     }
-    fixed = {f"{section}.{n}": v for section, values in sections.items() for n, v in values.items()}
-    goals = [f"{direction} {name}" for name, direction in document.space.objective.directions]
-    fixed |= {"objective": ", ".join(goals), "objective.beta": document.beta}
-    fixed |= {"objective.constraints": " and ".join(document.space.objective.constraints) or None}
-    return {
-        name: _plain_param(value)
-        for name, value in fixed.items()
-        if value is not None and name not in searched
-    }
+    return {n: v for n, v in _flat(fixed) if v is not None and n not in document.space.parameters}
 
 
-def _plain_param(value: Any) -> Any:  # noqa: ANN401 - of a space
-    """A name alone where a value has no more, else as people write it in the file."""
-    if isinstance(value, Mapping):
-        options = {name: option for name, option in value.items() if option is not None}
-        return options["name"] if options.keys() == {"name"} else json.dumps(options)
-    return value
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted name; a section's own name stands for the name that it has."""
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield (prefix.rstrip(".") if name == "name" and prefix else f"{prefix}{name}"), value
 
 
 def reference_numbers(comparison: Mapping[str, Any]) -> dict[str, float]:

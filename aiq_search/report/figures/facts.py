@@ -161,7 +161,7 @@ class StudyFacts:
     @property
     def title(self) -> str:
         """What the winner is called: champion only where it was confirmed."""
-        return "champion" if self.confirmed_winner else "best so far"
+        return "best so far" if self.winner is None else self.winner.title
 
     @cached_property
     def finalists(self) -> list[Champion]:
