@@ -12,18 +12,16 @@ from aiq_search.study.metrics import HEADLINE, SIZES
 
 __all__ = ["DIGITS", "reference_line", "reference_numbers", "study_params"]
 
-DIGITS = 4  # of means over seeds, which vary by hundredths
+DIGITS = 6  # of means over seeds: more say nothing, and fill MLflow's table
 
 
 def study_params(document: StudyDocument) -> dict[str, Any]:
     """What is fixed for a study, by dotted name, so that studies can be compared; its budget is not."""
     space, objective = document.space.document(), document.space.objective
-    given = {
-        n: v for n, v in space["dataset"].items() if n not in FIELDS_OF or n in document.space.dataset.given
-    }
+    own = document.space.dataset.given
     fixed = {
         "model": space["model"],
-        "dataset": given,
+        "dataset": {n: v for n, v in space["dataset"].items() if n not in FIELDS_OF or n in own},
         "objective": ", ".join(f"{direction} {name}" for name, direction in objective.directions),
         "objective.constraints": " and ".join(objective.constraints) or None,
         "objective.beta": document.beta,
