@@ -92,7 +92,7 @@ def _decision(facts: StudyFacts) -> list[str]:
         better = verdict.finalist.validation["objective"].mean > ours
         if better and verdict.outcome in (Outcome.INFEASIBLE, Outcome.LOST):
             label = facts.label(verdict.finalist.explored)
-            written.append(f"{label} has the better mean {facts.goal} over its seeds, but {_why(verdict)}.")
+            written.append(f"{label} has the better mean {facts.goal}, but {_why(verdict)}.")
     return written
 
 
