@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from aiq_search.app.measure import measure_network
     from aiq_search.app.options import RunOptions
     from aiq_search.app.report import report_study
-    from aiq_search.app.run import SearchResult, resume_search, run_search
+    from aiq_search.app.result import SearchResult
+    from aiq_search.app.run import resume_search, run_search
     from aiq_search.app.slim import slim_champion
     from aiq_search.app.space import checked_space
 

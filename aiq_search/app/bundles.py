@@ -10,10 +10,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiq_search.app.card_numbers import configuration_of, reference_of
 from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
 from aiq_search.datasets import Dataset
@@ -21,8 +22,6 @@ from aiq_search.errors import AiqError, InputError, StudyError, first_line
 from aiq_search.export import (
     BundleContents,
     Predictions,
-    SeedMetrics,
-    SpreadDocument,
     Verification,
     copy_bundle,
     load_bundle,
@@ -35,7 +34,7 @@ from aiq_search.export.files import check_output
 from aiq_search.export.writing import check_formats
 from aiq_search.places import Place
 from aiq_search.redaction import redact
-from aiq_search.study import Champion, Phase, Spread, Study, TrialRecord, TrialState
+from aiq_search.study import Champion, Phase, Study, TrialRecord, TrialState
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.best import FOLDER as BEST
 from aiq_search.training import load_weights
@@ -209,7 +208,7 @@ def _contents(
     study: Study, record: TrialRecord, champion: Champion | None, weights: Place, data: StudyData
 ) -> BundleContents:
     document, dataset = study.document, data.load()
-    configuration, seeds = _configuration(study, record, champion)
+    configuration, seeds = configuration_of(study, record, champion)
     return BundleContents(
         architecture=study.architecture(record.params, data.code),
         weights=load_weights(weights)[0],
@@ -222,6 +221,7 @@ def _contents(
         **_rounding(study, record, dataset),
         configuration=configuration,
         seeds=seeds,
+        reference=None if champion is None else reference_of(study),
         source={
             "study": study.id,
             "space": study.space.name,
@@ -257,37 +257,6 @@ def _expected(record: TrialRecord) -> dict[str, dict[str, float]]:
         split: {name: record.metrics[prefix + name] for name in _MEASURED if prefix + name in record.metrics}
         for split, prefix in prefixes.items()
     }
-
-
-def _configuration(
-    study: Study, record: TrialRecord, champion: Champion | None
-) -> tuple[dict[str, dict[str, SpreadDocument]], tuple[SeedMetrics, ...]]:
-    """Spread and seeds of the configuration that a network belongs to."""
-    records, spreads = [record], {}
-    if champion is not None:
-        spreads = {"validation": champion.validation, "test": champion.test}
-        if champion.phase is Phase.CONFIRM:
-            records = [r for r in study.records(Phase.CONFIRM) if r.origin == champion.trial and r.finished]
-        elif champion.judges:
-            records = list(champion.judges)
-    seeds = (
-        SeedMetrics(
-            name=each.name,
-            seed=each.seed,
-            exported=each.key == record.key,
-            collapsed=each.collapsed,
-            metrics=dict(each.metrics),
-        )
-        for each in records
-    )
-    return {
-        split: {name: _spread(spread) for name, spread in numbers.items()}
-        for split, numbers in spreads.items()
-    }, tuple(seeds)
-
-
-def _spread(spread: Spread) -> SpreadDocument:
-    return SpreadDocument(**{**asdict(spread), "sd": spread.sd if spread.n > 1 else None})
 
 
 # ---- from MLflow ------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from aiq_search.app.prepare import load_data
 from aiq_search.errors import InputError
 from aiq_search.search.check import check_space, corner, unchecked_code
 from aiq_search.search.preflight import as_a_trial
+from aiq_search.search.reference import most_trainings
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.space.points import drawn, space_size
 from aiq_search.user_code import CodePolicy
@@ -82,6 +83,7 @@ class DryRun:
         size: Number of configurations; None for infinitely many, or more than 63 bits can count.
         size_exact: Whether that is the number, or an upper bound.
         trials: Exploring and confirming.
+        reference: Trainings of the reference phase at most, behind the champion.
         concurrency: Trials at a time, on this machine.
         narrowest: The network of the lowest corner.
         widest: The network of the highest corner.
@@ -94,6 +96,7 @@ class DryRun:
     size: int | None
     size_exact: bool
     trials: int
+    reference: int
     concurrency: int
     narrowest: Probe
     widest: Probe
@@ -145,14 +148,15 @@ def dry_run(
         slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)
         concurrency = min(slots, space.search.concurrency or slots)
         seconds = list(_simulations(space, dataset, networks, costs, concurrency))
-    total = space.search.trials + space.confirm.trainings
-    disk = [_disk_bytes(space, total, concurrency, probe.bytes) for probe in (narrowest, widest)]
+    total, reference = space.search.trials + space.confirm.trainings, most_trainings(space)
+    disk = [_disk_bytes(space, total + reference, concurrency, probe.bytes) for probe in (narrowest, widest)]
     size = space_size(space)
     return DryRun(
         name=space.name,
         size=int(size.number) if size.number < 2**63 else None,
         size_exact=size.exact,
         trials=total,
+        reference=reference,
         concurrency=concurrency,
         narrowest=narrowest,
         widest=widest,

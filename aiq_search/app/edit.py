@@ -10,7 +10,8 @@ from typing import Any
 
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import prepare_existing
-from aiq_search.app.run import Announce, SearchResult, run_prepared, showing
+from aiq_search.app.result import Announce, SearchResult
+from aiq_search.app.run import run_prepared, showing
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.places import LocalPath, Place
 from aiq_search.study import Study, StudyListener

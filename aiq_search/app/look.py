@@ -28,11 +28,11 @@ from aiq_search.study import (
     TrialState,
     front_of,
     list_studies,
-    most_accurate,
     unreadable_studies,
 )
 from aiq_search.study.finalists import Verdict, tied_with, verdicts_of
 from aiq_search.study.home import aiq_home
+from aiq_search.study.reference import Comparison, comparison_of
 from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 from aiq_search.tracking.uri import is_server
 
@@ -266,14 +266,14 @@ class Choice:
         study: The study.
         champion: Its champion, or the best trial so far; None where nothing meets the constraints.
         reason: Why there is no champion.
-        rival: The most accurate exploring trial, to compare it with.
+        comparison: The champion beside the reference network; None where it is the most accurate itself.
         verdicts: How each finalist came out.
     """
 
     study: StudyView
     champion: Champion | None
     reason: str | None
-    rival: TrialRecord | None
+    comparison: Comparison | None
     verdicts: Sequence[Verdict]
 
     @classmethod
@@ -284,7 +284,7 @@ class Choice:
             champion = study.champion()
         except NothingFeasibleError as error:
             reason = str(error)
-        return cls(study, champion, reason, most_accurate(study.records(Phase.EXPLORE)), verdicts_of(study))
+        return cls(study, champion, reason, comparison_of(study), verdicts_of(study))
 
     def document(self) -> dict[str, Any]:
         """The document of ``aiq best --format json``."""
@@ -293,6 +293,7 @@ class Choice:
         return champion | {
             "finalists": [verdict.document() for verdict in self.verdicts],
             "tied_with": tied_with(self.verdicts),
+            "reference": None if self.comparison is None else self.comparison.document(),
             "majority": {split: data.majority(split) for split in ("validation", "test")},
         }
 
@@ -368,7 +369,7 @@ class Watch:
                 yield StudyEnded(study.id, study.document.ended or "interrupted", time.time(), counts)
                 return
             if first and done:
-                phase = Phase.CONFIRM if Phase.CONFIRM in phases else Phase.EXPLORE
+                phase = max(phases, key=list(Phase).index)
                 yield PhaseStarted(study.id, phase, _total(study, phase), done[phase], time.time())
             first = False
             time.sleep(every)
@@ -376,5 +377,7 @@ class Watch:
 
 
 def _total(study: StudyView, phase: Phase) -> int:
-    """How many trials a phase has."""
+    """How many trials a phase has, as far as whoever only looks can know."""
+    if phase is Phase.REFERENCE:
+        return len(study.records(phase))
     return study.space.search.trials if phase is Phase.EXPLORE else study.space.confirm.trainings

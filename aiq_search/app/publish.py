@@ -79,7 +79,7 @@ class Preparation:
     def on_event(self, event: Event) -> None:
         """Begin with the last exploring trial, or with the finalists; earlier ones need the processors."""
         if isinstance(event, PhaseStarted):
-            self._to_start = 0 if event.phase is Phase.CONFIRM else event.total - event.done
+            self._to_start = event.total - event.done if event.phase is Phase.EXPLORE else 0
         elif isinstance(event, TrialStarted):
             self._to_start -= 1
         else:

@@ -144,6 +144,7 @@ def _measured(study: Study, champion: Champion, data: StudyData) -> NetworkView:
 
     from aiq_search.export.device.browser import demonstration
     from aiq_search.report.figures import NetworkView
+    from aiq_search.report.figures.neurons import neurons_of
     from aiq_search.statespace import StateCapture
     from aiq_search.training import load_weights
     from aiq_search.training.evaluation import BATCH_SIZE, TensorSplit
@@ -161,8 +162,9 @@ def _measured(study: Study, champion: Champion, data: StudyData) -> NetworkView:
             predicted = model(split.normalised(raw)).argmax(1)
             np.add.at(confusion, (labels.numpy(), predicted.numpy()), 1)
         layers = capture.compute()
-    states = {}
+    states, neurons = {}, {}
     for name, layer in layers.items():
+        neurons[name] = neurons_of(layer)
         order = np.argsort(-layer.counts)[:_STATES]
         rows, total = layer.states[order], layer.observations
         states[name] = [
@@ -175,4 +177,4 @@ def _measured(study: Study, champion: Champion, data: StudyData) -> NetworkView:
     shown = None
     with suppress(InputError):  # no sequence of known layers, or too large for a page
         shown = demonstration(model, dataset)
-    return NetworkView(str(champion.record.key), confusion.tolist(), states, shown)
+    return NetworkView(str(champion.record.key), confusion.tolist(), states, neurons, shown)

@@ -7,95 +7,33 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from aiq_search.app import publish as publishing
 from aiq_search.app.ending import End, delivering, ending, translating_storage_errors
 from aiq_search.app.options import RunOptions
 from aiq_search.app.prepare import PreparedStudy, SpaceSource, prepare_new, prepare_resumed
 from aiq_search.app.publish import Preparation, Publish
+from aiq_search.app.result import Announce, ChampionAnnouncer, SearchResult
 from aiq_search.cluster import Connection
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError
 from aiq_search.study import (
-    Champion,
-    ParetoFront,
-    Phase,
     Study,
     StudyListener,
-    TrialRecord,
-    front_of,
-    most_accurate,
 )
-from aiq_search.study.chance import chance_problem
-from aiq_search.study.document import Ended
 from aiq_search.study.ended import end_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from aiq_search.search.driver import StudyDriver
-    from aiq_search.tracking import MlflowListener, Undelivered
+    from aiq_search.tracking import MlflowListener
     from aiq_search.worker import MakeWorker
 
-__all__ = ["Announce", "SearchResult", "failure_of", "resume_search", "run_prepared", "run_search", "showing"]
+__all__ = ["resume_search", "run_prepared", "run_search", "showing"]
 
 _log = logging.getLogger("aiq_search.search")
-
-# Is given what a search found, once that is known.
-Announce: TypeAlias = "Callable[[SearchResult], None]"
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        study: The study, to look further.
-        champion: The chosen configuration; None where nothing is feasible.
-        reason: finished, interrupted or failed.
-        message: A sentence, where there is no champion or the search stopped by itself.
-        undelivered: What MLflow has not received.
-        notes: Sentences about what was repaired or left out.
-        signal: The signal that stopped the search before its end, if one did.
-    """
-
-    study: Study
-    champion: Champion | None
-    reason: Ended
-    message: str | None = None
-    undelivered: Undelivered | None = None
-    notes: tuple[str, ...] = ()
-    signal: int | None = None
-
-    @property
-    def records(self) -> list[TrialRecord]:
-        """Every trial."""
-        return self.study.records()
-
-    @property
-    def most_accurate(self) -> TrialRecord | None:
-        """The most accurate of the exploring trials."""
-        return most_accurate(self.study.records(Phase.EXPLORE))
-
-    def __repr__(self) -> str:
-        champion = "none" if self.champion is None else f"trial {self.champion.trial}"
-        return f"<SearchResult of {self.study.id}: {self.reason}, champion {champion}>"
-
-    def pareto_front(self) -> ParetoFront:
-        """The trials that no other beats in every objective, in accuracy and efficiency if there is one."""
-        return front_of(self.study)
-
-    @property
-    def trials(self) -> pd.DataFrame:
-        """Every trial as a row: name, state, value, metrics, parameters."""
-        import pandas as pd
-
-        from aiq_search.app.look import trial_rows
-
-        return pd.DataFrame(trial_rows(self.study))
 
 
 def run_search(
@@ -119,7 +57,8 @@ def run_search(
         worker: Creates what answers assignments with reports; by default it trains.
         progress: Whether to show on stderr how the search proceeds: a live view on a terminal, elsewhere a
             line for each event. By default on a terminal only.
-        announce: Is given the result as soon as it is known, before it is published.
+        announce: Is given the champion as soon as it is known, and the result once the study is over, before
+            it is published; see ``SearchResult.final``.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
 
     Returns:
@@ -246,7 +185,8 @@ def run_prepared(
         tracker = MlflowListener(study.directory, prepared.tracking_uri, bundler="aiq_search.app.bundles")
         # A driver of Ray's workers only waits for them.
         preparation = Preparation(publish is None and prepared.options.runner == "ray")
-        driver = StudyDriver(study, [*listeners, tracker, preparation])
+        chosen = ChampionAnnouncer(prepared, announce)
+        driver = StudyDriver(study, [*listeners, tracker, preparation, chosen])
         with draining_on_signals(driver) as signals, delivering(tracker, study, signals) as delivery:
             if prepared.complete:
                 end = _conclude(study, tracker)
@@ -373,15 +313,3 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
         data = ray.put(dataset.for_this_machine() if connection.own else dataset)
         check_cluster(study, dataset, data, prepared.data.code)
         RayRunner(make, data, own=connection.own).run(driver)
-
-
-def failure_of(result: SearchResult) -> AiqError | None:
-    """The error that a search amounts to, if it does."""
-    if result.reason == "failed":
-        return AiqError(result.message or "the search failed.")
-    if result.reason == "finished" and result.champion is None:
-        return NothingFeasibleError(result.message or "nothing feasible.")
-    if result.reason == "finished" and result.champion is not None:
-        problem = chance_problem(result.study.document, result.champion)
-        return None if problem is None else NothingFeasibleError(problem)
-    return None

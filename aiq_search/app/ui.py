@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from aiq_search.app.look import find_any
-from aiq_search.study import Study, list_studies
+from aiq_search.errors import AiqError
+from aiq_search.study import Study, StudyView, list_studies
 from aiq_search.study.home import aiq_home
 from aiq_search.tracking.server import UiServer, page_of, serving
 from aiq_search.tracking.uri import default_tracking_uri
@@ -25,7 +26,8 @@ def open_ui(
     """Serve MLflow's pages while the context lasts, and show the right one.
 
     Args:
-        study: Id of a study, or name of a space; by default the newest study here, or the start page.
+        study: Id of a study, whose champion's run is shown once it is confirmed, else the study's; or name of
+            a space, whose table is shown; by default the newest study here, or the start page.
         tracking_uri: Store; by default the study's, or that of ``default_tracking_uri``.
         host: Address to listen on.
         port: Port; by default 5000, or a free one if that is taken.
@@ -40,8 +42,18 @@ def open_ui(
         space, study = shown.space.name, study or shown.id
     if isinstance(shown, Study):
         uri = shown.tracking_uri(tracking_uri)
+    owners = [] if shown is None or study == space else [*_champion(shown), str(study)]
     with serving(uri, host, port) as server:
-        page = page_of(server, space, study if study != space else None)
+        page = page_of(server, space, owners)
         if show:
             show(page, study)
         yield server
+
+
+def _champion(study: StudyView) -> list[str]:
+    """Key of the training that a study's champion is exported from; none before it is confirmed."""
+    with suppress(AiqError):
+        champion = study.champion()
+        if champion.judges:
+            return [str(champion.record.key)]
+    return []

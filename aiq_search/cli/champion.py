@@ -1,4 +1,4 @@
-"""The champion as a table, compared with the most accurate trial."""
+"""The champion as a table, and beside the reference network."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from aiq_search.cli.output import configuration, number, table
-from aiq_search.cli.tables import Column, Grid
-from aiq_search.study import Champion, Phase, Spread, TrialRecord
+from aiq_search.cli.output import configuration, number
+from aiq_search.cli.tables import UNBROKEN, Column, Grid
+from aiq_search.study import Champion, Phase, Spread
+from aiq_search.study.description import meaning
 from aiq_search.study.document import DatasetDescription, StudyDocument
 from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.study.finalists import Verdict
 from aiq_search.study.progress import ranking
-from aiq_search.words import compared
+from aiq_search.study.reference import Comparison
+from aiq_search.words import compared, counted
 
 if TYPE_CHECKING:
     from aiq_search.space import SearchSpace
 
-__all__ = ["champion_view", "finalists_view"]
+__all__ = ["champion_view", "comparison_view", "finalists_view"]
 
 
 def _spread(spread: Spread | None) -> str:
@@ -33,19 +35,23 @@ def _spread(spread: Spread | None) -> str:
 def champion_view(
     document: StudyDocument,
     champion: Champion,
-    rival: TrialRecord | None,
+    comparison: Comparison | None,
     verdicts: Sequence[Verdict] = (),
+    *,
+    final: bool = True,
 ) -> Group:
     """A champion for people.
 
     Args:
         document: Of its study.
         champion: The champion.
-        rival: The most accurate exploring trial.
+        comparison: The champion beside the reference network; None where it is the most accurate itself.
         verdicts: How each finalist came out.
+        final: Whether the comparison will not change: the reference network is not in training.
     """
-    parts: list[Grid | Text] = [
+    parts: list[Grid | Text | Group] = [
         Text(_title(champion), style="bold green"),
+        Text(f"  {meaning(document.space.objective)}", style="dim"),
         Text(f"  {configuration(champion.params, '  ')}\n"),
         _numbers(champion, document.dataset),
     ]
@@ -53,29 +59,42 @@ def champion_view(
         parts.append(Text(f"  {champion.collapse_rate:.0%} of its fresh seeds collapsed or failed.\n"))
     if verdicts:
         parts.append(finalists_view(document.space, verdicts))
-    if rival is not None and rival.key.number != champion.trial:
-        parts += [_comparison(champion, rival), _headline(champion, rival)]
+    if not final:
+        parts.append(Text("The reference network is trained now, to compare the champion with it."))
+    elif comparison is None:
+        parts.append(Text(f"The {champion.title} is also the most accurate network that was found."))
+    else:
+        parts.append(comparison_view(comparison))
     return Group(*parts)
 
 
-def finalists_view(space: SearchSpace, verdicts: Sequence[Verdict]) -> Grid:
+# What decides is not the difference of the means beside it.
+_RACED = (
+    "The estimated lead over the champion, with its standard error, decides: it also counts what exploring "
+    "showed, and similar networks."
+)
+_COMPARED = "The lead over the champion, with its standard error, decides."
+
+
+def finalists_view(space: SearchSpace, verdicts: Sequence[Verdict]) -> Group:
     """The finalists, and why each won or lost."""
     name = ranking(space.objective)[0]
-    mean = f"mean {'aIQ' if name == 'aiq' else name}"
-    heads = ("trial", "configuration", "parameters", mean, "fresh seeds", "feasible on", "lead", "why")
+    goal = "aIQ" if name == "aiq" else name
+    lead = "estimated lead ± error" if space.confirm.races else "lead ± error"
+    heads = (
+        *("trial", "configuration", "parameters", f"{goal}, mean ± sd", "fresh seeds", "feasible on"),
+        *(lead, "why"),
+    )
     words = ("configuration", "why")
     rows = [astuple(row) for row in finalist_rows(space, verdicts)]
-    return Grid(
+    table = Grid(
         [
             Column(head, cells, right=head not in words, prose=head in words)
             for head, cells in zip(heads, zip(*rows, strict=True), strict=True)
         ],
         title="Finalists",
     )
-
-
-def _short_title(champion: Champion) -> str:
-    return "champion" if champion.judges else "best so far"
+    return Group(table, Text(f"{_RACED if space.confirm.races else _COMPARED}\n", style="dim"))
 
 
 def _title(champion: Champion) -> str:
@@ -86,7 +105,7 @@ def _title(champion: Champion) -> str:
 
 def _seeds(spreads: Mapping[str, Spread], kind: str = "") -> str:
     seeds = spreads["aiq"].n
-    return f"{seeds} {kind}seed{'' if seeds == 1 else 's'}"
+    return f"{seeds} {kind}seed{'' if seeds == 1 else 's'}".replace(" ", UNBROKEN)
 
 
 def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
@@ -94,13 +113,14 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
     headline = ("aiq", "accuracy", "efficiency")
     names = (*headline, *(name for name in champion.validation if name not in (*headline, "objective")))
     majority = {split: dataset.majority(split) for split in ("validation", "test")}
+    explored = champion.explored.metrics
 
     def column(head: str, cells: Sequence[str], split: str) -> Column:
         return Column(head, [*cells, number(majority[split])], right=True)
 
     columns = [
         Column("", ["aIQ", *names[1:], "accuracy of the commonest class"], prose=True),
-        column("explored (1 seed)", [number(champion.explored.metrics[n]) for n in names], "validation"),
+        column(f"explored (1{UNBROKEN}seed)", [number(explored[n]) for n in names], "validation"),
     ]
     if champion.judges:
         spreads = champion.validation
@@ -114,26 +134,53 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
     return Grid(columns)
 
 
-def _comparison(champion: Champion, rival: TrialRecord) -> Grid:
-    rows = [
-        [who, record.metrics["aiq"], record.metrics["accuracy"], *_sizes(record)]
-        for who, record in ((_short_title(champion), champion.explored), (f"trial {rival.key.number}", rival))
-    ]
-    columns = ["explored", "aIQ", "accuracy", "parameters", "weights only", "MACs"]
-    return table(columns, rows)
+def comparison_view(comparison: Comparison, *, known: bool = False) -> Group:
+    """The paper's headline: how much accuracy the champion gives up, and how much smaller it is.
+
+    Args:
+        comparison: The champion beside the reference network.
+        known: Whether the champion was shown before, without it.
+    """
+    parts: list[Grid | Text] = [_sizes(comparison), Text(_headline(comparison))]
+    if known:
+        parts.insert(0, Text("Reference network", style="bold green"))
+    return Group(*parts)
 
 
-def _sizes(record: TrialRecord) -> list[int]:
-    return [int(record.metrics[name]) for name in ("parameters", "parameters_weights", "macs")]
+def _sizes(comparison: Comparison) -> Grid:
+    """Accuracy and size of both, on the seeds that both have, or else when exploring."""
+    explored = comparison.champion.explored
+    records = (explored, comparison.reference)
+    columns = [Column("", [comparison.champion.title, _name(comparison)], prose=True)]
+    for name, head in (("aiq", "aIQ"), ("accuracy", "accuracy")):
+        if comparison.confirmed:
+            both = [comparison.spreads(r)[name] for r in (comparison.ours, comparison.theirs)]
+            columns.append(Column(f"test {head}", [_spread(each) for each in both], right=True))
+        else:
+            cells = [number(record.metrics[name]) for record in records]
+            columns.append(Column(f"explored {head}", cells, right=True))
+    heads = {"parameters": "parameters", "parameters_weights": "weights only", "macs": "MACs"}
+    for name, head in heads.items():
+        columns.append(Column(head, [f"{size:,.0f}" for size in comparison.size(name)], right=True))
+    return Grid(columns)
 
 
-def _headline(champion: Champion, rival: TrialRecord) -> Text:
-    """The paper's headline: accuracy given up for a smaller network, counted in both conventions."""
-    points = 100 * (rival.metrics["accuracy"] - champion.explored.metrics["accuracy"])
-    ours, theirs = _sizes(champion.explored), _sizes(rival)
-    size, weights = compared(ours[0], theirs[0]), compared(ours[1], theirs[1])
-    return Text(
-        f"The {_short_title(champion)} is {points:.2f} percentage points less accurate than the most "
-        f"accurate trial, {rival.key.number}, and has {size} parameters ({weights}, counting only weights as "
-        "in the paper)."
+def _name(comparison: Comparison) -> str:
+    """The reference network in a word or two."""
+    return f"{'reference, ' if comparison.confirmed else ''}{comparison.reference.name}"
+
+
+def _headline(comparison: Comparison) -> str:
+    title = comparison.champion.title
+    size, weights = (compared(*comparison.size(name)) for name in ("parameters", "parameters_weights"))
+    smaller = f"has {size} parameters ({weights}, counting only weights as in the paper)"
+    if not comparison.confirmed:
+        return (
+            f"The {title} is {comparison.lost} accurate than the most accurate trial, "
+            f"{comparison.reference.name}, and {smaller}. Both were trained on one seed."
+        )
+    seeds = counted(comparison.points.n, "fresh seed")
+    return (
+        f"The {title} is {comparison.lost} accurate than the reference network, the most accurate one found, "
+        f"and {smaller}. Both were trained on the same {seeds} and measured on the test split."
     )

@@ -31,10 +31,11 @@ def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
     size = size if estimate.size_exact else f"at most {size}"
     expected, low, high = (_time(hours) for hours in (estimate.expected_hours, *estimate.hours))
     small, large = (f"{size / 1e6:,.0f} MB" for size in estimate.disk_bytes)
+    behind = f", then up to {estimate.reference} for the reference network" if estimate.reference else ""
     show(
         "",
         table(columns, rows),
-        f"  {estimate.name}: {size} configurations; {estimate.trials:,} to be trained, "
+        f"  {estimate.name}: {size} configurations; about {estimate.trials:,} to be trained{behind}, "
         f"{estimate.concurrency} at a time",
         f"  time: about {expected} ({low} to {high}), from the command to its end",
         f"  disk: {small} to {large}",

@@ -156,7 +156,7 @@ def best(
                 flat |= {f"{split}/{name}/{part}": value for part, value in spread.items()}
         print_rows([flat | document["params"]], form, [])
     else:
-        show(champion_view(view.document, champion, choice.rival, choice.verdicts))
+        show(champion_view(view.document, champion, choice.comparison, choice.verdicts))
     problem = chance_problem(view.document, champion)
     if problem is not None:
         raise NothingFeasibleError(problem)

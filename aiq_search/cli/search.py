@@ -27,7 +27,8 @@ from aiq_search.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from aiq_search.app.run import SearchResult
+    from aiq_search.app.result import SearchResult
+    from aiq_search.study import Champion
 
 __all__ = ["resume", "retry", "search"]
 
@@ -140,16 +141,18 @@ def retry(
 
 def _finish(run: Callable[..., SearchResult], form: Format) -> None:
     """Show what a search found as soon as that is known, and end with its exit code."""
-    from aiq_search.app.run import failure_of
+    from aiq_search.app.result import failure_of
     from aiq_search.cli.output import print_message
 
     shown: list[str] = []
+    champions: list[Champion | None] = []
 
     def announce(result: SearchResult) -> None:
-        for note in result.notes:
+        for note in result.notes[len(shown) :]:
             print_message(note)
-        shown.extend(result.notes)
-        _show(result, form)
+        shown[:] = result.notes
+        _show(result, form, known=bool(champions))
+        champions.append(result.champion)
 
     result = run(announce=announce)
     for note in result.notes[len(shown) :]:
@@ -166,26 +169,31 @@ def _finish(run: Callable[..., SearchResult], form: Format) -> None:
         raise typer.Exit(128 + result.signal)
 
 
-def _show(result: SearchResult, form: Format) -> None:
-    """The champion, if there is one."""
+def _show(result: SearchResult, form: Format, *, known: bool) -> None:
+    """The champion, if there is one; only what it is compared with, where it was shown before."""
     from aiq_search.app.look import Choice
-    from aiq_search.cli.champion import champion_view
+    from aiq_search.cli.champion import champion_view, comparison_view
     from aiq_search.cli.output import print_json, show
     from aiq_search.study.finalists import verdicts_of
 
     if result.champion is None:
         return
     if form is Format.JSON:
-        print_json(Choice.of(result.study).document())
+        if result.final:
+            print_json(Choice.of(result.study).document())
         return
-    show(
-        champion_view(result.study.document, result.champion, result.most_accurate, verdicts_of(result.study))
-    )
+    comparison = result.comparison
+    if not known:
+        verdicts = verdicts_of(result.study)
+        document = result.study.document
+        show(champion_view(document, result.champion, comparison, verdicts, final=result.final))
+    elif comparison is not None:
+        show("", comparison_view(comparison, known=True))
 
 
 def _show_commands(name: str) -> None:
     """The commands to look further, with the study's id: another may be the newest of its space."""
-    from aiq_search.cli.output import print_message
+    from aiq_search.cli.output import print_message, stderr
 
     commands = {
         f"aiq trials {name}": "list the trials",
@@ -194,6 +202,7 @@ def _show_commands(name: str) -> None:
         f"aiq export {name} --output champion/": "export the champion",
     }
     width = max(map(len, commands))
+    below = 5 + width + max(map(len, commands.values())) > stderr().width
     print_message("")
     for command, purpose in commands.items():
-        print_message(f"  {command:<{width}}   {purpose}")
+        print_message(f"  {command}\n      {purpose}" if below else f"  {command:<{width}}   {purpose}")

@@ -11,7 +11,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
-__all__ = ["Column", "Grid"]
+__all__ = ["UNBROKEN", "Column", "Grid"]
+
+# A space at which no line is broken; it is printed as any other.
+UNBROKEN = "\u00a0"
 
 _GAP = 2  # between two columns
 _INDENT = 4  # of what continues below a row
@@ -71,7 +74,7 @@ class Grid:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line, style in self._lines(options.max_width):
-            yield Segment(line.rstrip(), style)
+            yield Segment(line.rstrip().replace(UNBROKEN, " "), style)
             yield Segment.line()
         yield Segment.line()
 
@@ -152,7 +155,11 @@ def _width(text: str) -> int:
 
 
 def _longest_word(text: str) -> int:
-    return max(map(cell_len, text.split()), default=0)
+    return max(map(cell_len, _words(text)), default=0)
+
+
+def _words(text: str) -> list[str]:
+    return [word for line in text.split("\n") for word in line.split(" ") if word]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -163,7 +170,7 @@ def _wrapped(text: str, width: int) -> list[str]:
             lines.append(whole)
             continue
         line = ""
-        for word in whole.split():
+        for word in _words(whole):
             if line and cell_len(line) + 1 + cell_len(word) > width:
                 lines.append(line)
                 line = word

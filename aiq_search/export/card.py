@@ -129,6 +129,22 @@ def _spread(metrics: MetricsDocument, split: str, name: str) -> str:
     return f"{spread.mean:.4f}{deviation} (n = {spread.n})"
 
 
+def _reference(metrics: MetricsDocument) -> str:
+    """What the configuration gives up against the most accurate network, in a sentence."""
+    reference = metrics.reference
+    if reference is None:
+        return ""
+    lost = reference.points_lost
+    deviation = "" if lost.sd is None else f" ± {lost.sd:.2f}"
+    less = "less" if lost.mean >= 0 else "more"
+    return (
+        f"Its configuration is {abs(lost.mean):.2f}{deviation} percentage points {less} accurate on the test "
+        f"split than the most accurate network of the search, which has {reference.size:,} parameters, "
+        f"{reference.times_fewer_parameters:,.1f} times as many; both were trained on the same {lost.n} "
+        "fresh seeds."
+    )
+
+
 def model_card(
     architecture: ArchitectureDocument,
     preprocessing: PreprocessingDocument,
@@ -164,6 +180,7 @@ def model_card(
         "The first two columns are this network's. The others are mean ± standard deviation over seeds with "
         "which its configuration was trained: for validation the seeds that it was chosen by, for test fresh "
         "ones that had no part in the choice. All numbers, by seed and layer: `metrics.json`.",
+        _reference(metrics),
         f"Conventions: beta = {metrics.conventions.beta:g}; the accuracy in aIQ is "
         f"{metrics.conventions.accuracy}; states are read {metrics.conventions.capture} "
         f"each hidden layer; {metrics.conventions.state}.",

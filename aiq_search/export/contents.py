@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from aiq_search.datasets import Dataset, DatasetOptions
-from aiq_search.export.documents import SeedMetrics, SpreadDocument
+from aiq_search.export.documents import ReferenceDocument, SeedMetrics, SpreadDocument
 from aiq_search.models import Architecture
 from aiq_search.training.measures import Measures
 
@@ -39,6 +39,7 @@ class BundleContents:
             "on a GPU", "by the compiled engine".
         configuration: Mean and deviation over the configuration's seeds, by split and metric.
         seeds: What the search measured for each seed.
+        reference: The most accurate network of the search, to compare it with.
         source: Where the network comes from: study, trial, parameters, versions.
     """
 
@@ -54,4 +55,5 @@ class BundleContents:
     measured: str | None = None
     configuration: Mapping[str, Mapping[str, SpreadDocument]] = field(default_factory=dict)
     seeds: Sequence[SeedMetrics] = ()
+    reference: ReferenceDocument | None = None
     source: Mapping[str, JsonValue] = field(default_factory=dict)

@@ -202,6 +202,22 @@ class SpreadDocument(Document):
     n: Annotated[int, Field(ge=1)]
 
 
+class ReferenceDocument(Document):
+    """The most accurate network of the search, trained on the seeds that report the configuration's numbers.
+
+    Attributes:
+        parameters: Its configuration.
+        size: Its trainable numbers; the exported network has so many times fewer.
+        test: Its numbers on the test split; the configuration loses ``points_lost`` against it.
+    """
+
+    parameters: dict[str, JsonValue]
+    size: Annotated[int, Field(ge=1)]
+    times_fewer_parameters: Finite
+    test: dict[str, SpreadDocument]
+    points_lost: SpreadDocument
+
+
 class SeedMetrics(Document):
     """What the search measured for one seed of the configuration."""
 
@@ -323,6 +339,7 @@ class MetricsDocument(Document):
         splits: The exported network on the validation and the test split.
         configuration: Mean and deviation over the configuration's seeds, by split and metric.
         seeds: What the search measured for each seed.
+        reference: The most accurate network of the search; None where it is this one, or was not trained.
         size: Parameters and multiply-accumulates.
         device: What it asks of a device; None for a network that has no device format.
         conventions: What the numbers mean.
@@ -335,6 +352,7 @@ class MetricsDocument(Document):
     splits: dict[Literal["validation", "test"], SplitMetrics]
     configuration: dict[str, dict[str, SpreadDocument]]
     seeds: list[SeedMetrics]
+    reference: ReferenceDocument | None = None
     size: SizeDocument
     device: DeviceDocument | None = None
     conventions: Conventions

@@ -198,6 +198,7 @@ def _metrics(
         },
         "configuration": contents.configuration,
         "seeds": list(contents.seeds),
+        "reference": contents.reference,
         "size": SizeDocument(
             parameters=size.parameters, parameters_weights=size.parameters_weights, macs=size.macs
         ),

@@ -8,13 +8,15 @@ from aiq_search.report.figures.facts import StudyFacts
 from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
-from aiq_search.study.finalists import Outcome
+from aiq_search.study.finalists import Outcome, Verdict
 from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.race import MIN_SEEDS
 from aiq_search.study.time_spent import time_spent
 from aiq_search.words import compared, counted
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
+    from aiq_search.study.reference import Comparison
 
 __all__ = ["commands", "comparison", "findings", "footer", "headline", "sentences", "tiles"]
 
@@ -55,7 +57,7 @@ def tiles(facts: StudyFacts) -> list[tuple[str, str, str]]:
 
 def sentences(facts: StudyFacts) -> list[str]:
     """Who won, by how much, and why, and where the time went."""
-    spent = time_spent(facts.document, [*facts.explored, *facts.confirmed])
+    spent = time_spent(facts.document, facts.records)
     reasons = [] if facts.champion is None else [*_decision(facts), *_against_the_most_accurate(facts)]
     reasons += [] if facts.champion is None else _held_back(facts)
     return [_counts(facts), *reasons, *([] if spent is None else [str(spent)])]
@@ -89,23 +91,41 @@ def _decision(facts: StudyFacts) -> list[str]:
     if tied:
         names = ", ".join(facts.label(finalist.explored) for finalist in tied)
         written.append(f"It is tied with {names}: it takes more fresh seeds to separate them.")
+    ours = facts.winner.validation["objective"].mean
     for verdict in facts.verdicts:
-        if verdict.outcome is Outcome.INFEASIBLE and verdict.finalist.mean > facts.winner.mean:
+        better = verdict.finalist.validation["objective"].mean > ours
+        if better and verdict.outcome in (Outcome.INFEASIBLE, Outcome.LOST):
             label = facts.label(verdict.finalist.explored)
-            written.append(f"{label} has the better mean {facts.goal}, but {verdict.reason}.")
+            written.append(f"{label} has the better mean {facts.goal}, but {_why(verdict)}.")
     return written
 
 
+def _why(verdict: Verdict) -> str:
+    """Why a finalist with a better mean lost, as the rest of a sentence."""
+    if verdict.outcome is Outcome.LOST and len(verdict.finalist.judges) < MIN_SEEDS:
+        return f"was {verdict.reason}"
+    if verdict.outcome is Outcome.LOST:
+        return f"is {verdict.reason} by the estimate that also counts what exploring showed"
+    return verdict.reason
+
+
 def _against_the_most_accurate(facts: StudyFacts) -> list[str]:
-    winner, accurate = facts.champion, facts.most_accurate
-    if winner is None or accurate is None or accurate is winner:
-        return ["It is also the most accurate network."] if accurate is winner else []
-    points = 100 * (accurate.metrics["accuracy"] - winner.metrics["accuracy"])  # one seed against one
-    size, weights = (_compared(winner, accurate, name) for name in ("parameters", "parameters_weights"))
+    beside = facts.comparison
+    if beside is None:
+        return ["It is also the most accurate network."]
+    size, weights = (compared(*beside.size(name)) for name in ("parameters", "parameters_weights"))
     as_paper = f" ({weights}, counting only the weights of convolutions and linear layers)"
+    smaller = f"has {size} parameters{as_paper if weights != size else ''}"
+    label = facts.label(beside.reference)
+    if not beside.confirmed:
+        return [
+            f"When exploring, the {facts.title} was {beside.lost} accurate than the most accurate network, "
+            f"{label}, on one seed each, and {smaller}."
+        ]
     return [
-        f"When exploring, the most accurate network, {facts.label(accurate)}, was {points:.2f} points "
-        f"better; the {facts.title} has {size} parameters{as_paper if weights != size else ''}."
+        f"The {facts.title} is {beside.lost} accurate than the reference network {label}, the most accurate "
+        f"one found, and {smaller}: both on the test split, trained on the same "
+        f"{counted(beside.points.n, 'fresh seed')}."
     ]
 
 
@@ -123,38 +143,59 @@ def _held_back(facts: StudyFacts) -> list[str]:
 
 
 def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
-    """Rows of the champion's table: name, champion, most accurate trial, note."""
-    winner, accurate = facts.champion, facts.most_accurate
-    if facts.winner is None or winner is None or accurate is None:
+    """Rows of the champion's table: name, champion, reference network, note."""
+    beside = facts.comparison
+    if facts.winner is None:
         return []
-    validation, test = facts.winner.validation, facts.winner.test
-    rows = [("network", facts.label(winner), facts.label(accurate), "")]
-    for name in (*HEADLINE, *facts.document.space.objective.measures):
-        if name in validation:
-            rows.append(
-                (
-                    f"{_words(name)}, validation",
-                    _spread(validation[name]),
-                    f"{accurate.metrics[name]:.4f}",
-                    "",
-                )
-            )
-    for name, value in test.items():
-        rows.append((f"{_words(name)}, test", _spread(value), "", f"mean of {counted(value.n, 'seed')}"))
-    for split in ("validation", "test") if test else ("validation",):
+    reference = beside.reference if beside is not None else facts.winner.explored
+    rows = [("network", facts.label(facts.winner.explored), facts.label(reference), "")]
+    rows += [*_validated(facts, reference), *_tested(facts, beside)]
+    for split in ("validation", "test"):
         majority = facts.document.dataset.majority(split)
         if majority is not None:
             note = f"always naming the commonest class reaches {majority:.4f}"
             rows = [
                 (*row[:3], _both(row[3], note)) if row[0] == f"accuracy, {split}" else row for row in rows
             ]
+    return [*rows, *_sizes_and_values(facts, facts.winner.explored, reference)]
+
+
+def _validated(facts: StudyFacts, reference: TrialRecord) -> list[tuple[str, str, str, str]]:
+    """The validation split: the champion's fresh seeds, and the one that showed the reference network."""
+    validation = {} if facts.winner is None else facts.winner.validation
+    names = (*HEADLINE, *facts.document.space.objective.measures)
+    return [
+        (f"{_words(name)}, validation", _spread(validation[name]), f"{reference.metrics[name]:.4f}", "")
+        for name in names
+        if name in validation and name in reference.metrics
+    ]
+
+
+def _tested(facts: StudyFacts, beside: Comparison | None) -> list[tuple[str, str, str, str]]:
+    """The test split, on fresh seeds that had no part in the choice."""
+    theirs = {} if beside is None else beside.spreads(beside.theirs)
+    rows = []
+    for name, value in ({} if facts.winner is None else facts.winner.test).items():
+        note = f"mean of {counted(value.n, 'seed')}"
+        there = theirs.get(name)
+        if there is not None:
+            note += "" if there.n == value.n else f"; of {there.n} of them for the reference network"
+        rows.append((f"{_words(name)}, test", _spread(value), "" if there is None else _spread(there), note))
+    return rows
+
+
+def _sizes_and_values(
+    facts: StudyFacts, winner: TrialRecord, reference: TrialRecord
+) -> list[tuple[str, str, str, str]]:
+    rows = []
     for name in SIZES:
-        if name in winner.metrics and name in accurate.metrics:
-            sizes = [f"{record.metrics[name]:,.0f}" for record in (winner, accurate)]
-            rows.append((_words(name), sizes[0], sizes[1], _compared(winner, accurate, name)))
-    both = winner.params.keys() | accurate.params.keys()
-    for name in [n for n in facts.rules if n in both]:
-        rows.append((name, _value(winner, name), _value(accurate, name), ""))
+        if name in winner.metrics and name in reference.metrics:
+            sizes = [f"{record.metrics[name]:,.0f}" for record in (winner, reference)]
+            rows.append((_words(name), sizes[0], sizes[1], _compared(winner, reference, name)))
+    both = winner.params.keys() | reference.params.keys()
+    rows += [
+        (name, _value(winner, name), _value(reference, name), "") for name in facts.rules if name in both
+    ]
     return rows
 
 

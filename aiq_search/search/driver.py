@@ -17,6 +17,7 @@ from aiq_search.search.phases import Confirming, Exploring, SearchPhase
 from aiq_search.search.prices import with_prices
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.racing import Racing
+from aiq_search.search.reference import ReferencePhase
 from aiq_search.search.samplers import create_sampler
 from aiq_search.search.trials import LiveTrials
 from aiq_search.study.champion import Champion
@@ -42,7 +43,7 @@ _FAILURES_COUNT_FROM = 8
 
 
 class StudyDriver:
-    """Runs a study through its phases: explore, then confirm the finalists and measure the champion.
+    """Runs a study through its phases: explore, confirm finalists, measure champion and reference network.
 
     Hold the study's lock while one exists. A runner (``search.runners``) calls ``next_assignment`` while
     workers are free, then ``report``, ``fail``, ``died``, ``halt`` or ``pause``: what becomes of each trial.
@@ -75,11 +76,13 @@ class StudyDriver:
         sampler = create_sampler(options.sampler, options.seed, conditional=self.space.conditional)
         sampler = with_prices(sampler, self.space, study.document.dataset)
         exploring = study.load(Phase.EXPLORE, sampler, create_pruner(options.pruner))
-        confirming = study.load(Phase.CONFIRM, optuna.samplers.RandomSampler(0))
+        confirming, referencing = (
+            study.load(phase, optuna.samplers.RandomSampler(0)) for phase in (Phase.CONFIRM, Phase.REFERENCE)
+        )
         self._ledger = Ledger(self.space.objective)
         self._trials = LiveTrials(
             study,
-            {Phase.EXPLORE: exploring, Phase.CONFIRM: confirming},
+            {Phase.EXPLORE: exploring, Phase.CONFIRM: confirming, Phase.REFERENCE: referencing},
             self._ledger,
             self._emit,
             self._stopped,
@@ -90,8 +93,12 @@ class StudyDriver:
             Phase.CONFIRM: (Racing if self.space.confirm.races else Confirming)(
                 self.space, confirming, self._ledger
             ),
+            Phase.REFERENCE: ReferencePhase(
+                self.space, referencing, exploring, self._ledger, study.document.dataset
+            ),
         }
         self._phase: SearchPhase | None = None
+        self._total = 0
         self._taken_up = False
 
     # ---- the study's life ------------------------------------------------------------------------
@@ -140,6 +147,7 @@ class StudyDriver:
             champion = self.champion()
         except NothingFeasibleError as error:
             self.message = self.message or str(error)
+        comparison = None if champion is None else self._ledger.comparison(champion)
         counts = dict.fromkeys((str(state) for state in TrialState), 0) | self._ledger.counts()
         counts[TrialState.RUNNING] = len(self._trials.running) + len(self._trials.interrupted)
         self._emit(
@@ -152,6 +160,7 @@ class StudyDriver:
                 self.message,
                 tuple(self._ledger.finalists),
                 tuple(v.document() for v in self._ledger.verdicts(self.space, champion)),
+                None if comparison is None else comparison.document(),
             )
         )
         self._trials.sweep()
@@ -239,10 +248,13 @@ class StudyDriver:
     # ---- events ----------------------------------------------------------------------------------
 
     def _enter(self, phase: SearchPhase) -> None:
-        if self._phase is not phase:
-            self._phase = phase
+        """Note which phase a trial begins in, and how many it has: only exploring knows that for good."""
+        if self._phase is phase is self._phases[Phase.EXPLORE]:
+            return
+        if self._phase is not phase or self._total != phase.total:
+            self._phase, self._total = phase, phase.total
             done = len(self._ledger.of(phase.name))
-            self._emit(PhaseStarted(self.study.id, phase.name, phase.total, done, self._clock()))
+            self._emit(PhaseStarted(self.study.id, phase.name, self._total, done, self._clock()))
 
     def _emit(self, event: Event) -> None:
         for listener in self._listeners:

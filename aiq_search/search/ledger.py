@@ -10,6 +10,7 @@ from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.finalists import Verdict, verdicts
 from aiq_search.study.progress import Best
 from aiq_search.study.record import TrialRecord
+from aiq_search.study.reference import Comparison, compare
 
 __all__ = ["Ledger"]
 
@@ -24,6 +25,7 @@ class Ledger:
         finalists: Numbers of the exploring trials under confirmation; empty while exploring.
         explored: Exploring trials by number.
         confirmed: Confirmations by number.
+        referenced: Trials of the reference phase by number.
         asked: Exploring trials that are part of the budget: all but failures run again.
         trained: Exploring trials that were trained and not run again.
         failed: Those of ``trained`` that failed.
@@ -31,8 +33,8 @@ class Ledger:
 
     def __init__(self, objective: ObjectiveOptions) -> None:
         self.finalists: list[int] = []
-        self.explored: dict[int, TrialRecord] = {}
-        self.confirmed: dict[int, TrialRecord] = {}
+        self._of: dict[Phase, dict[int, TrialRecord]] = {phase: {} for phase in Phase}
+        self.explored, self.confirmed, self.referenced = self._of.values()
         self.asked = self.trained = self.failed = 0
         self._best: Best[TrialRecord] = Best(objective)
         self._known: dict[str, TrialRecord] = {}
@@ -49,7 +51,7 @@ class Ledger:
 
     def of(self, phase: Phase) -> dict[int, TrialRecord]:
         """Finished trials of a phase by number."""
-        return self.explored if phase is Phase.EXPLORE else self.confirmed
+        return self._of[phase]
 
     def champion(self, space: SearchSpace) -> Champion:
         """The champion so far.
@@ -61,6 +63,10 @@ class Ledger:
             space, list(self.explored.values()), list(self.confirmed.values()), self.finalists
         )
 
+    def comparison(self, champion: Champion) -> Comparison | None:
+        """The champion beside the reference network, as far as it is known."""
+        return compare(champion, *(list(records.values()) for records in self._of.values()))
+
     def verdicts(self, space: SearchSpace, champion: Champion | None) -> list[Verdict]:
         """How each finalist came out so far."""
         explored, confirmed = list(self.explored.values()), list(self.confirmed.values())
@@ -71,13 +77,13 @@ class Ledger:
         return self._known.get(config_hash)
 
     def counts(self) -> Counter[str]:
-        """How many trials of both phases have each final state."""
-        return Counter(str(r.state) for records in (self.explored, self.confirmed) for r in records.values())
+        """How many trials of all phases have each final state."""
+        return Counter(str(r.state) for records in self._of.values() for r in records.values())
 
     def add(self, record: TrialRecord) -> None:
         """Note a finished trial; a failure before the trial that runs it again."""
         self.of(record.key.phase)[record.key.number] = record
-        if record.key.phase is Phase.CONFIRM:
+        if record.key.phase is not Phase.EXPLORE:
             return
         if record.retry_of is None:
             self.asked += 1

@@ -34,7 +34,7 @@ from aiq_search.user_code import is_reference
 if TYPE_CHECKING:
     from optuna import Study
 
-__all__ = ["PricedSampler", "with_prices"]
+__all__ = ["PricedSampler", "price_in", "price_of", "with_prices"]
 
 # Reading an input value and measuring what follows from it costs about so much.
 _MACS_AN_INPUT = 64
@@ -53,20 +53,33 @@ def with_prices(sampler: SeededSampler, space: SearchSpace, data: DatasetDescrip
     It does for TPE, which proposes in milliseconds and at random, where an epoch is long, and where the
     network is one of this package: a user's code is not run in the driver.
     """
-    built_in = not is_reference(space.model.name)
-    if space.search.sampler.name != "tpe" or not built_in or not is_long(data.train, space.training):
+    price = price_in(space, data)
+    if space.search.sampler.name != "tpe" or price is None or not is_long(data.train, space.training):
         return sampler
-
-    def price(params: Mapping[str, Any]) -> float | None:
-        arguments = json.dumps(space.model_arguments(params), sort_keys=True)
-        return _price(space.model.name, arguments, tuple(data.input_shape), len(data.classes))
-
     return PricedSampler(sampler, space, price)
 
 
+def price_in(space: SearchSpace, data: DatasetDescription) -> Price | None:
+    """What a sample costs in each configuration of a space; None where the network is a user's code."""
+    if is_reference(space.model.name):
+        return None
+
+    def price(params: Mapping[str, Any]) -> float | None:
+        arguments = json.dumps(space.model_arguments(params), sort_keys=True)
+        macs = _macs(space.model.name, arguments, tuple(data.input_shape), len(data.classes))
+        return None if macs is None else price_of(macs, data)
+
+    return price
+
+
+def price_of(macs: float, data: DatasetDescription) -> float:
+    """What a sample costs in a network of so many multiply-accumulates."""
+    return macs + _MACS_AN_INPUT * math.prod(data.input_shape)
+
+
 @lru_cache(maxsize=10_000)
-def _price(model: str, arguments: str, shape: tuple[int, ...], classes: int) -> float | None:
-    """Multiply-accumulates of a sample's forward pass, and what else a sample costs."""
+def _macs(model: str, arguments: str, shape: tuple[int, ...], classes: int) -> float | None:
+    """Multiply-accumulates of a sample's forward pass."""
     import torch  # resuming a study of small data need not wait for it
 
     from aiq_search.models import Architecture, model_size
@@ -76,7 +89,7 @@ def _price(model: str, arguments: str, shape: tuple[int, ...], classes: int) -> 
             network = Architecture(model, json.loads(arguments), shape, classes).build()
     except InputError:
         return None  # its trial will fail, and report why
-    return float(model_size(network, shape).macs + _MACS_AN_INPUT * math.prod(shape))
+    return float(model_size(network, shape).macs)
 
 
 class PricedSampler(SeededSampler):

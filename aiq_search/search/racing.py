@@ -42,8 +42,12 @@ class Racing:
 
     @property
     def total(self) -> int:
-        """The race's length, the winner's further seeds, and failed trials that are run again."""
-        return self._space.confirm.trainings + retries_of(self._study)
+        """All trainings once the race is over; until then its length so far, and the winner's seeds."""
+        options, trials = self._space.confirm, self._trials()
+        if any(trial.user_attrs[BEGIN]["replicate"] >= options.runs for trial in trials):
+            return len(trials)
+        again = retries_of(self._study)
+        return max(options.runs, len(trials) - again) + options.seeds + again
 
     def take_up(self) -> None:
         """Count what an earlier driver queued."""

@@ -318,7 +318,7 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         beta=study.space.objective.beta,
         accuracy=study.space.objective.accuracy,
         measures=study.space.objective.measures,
-        test=record.key.phase is Phase.CONFIRM,
+        test=record.replicate is not None,
         checkpoint=str(study.checkpoint_path(record.key)),
         weights=str(study.weights_path(record.key)),
         minutes=study.space.search.trial_minutes,

@@ -250,6 +250,8 @@ class ConfirmOptions(Section):
             many decide for each finalist, where ``finalists`` is set.
         ties: Who wins where several cannot be told apart: smallest (the fewest parameters within one
             standard error of the best mean) or best (the best mean).
+        reference: Whether the reference network, the most accurate one, is trained on the champion's further
+            seeds too, so that what the champion gives up in accuracy is known with its spread.
         require_better_than_chance: Whether the champion has to be clearly more accurate than always naming
             the commonest class; otherwise the search ends with exit code 3 and registers no model.
     """
@@ -258,6 +260,7 @@ class ConfirmOptions(Section):
     finalists: int | None = Field(default=None, ge=0, le=_MOST)
     seeds: int = Field(default=5, ge=1, le=_MOST)
     ties: Literal["smallest", "best"] = "smallest"
+    reference: bool = True
     require_better_than_chance: bool = True
 
     @property

@@ -105,6 +105,11 @@ class Champion:
         return lead.mean <= lead.sd
 
     @property
+    def title(self) -> str:
+        """What to call it: champion only where fresh seeds confirmed it."""
+        return "champion" if self.judges else "best so far"
+
+    @property
     def phase(self) -> Phase:
         """Whether it was confirmed, or is the best exploring trial so far."""
         return self.record.key.phase
@@ -166,8 +171,8 @@ def name_finalists(
 
 
 def most_accurate(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The exploring trial with the highest validation accuracy; the smaller network if several."""
-    complete = [record for record in _complete(records) if record.key.phase is Phase.EXPLORE]
+    """The complete trial with the highest validation accuracy; the smaller network if several."""
+    complete = _complete(records)
     return max(complete, key=lambda r: (r.metrics["accuracy"], -r.metrics["parameters"]), default=None)
 
 

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from aiq_search.space import SearchSpace
+from aiq_search.space import ObjectiveOptions, SearchSpace
 from aiq_search.study.document import StudyDocument
 
-__all__ = ["command_line", "question", "widths"]
+__all__ = ["command_line", "meaning", "question", "widths"]
 
 
 def widths(space: SearchSpace, params: Mapping[str, Any]) -> str:
@@ -26,6 +26,17 @@ def widths(space: SearchSpace, params: Mapping[str, Any]) -> str:
 def command_line(document: StudyDocument) -> str:
     """The command that started a study, as one types it."""
     return shlex.join(document.provenance.command)
+
+
+def meaning(objective: ObjectiveOptions) -> str:
+    """What aIQ means, in a line, for who meets it for the first time.
+
+    >>> meaning(ObjectiveOptions())
+    'aIQ, from 0 to 1: how accurate a network is, and how fully it uses its neurons.'
+    """
+    name = objective.accuracy
+    good = "accurate a network is" if name == "accuracy" else f"good a network's {name.replace('_', ' ')} is"
+    return f"aIQ, from 0 to 1: how {good}, and how fully it uses its neurons."
 
 
 def question(document: StudyDocument) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.study.events import StudyEnded
 from aiq_search.study.finalists import verdicts_of
+from aiq_search.study.reference import comparison_of
 from aiq_search.study.view import StudyView
 
 __all__ = ["end_of"]
@@ -20,6 +21,7 @@ def end_of(study: StudyView) -> StudyEnded:
     champion = None
     with suppress(NothingFeasibleError):
         champion = study.champion().document()
+    comparison = comparison_of(study)
     return StudyEnded(
         study.id,
         ended or "interrupted",
@@ -29,4 +31,5 @@ def end_of(study: StudyView) -> StudyEnded:
         message=None if ended else "the driver died; `aiq resume` continues the study",
         finalists=tuple(study.finalists),
         verdicts=tuple(verdict.document() for verdict in verdicts_of(study)),
+        comparison=None if comparison is None else comparison.document(),
     )

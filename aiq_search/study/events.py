@@ -37,6 +37,7 @@ class Phase(StrEnum):
 
     EXPLORE = "explore"
     CONFIRM = "confirm"
+    REFERENCE = "reference"
 
 
 class TrialState(StrEnum):
@@ -77,9 +78,15 @@ class TrialKey:
 
 
 def trial_name(key: TrialKey, origin: int | None, replicate: int | None) -> str:
-    """Name of a trial's run: ``trial-0042``, ``trial-0042-seed-1`` or ``confirm-0042-seed-3``."""
+    """Name of a trial's run: ``trial-0042``, ``trial-0042-seed-1`` or ``confirm-0042-seed-3``.
+
+    Of the reference phase, ``reference-0003`` was proposed for its accuracy, and ``reference-seed-12`` is a
+    fresh seed of the reference network.
+    """
     if key.phase is Phase.EXPLORE:
         return f"trial-{key.number:04d}" + ("" if replicate is None else f"-seed-{replicate}")
+    if key.phase is Phase.REFERENCE:
+        return f"reference-{key.number:04d}" if replicate is None else f"reference-seed-{replicate}"
     return f"confirm-{origin:04d}-seed-{replicate}"
 
 
@@ -110,9 +117,9 @@ class TrialStarted:
     """A configuration is trained from now on (again, after an interruption, if ``resumed``).
 
     A confirmation names the exploring trial whose configuration it repeats (``origin``) and which of
-    the fresh seeds it is (``replicate``, from 0); a cell of a grid that is trained on several seeds, which of
-    these it is. A trial that runs a failed one of its phase again names
-    that one (``retry_of``).
+    the fresh seeds it is (``replicate``, from 0); so does a seed of the reference network, which has no
+    origin, and a cell of a grid that is trained on several seeds. A trial that runs a failed one of its phase
+    again names that one (``retry_of``).
     """
 
     key: TrialKey
@@ -127,7 +134,7 @@ class TrialStarted:
 
     @property
     def name(self) -> str:
-        """Name of the trial's run: ``trial-0042``, ``trial-0042-seed-1`` or ``confirm-0042-seed-3``."""
+        """Name of the trial's run, see ``trial_name``."""
         return trial_name(self.key, self.origin, self.replicate)
 
 
@@ -190,7 +197,8 @@ class StudyEnded:
 
     ``reason`` is finished, interrupted or failed; ``champion`` is the document of
     ``aiq best --format json``, absent where nothing is feasible; ``finalists`` are the exploring trials
-    among which it was chosen on fresh seeds; ``verdicts`` are the documents that say how each came out.
+    among which it was chosen on fresh seeds; ``verdicts`` are the documents that say how each came out;
+    ``comparison`` is that of the champion with the reference network, where there is one.
     """
 
     study: str
@@ -201,6 +209,7 @@ class StudyEnded:
     message: str | None = None
     finalists: Sequence[int] = ()
     verdicts: Sequence[Mapping[str, Any]] = ()
+    comparison: Mapping[str, Any] | None = None
 
 
 Event: TypeAlias = (

@@ -63,8 +63,8 @@ class TrialRecord:
         seed: Of this training.
         config_hash: Identifies the configuration.
         origin: Of a confirmation, the exploring trial whose configuration it repeats.
-        replicate: Of a confirmation, which of the fresh seeds; of an exploring trial, which of
-            ``search.replicates``.
+        replicate: Of a confirmation and of the reference network's seeds, which of the fresh seeds; of an
+            exploring trial, which of ``search.replicates``.
         value: The objective at the chosen epoch; 0 for a collapsed network.
         epoch: The chosen epoch, from 1: of the lowest validation loss.
         epochs: How many were run.
@@ -111,7 +111,7 @@ class TrialRecord:
 
     @property
     def name(self) -> str:
-        """Name of the trial's run: ``trial-0042``, ``trial-0042-seed-1`` or ``confirm-0042-seed-3``."""
+        """Name of the trial's run, see ``events.trial_name``."""
         return trial_name(self.key, self.origin, self.replicate)
 
     @property

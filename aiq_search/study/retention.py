@@ -47,6 +47,8 @@ class Retention:
             return self._add_to_cell(record, replicates)
         if record.state is not TrialState.COMPLETE or record.copied_from is not None:
             return [record]
+        if record.key.phase is Phase.REFERENCE:
+            return [record]  # its numbers are what it was trained for
         if record.key.phase is Phase.CONFIRM:
             return self._keep_better(record.origin, record)
         bisect.insort(self._best, record, key=lambda each: rank_key(self._objective, each))

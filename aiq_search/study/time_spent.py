@@ -24,8 +24,9 @@ class TimeSpent:
         slots: How many trials were in training at once, at most.
         kept: Training of exploring trials that completed.
         pruned: Of those that were stopped early.
-        failed: Of trials that failed, of both phases.
+        failed: Of trials that failed, of all phases.
         confirming: Of confirmations.
+        reference: Of the reference network and of what was proposed for its accuracy.
         waiting: Slots had no trial, or a trial waited for its worker.
         start: From the study's creation until each slot trained: Ray's start, and the workers'.
         end: From the last trial's end until the command's; 0 where that is not known.
@@ -36,6 +37,7 @@ class TimeSpent:
     pruned: float
     failed: float
     confirming: float
+    reference: float
     waiting: float
     start: float
     end: float
@@ -46,17 +48,19 @@ class TimeSpent:
         return sum(seconds for _, seconds in self.parts())
 
     def parts(self) -> list[tuple[str, float]]:
-        """What the time went to, with its seconds; failures only where there were some."""
+        """What the time went to, with its seconds; failures and a reference network only where there are."""
         parts = [
             ("exploring, kept", self.kept),
             ("exploring, pruned", self.pruned),
             ("failed", self.failed),
             ("confirming", self.confirming),
+            ("reference network", self.reference),
             ("waiting", self.waiting),
             ("start", self.start),
             ("end", self.end),
         ]
-        return [(name, seconds) for name, seconds in parts if seconds or name != "failed"]
+        rare = ("failed", "reference network")
+        return [(name, seconds) for name, seconds in parts if seconds or name not in rare]
 
     def __str__(self) -> str:
         total = self.total or 1.0
@@ -69,7 +73,7 @@ def time_spent(document: StudyDocument, records: Iterable[TrialRecord]) -> TimeS
 
     Args:
         document: The study's.
-        records: Its trials, of both phases.
+        records: Its trials, of all phases.
     """
     trained = [r for r in records if r.copied_from is None and r.started and r.ended]
     trained.sort(key=lambda r: r.started or 0.0)
@@ -94,6 +98,7 @@ def time_spent(document: StudyDocument, records: Iterable[TrialRecord]) -> TimeS
         pruned=of(Phase.EXPLORE, TrialState.PRUNED),
         failed=of(None, TrialState.FAIL),
         confirming=of(Phase.CONFIRM, TrialState.COMPLETE),
+        reference=of(Phase.REFERENCE, TrialState.COMPLETE),
         waiting=max(0.0, idle) + sum(delays[slots:]),
         start=slots * max(0.0, first - document.created) + sum(delays[:slots]),
         end=0.0 if closed is None else slots * max(0.0, closed - last),

@@ -1,4 +1,4 @@
-"""A study's trials: two Optuna studies in one storage, and the records that we read from them."""
+"""A study's trials: an Optuna study for each phase in one storage, and the records that we read from them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from aiq_search.errors import StudyError
@@ -75,7 +76,7 @@ class StudyTrials:
         return DatabaseLock(self.storage.engine, self._study)
 
     def create(self, space: SearchSpace) -> None:
-        """Create both Optuna studies.
+        """Create the Optuna studies.
 
         Raises:
             StudyError: The database has a study of this id, or cannot be reached.
@@ -100,7 +101,7 @@ class StudyTrials:
         return 0 if self._url else cut_torn_tail(self._journal)
 
     def delete(self) -> None:
-        """Delete both Optuna studies from their database, as far as they are still there."""
+        """Delete the Optuna studies from their database, as far as they are still there."""
         if not self._url:
             return  # the journal goes with the folder
         for phase in Phase:
@@ -108,8 +109,8 @@ class StudyTrials:
                 self.storage.delete_study(self.storage.get_study_id_from_name(self.name_of(phase)))
 
     def name_of(self, phase: Phase) -> str:
-        """Name of the Optuna study of a phase; confirmations must not steer the sampler or the pruner."""
-        return self._study if phase is Phase.EXPLORE else f"{self._study}.confirm"
+        """Name of the Optuna study of a phase; only exploring trials may steer the sampler or the pruner."""
+        return self._study if phase is Phase.EXPLORE else f"{self._study}.{phase}"
 
     def load(
         self, phase: Phase, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
@@ -119,6 +120,9 @@ class StudyTrials:
         Raises:
             StudyError: The storage does not have it.
         """
+        if phase is Phase.REFERENCE and not self._has(phase, self.storage):
+            directions = self.storage.get_study_directions(self._number(Phase.EXPLORE))
+            self.storage.create_new_study(directions, self.name_of(phase))
         self._number(phase)  # its message is better than Optuna's
         return AskingStudy(self.name_of(phase), self.storage, sampler, pruner)
 
@@ -128,8 +132,7 @@ class StudyTrials:
         Raises:
             StudyError: The storage is damaged, or does not answer.
         """
-        storage = self._to_look
-        for trial in storage.get_all_trials(self._number(phase, storage), deepcopy=False):
+        for trial in self._all(phase):
             try:
                 record = TrialRecord.from_optuna(self._study, phase, trial)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -151,12 +154,11 @@ class StudyTrials:
     @property
     def all_trained(self) -> bool:
         """Whether no trial runs, and none that began earlier waits to run again."""
-        storage = self._to_look
         return not any(
             trial.state is OptunaState.RUNNING
             or (trial.state is OptunaState.WAITING and BEGIN in trial.user_attrs)
             for phase in Phase
-            for trial in storage.get_all_trials(self._number(phase, storage), deepcopy=False)
+            for trial in self._all(phase)
         )
 
     @property
@@ -192,6 +194,19 @@ class StudyTrials:
         """Keep study.json in the database, where there is one, so that another machine can continue."""
         if self._url:
             self.storage.set_study_user_attr(self._number(Phase.EXPLORE), _DOCUMENT, dict(document))
+
+    def _all(self, phase: Phase) -> list[FrozenTrial]:
+        """Optuna's trials of a phase, to look at."""
+        storage = self._to_look
+        if phase is Phase.REFERENCE and not self._has(phase, storage):
+            return []  # a study from before there was this phase
+        return storage.get_all_trials(self._number(phase, storage), deepcopy=False)
+
+    def _has(self, phase: Phase, storage: BaseStorage) -> bool:
+        with suppress(KeyError):
+            storage.get_study_id_from_name(self.name_of(phase))
+            return True
+        return False
 
     def _number(self, phase: Phase, storage: BaseStorage | None = None) -> int:
         """The storage's number of the Optuna study of a phase."""

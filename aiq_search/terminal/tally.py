@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.study import (
@@ -59,6 +60,8 @@ class Tally:
             case StudyStarted():
                 self.best = Best(objective_of(event.document))
                 self._space = load_space(event.document["space"])
+            case PhaseStarted() if self.phase and self._only_total_changes(self.phase, event):
+                self.phase = replace(self.phase, total=event.total)
             case PhaseStarted():
                 self.phase, self.done, self._since = event, event.done, None
             case TrialStarted():
@@ -70,6 +73,10 @@ class Tally:
             case TrialEnded():
                 return self._end(event)
         return False
+
+    def _only_total_changes(self, before: PhaseStarted, event: PhaseStarted) -> bool:
+        """Whether the phase runs already and turns out longer or shorter: the pace stays."""
+        return before.phase is event.phase and before.total != event.total and event.done == self.done
 
     def _end(self, event: TrialEnded) -> bool:
         running = self.running.pop(event.key, None)

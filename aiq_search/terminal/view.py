@@ -22,13 +22,19 @@ from aiq_search.study import (
     TrialRecord,
     TrialState,
 )
+from aiq_search.study.description import meaning
+from aiq_search.study.progress import objective_of
 from aiq_search.terminal.tally import Tally
 from aiq_search.terminal.text import configuration, plain
 from aiq_search.words import counted
 
 __all__ = ["SearchView", "search_view"]
 
-_TITLES = {Phase.EXPLORE: "exploring", Phase.CONFIRM: "confirming"}
+_TITLES = {
+    Phase.EXPLORE: "exploring",
+    Phase.CONFIRM: "confirming",
+    Phase.REFERENCE: "training the reference network",
+}
 
 # What runs after the last trial, by how the search ended.
 _AFTER = {"finished": "exporting the champion and writing the report"}
@@ -135,9 +141,11 @@ class _LiveView(SearchView):
         match event:
             case StudyStarted():
                 self._console.print(Text(f"study {event.study}", style="bold"))
+                self._console.print(Text(meaning(objective_of(event.document)), style="dim"))
             case PhaseStarted():
-                self._progress.reset(self._task, total=event.total, completed=event.done)
-                self._progress.update(self._task, description=_TITLES[event.phase])
+                if self._progress.tasks[0].description != _TITLES[event.phase]:
+                    self._progress.reset(self._task, total=event.total, completed=event.done)
+                    self._progress.update(self._task, description=_TITLES[event.phase])
             case StudyEnded():
                 self._after = Spinner("dots", f"{_after(event)} …")
             case TrialEnded() if event.state is TrialState.FAIL:

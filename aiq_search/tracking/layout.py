@@ -29,6 +29,7 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
+from aiq_search.tracking.study_facts import DIGITS, reference_line, reference_numbers
 
 __all__ = [
     "ENDS",
@@ -40,6 +41,7 @@ __all__ = [
     "champion_points",
     "child_name",
     "child_tags",
+    "comparison_points",
     "dataset_profile",
     "ended_points",
     "ended_tags",
@@ -205,8 +207,14 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
         for name, spread in (metrics.get(split) or {}).items()
         if name in HEADLINE
     }
+    numbers = {name: round(value, DIGITS) for name, value in numbers.items()}
     numbers |= {k: champion[k] for k in SIZES if isinstance(champion.get(k), int | float)}
     return _points(numbers, milliseconds(time), step)
+
+
+def comparison_points(comparison: Mapping[str, Any], time: float, step: int) -> list[Point]:
+    """Numbers of the reference network that were measured on the champion's seeds, for the study's run."""
+    return _points(reference_numbers(comparison), milliseconds(time), step)
 
 
 def dataset_profile(document: StudyDocument) -> str:
@@ -249,11 +257,14 @@ def study_ended_tags(ended: StudyEnded, document: StudyDocument) -> dict[str, st
         "aiq.counts": _counts(ended.counts),
         "aiq.finalists": " ".join(map(str, ended.finalists)),
         "aiq.champion": _confirmed_champion(ended),
+        "aiq.reference": reference_line(document, ended.comparison),
     }
     if ended.message:
         tags["aiq.reason"] = text(ended.message)
     if ended.champion or ended.verdicts:
         decision = outcome(document, ended.champion) if ended.champion else ""
+        if tags["aiq.reference"]:
+            decision += f"{tags['aiq.reference']}.\n\n"
         note = decision + others(document, ended.verdicts) + study_description(document)
         tags["mlflow.note.content"] = text(note)
     return tags

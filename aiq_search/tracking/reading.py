@@ -34,7 +34,7 @@ from aiq_search.tracking.mlflow_internals import last_metrics
 __all__ = ["RemoteStudy", "find_study", "list_remote_studies"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # what may stand in a filter
-_SEED = re.compile(r"(?:confirm|trial)-\d+-seed-(\d+)")
+_SEED = re.compile(r"(?:confirm-\d+|trial-\d+|reference)-seed-(\d+)")
 
 
 class RemoteStudy:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -94,8 +94,14 @@ def serving(uri: str, host: str = "127.0.0.1", port: int | None = None) -> Itera
             _end(process)
 
 
-def page_of(server: UiServer, experiment: str | None, study: str | None = None) -> str:
-    """Address of the page to open: the study's run, else its experiment's table, else the start page."""
+def page_of(server: UiServer, experiment: str | None, owners: Sequence[str] = ()) -> str:
+    """Address of the page to open: the first owner's run that is there, else the experiment's table.
+
+    Args:
+        server: The server.
+        experiment: Name of the experiment; the start page is shown without one, or where it is not there.
+        owners: Keys of trials, or ids of studies.
+    """
     if experiment is None:
         return server.url
     with suppress(OSError, KeyError, IndexError, ValueError):
@@ -105,13 +111,12 @@ def page_of(server: UiServer, experiment: str | None, study: str | None = None) 
         _warm_up(server, experiment_id)
         page = f"{server.url}/#/experiments/{experiment_id}/runs"
         table = f"{page}?{TRAINING}&viewStateShareKey={VIEW}"
-        if study is None:
-            return table
-        with suppress(OSError, KeyError, IndexError, ValueError):
-            where = f"tags.`aiq.trial_key` = '{study}'"
-            wanted = {"experiment_ids": [experiment_id], "filter": where, "max_results": 1}
-            runs = _ask(server, f"{_API}/runs/search", wanted)
-            return f"{page}/{runs['runs'][0]['info']['run_id']}?{TRAINING}"
+        for owner in owners:
+            with suppress(OSError, KeyError, IndexError, ValueError):
+                where = f"tags.`aiq.trial_key` = '{owner}'"
+                wanted = {"experiment_ids": [experiment_id], "filter": where, "max_results": 1}
+                runs = _ask(server, f"{_API}/runs/search", wanted)
+                return f"{page}/{runs['runs'][0]['info']['run_id']}?{TRAINING}"
         return table
     return server.url
 

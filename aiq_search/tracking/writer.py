@@ -29,6 +29,7 @@ from aiq_search.tracking.letters import ChampionExported, FilesWritten, Letter
 from aiq_search.tracking.outbox import REGISTERED, Outbox
 from aiq_search.tracking.runs import StudyRuns
 from aiq_search.tracking.store import RefusedError, Store
+from aiq_search.tracking.study_facts import study_params
 
 __all__ = ["NotStartedError", "RunWriter"]
 
@@ -85,6 +86,8 @@ class RunWriter:
         if any(isinstance(event, StudyStarted) for event in events):
             log_dataset(self._store, run_id, document)
             log_document(self._store, run_id, document)
+            with suppress(RefusedError):  # another version may have written one of them in another way
+                self._store.log(run_id, params=study_params(document))
         for event in events:
             if isinstance(event, FilesWritten):
                 log_files(self._store, run_id, Path(event.folder))
@@ -163,6 +166,8 @@ class RunWriter:
         if ended.champion:
             step = len(self._outbox.owners(TrialEnded))
             points = layout.champion_points(ended.champion, ended.time, step)
+            if ended.comparison:
+                points += layout.comparison_points(ended.comparison, ended.time, step)
             points = self._runs.new_values(document.study, points)
         self._store.log(run_id, points, tags=layout.study_ended_tags(ended, document))
         self._store.close(run_id, layout.ENDS.get(ended.reason, "FAILED"), ended.time)

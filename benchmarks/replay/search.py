@@ -101,7 +101,7 @@ def replay(table: Table, seed: int, edits: Sequence[str] = (), *, concurrency: i
         edits: Further edits of the search's file; ``search.max_hours`` counts network-epochs.
         concurrency: Trials at once.
     """
-    space = load_space(SPACE, [*edits, f"search.seed={seed}"])
+    space = load_space(SPACE, ["confirm.reference=false", *edits, f"search.seed={seed}"])
     with tempfile.TemporaryDirectory(prefix="aiq-replay-", dir=_fast_folder()) as home:
         study = Study.create(Path(home), space, _DATASET, "replay")
         with study.held():

@@ -11,7 +11,7 @@ from aiq_search.app.doctor import Level
 from aiq_search.app.doctor.search import check_search
 from aiq_search.app.look import find_any
 from aiq_search.app.report import search_findings
-from aiq_search.app.run import SearchResult, failure_of
+from aiq_search.app.result import SearchResult, failure_of
 from aiq_search.cli.main import app
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.report.page import write_report

@@ -30,7 +30,7 @@ SPACE = {
     "parameters": {"model.hidden1": {"type": "int", "low": 3, "high": 6}},
     "search": {"trials": 2, "sampler": "random", "pruner": "none"},
     "training": {"epochs": 1},
-    "confirm": {"finalists": 1, "seeds": 2},
+    "confirm": {"finalists": 1, "seeds": 2, "reference": False},
 }
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from aiq_search.app.run import failure_of, resume_search
+from aiq_search.app.result import failure_of
+from aiq_search.app.run import resume_search
 from aiq_search.errors import NothingFeasibleError
 from aiq_search.tracking.removal import runs_of
 from tests.search.simulation import finish, new_study

@@ -17,6 +17,7 @@ from tests.tracking.simulated import (
     RecordedTrials,
     SimulatedStudy,
     SimulatedTrial,
+    document,
     simulated_study,
     trials,
 )
@@ -24,6 +25,7 @@ from tests.tracking.simulated import (
 VIEW = NetworkView(
     confusion=[[30 if i == j else (i + j) % 3 for j in range(10)] for i in range(10)],
     states={"conv1": [([True, False, True], 0.5), ([False, False, True], 0.25)]},
+    neurons={"conv1": [(0.5, 0), (0.0, 1), (0.5, 0), (1.0, 3)]},
 )
 
 
@@ -44,7 +46,7 @@ def test_a_whole_study_has_every_picture() -> None:
     pictures = drawn(simulated_study(30), VIEW)
     assert [p.name for p in pictures] == [
         *("tradeoff", "size", "finalists", "layers", "importances", "slices", "parallel"),
-        *("progress", "rungs", "learning", "confusion", "states"),
+        *("progress", "rungs", "learning", "confusion", "neurons", "states"),
     ]
     assert all(p.caption and p.title and p.figure.data for p in pictures)
 
@@ -223,3 +225,31 @@ def test_the_pictures_of_a_larger_study_are_hardly_larger(monkeypatch: pytest.Mo
         sum(len(picture.figure.to_json()) for picture in drawn(SimulatedStudy(trials(n)))) for n in (150, 450)
     ]
     assert sizes[1] < 1.1 * sizes[0]
+
+
+def test_neurons_that_carry_nothing_are_drawn_and_counted() -> None:
+    picture = by_name(drawn(simulated_study(10), VIEW))["neurons"]
+    shapes = {trace.name: len(trace.x) for trace in picture.figure.data}
+    assert shapes == {"fires for some": 1, "determined by another": 1, "never or always fires": 2}
+    assert "In conv1 2 neurons never change and 1 neuron repeats another or its opposite." in picture.caption
+
+
+def test_the_balance_of_the_classes_is_drawn_split_by_split() -> None:
+    records = simulated_study(10).records()
+    counts = {"train": [5, 3, *[4] * 8], "validation": [2] * 10, "test": [2] * 10}
+    data = document()["dataset"] | {"class_counts": counts}
+    picture = by_name(drawn(RecordedTrials(records, dataset=data)))["data"]
+    train, *_ = picture.figure.data
+    assert list(train.customdata) == counts["train"]
+    assert sum(train.y) == pytest.approx(1)
+    assert "0 has the most examples (5), 1 the fewest (3)." in picture.caption
+
+
+def test_only_what_was_confirmed_is_called_champion() -> None:
+    explored = [r for r in simulated_study(30).records() if r.key.phase is Phase.EXPLORE]
+    pictures = drawn(RecordedTrials(explored), VIEW)
+    facts = StudyFacts(RecordedTrials(explored))
+    words = [story.headline(facts), *story.sentences(facts), *(p.title for p in pictures)]
+    words += [trace.name or "" for p in pictures for trace in p.figure.data]
+    words += [p.caption for p in pictures]
+    assert not [text for text in words if "champion" in text.lower()]

@@ -34,7 +34,7 @@ def simulated_space(**edits):
         },
         "search": {"trials": 12, "sampler": "random", "pruner": "none"},
         "training": {"epochs": 4},
-        "confirm": {"finalists": 2, "seeds": 2},
+        "confirm": {"finalists": 2, "seeds": 2, "reference": False},
     }
     for key, value in edits.items():
         if isinstance(value, dict) and isinstance(document.get(key), dict):

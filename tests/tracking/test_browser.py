@@ -110,7 +110,7 @@ def test_mlflow_shows_parent_children_and_artifacts(
     deliver(outbox, store)
     best = f"{runs_of(store)[STUDY].data.metrics['aiq']:.6f}"[:6]
     with serving(store) as server:
-        table, run = page_of(server, "lenet-5-digits"), page_of(server, "lenet-5-digits", STUDY)
+        table, run = page_of(server, "lenet-5-digits"), page_of(server, "lenet-5-digits", [STUDY])
         browser.driver.get(table)
         browser.wait(lambda: STUDY[:20] in browser.text() and best in browser.text())
         assert "Model training" in browser.text()

@@ -7,6 +7,7 @@ import dataclasses
 from aiq_search.study.document import StudyDocument
 from aiq_search.study.events import EpochEnded, Phase, TrialKey, TrialState
 from aiq_search.tracking import layout
+from aiq_search.tracking.study_facts import study_params
 from tests.tracking.simulated import STUDY, SimulatedTrial, document, study_ended, trials
 
 DOCUMENT = StudyDocument.parse(document(), "simulated")
@@ -150,3 +151,21 @@ def test_the_experiment_opens_in_the_view_for_model_training() -> None:
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     assert "metrics.`aiq`" in tags[f"mlflow.sharedViewState.{layout.VIEW}"]
     assert "1,077 examples to train" in tags["mlflow.note.content"]
+
+
+def test_what_is_fixed_for_a_study_is_named_as_in_its_file() -> None:
+    params = study_params(DOCUMENT)
+    assert params["model"] == "lenet_5"
+    assert params["model.activation"] == "elu"
+    assert (params["dataset"], params["dataset.validation"]) == ("digits", 360)
+    assert (params["search.sampler"], params["search.pruner"], params["search.seed"]) == ("tpe", "asha", 0)
+    assert params["training.epochs"] == DOCUMENT.space.training.epochs
+    assert params["confirm.seeds"] == 4
+    assert (params["objective"], params["objective.constraints"]) == ("maximize aiq", "accuracy >= 0.9")
+
+
+def test_what_is_searched_or_may_be_extended_is_no_parameter_of_the_study() -> None:
+    params = study_params(DOCUMENT)
+    assert not DOCUMENT.space.parameters.keys() & params.keys()
+    assert "search.trials" not in params
+    assert all(isinstance(value, str | int | float | bool | list) for value in params.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiq_search.report.figures import champion, layers, parameters, progress, tradeoff
+from aiq_search.report.figures import champion, data, layers, neurons, parameters, progress, tradeoff
 from aiq_search.report.figures.facts import StudyFacts
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         Pictures for which the study has enough trials; others are left out.
     """
     seen = view or champion.NetworkView()
+    best = "champion" if facts.confirmed_winner else "best network so far"
     drawn = [
         ("tradeoff", "Accuracy against efficiency", tradeoff.accuracy_and_efficiency(facts)),
         ("size", "aIQ against size", tradeoff.aiq_and_parameters(facts)),
@@ -45,8 +46,10 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),
         ("progress", "Best so far", progress.best_so_far(facts)),
         ("rungs", "Trials stopped early", progress.rungs(facts)),
-        ("learning", "How the champion learned", champion.learning_curves(facts)),
-        ("confusion", "Classes the champion confuses", champion.confusion(facts, seen)),
-        ("states", "What the champion's neurons do", champion.frequent_states(facts, seen)),
+        ("data", "The data", data.class_balance(facts)),
+        ("learning", f"How the {best} learned", champion.learning_curves(facts)),
+        ("confusion", f"Classes the {best} confuses", champion.confusion(facts, seen)),
+        ("neurons", f"The {best}, neuron by neuron", neurons.drawing(seen.neurons)),
+        ("states", f"What the {best}'s neurons do", champion.frequent_states(facts, seen)),
     ]
     return [Picture(name, title, made[1], made[0]) for name, title, made in drawn if made]

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from aiq_search.report.figures.facts import StudyFacts
+from aiq_search.report.figures.neurons import Neurons
 from aiq_search.report.figures.style import BEST, BLUE, GREY, ORANGE, figure, style
 from aiq_search.study.events import TrialState
 from aiq_search.study.record import TrialRecord
@@ -30,6 +31,7 @@ class NetworkView:
         confusion: Counts, a row a true class, a column a predicted one.
         states: By layer, its most frequent states, the most frequent first: which neurons fire, and
             the share of observations in that state.
+        neurons: By layer, how often each neuron fires, and the first one that determines it.
         demonstration: The network and some samples for the page to run it on: JSON, see
             ``export.device.browser``; None for a network that a page cannot run.
     """
@@ -37,7 +39,12 @@ class NetworkView:
     trial: str = ""
     confusion: Sequence[Sequence[int]] = ()
     states: Mapping[str, Sequence[tuple[Sequence[bool], float]]] = field(default_factory=dict)
+    neurons: Neurons = field(default_factory=dict)
     demonstration: Mapping[str, Any] | None = None
+
+
+# Beside the name of a finalist that may not become the champion.
+_REFUSED = "<br><i>misses a constraint</i>"
 
 
 def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
@@ -46,7 +53,7 @@ def finalists(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     if not found:
         return None
     name = facts.objective
-    labels = [facts.label(f.explored) for f in found]
+    labels = [facts.label(f.explored) + ("" if f.feasible else _REFUSED) for f in found]
     further = go.Scatter(
         x=[_reached(r, name) for f in found for r in f.further],
         y=[label for f, label in zip(found, labels, strict=True) for _ in f.further],
@@ -107,19 +114,23 @@ def _verdict(facts: StudyFacts) -> str:
     spreads = [f.validation["objective"] for f in found]
     drop = sum(facts.score(f.explored) - s.mean for f, s in zip(found, spreads, strict=True)) / len(found)
     seeds = counted(max(s.n for s in spreads), "fresh seed")
+    refused = sum(not f.feasible for f in found)
     text = (
         f"{counted(len(found), 'finalist')}, trained again on {seeds}, "
         f"{'lost' if drop >= 0 else 'gained'} {abs(drop):.3f} on average against the first run. "
     )
-    if len(found) < 2:
+    if refused:
+        text += f"{counted(refused, 'finalist')} below cannot win: on average a constraint is missed. "
+    eligible = [f.validation["objective"] for f in found if f.feasible]
+    if len(eligible) < 2:
         return text
-    one, two = spreads[:2]
+    one, two = eligible[:2]
     gap = one.mean - two.mean
     noise = (one.sd**2 / one.n + two.sd**2 / two.n) ** 0.5
     clear = "more" if gap > 2 * noise else "less"
     return text + (
-        f"The first leads the second by {gap:.3f}, {clear} than twice the standard error of that difference "
-        f"({noise:.3f})" + ("." if clear == "more" else ": it takes more seeds to separate them.")
+        f"The best mean leads the second by {gap:.3f}, {clear} than twice the standard error of that "
+        f"difference ({noise:.3f})" + ("." if clear == "more" else ": it takes more seeds to separate them.")
     )
 
 

@@ -20,6 +20,7 @@ from aiq_search.study.description import widths
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.finalists import Verdict, verdicts
 from aiq_search.study.progress import ranking
+from aiq_search.study.reference import Comparison, compare
 
 if TYPE_CHECKING:
     from aiq_search.study import StudyView
@@ -60,6 +61,7 @@ class StudyFacts:
         records = list(study.records())
         self.explored = [r for r in records if r.key.phase is Phase.EXPLORE]
         self.confirmed = [r for r in records if r.key.phase is Phase.CONFIRM]
+        self._referenced = [r for r in records if r.key.phase is Phase.REFERENCE]
         self._finalists = list(study.finalists)
 
     @cached_property
@@ -159,7 +161,7 @@ class StudyFacts:
     @property
     def title(self) -> str:
         """What the winner is called: champion only where it was confirmed."""
-        return "champion" if self.confirmed_winner else "best so far"
+        return "best so far" if self.winner is None else self.winner.title
 
     @cached_property
     def finalists(self) -> list[Champion]:
@@ -171,6 +173,18 @@ class StudyFacts:
     def confirmed_origins(self) -> frozenset[int]:
         """Numbers of the exploring trials that were confirmed."""
         return frozenset(f.trial for f in self.finalists)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """The champion beside the reference network; None where it is the most accurate itself."""
+        if self.winner is None:
+            return None
+        return compare(self.winner, self.explored, self.confirmed, self._referenced)
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Every trial."""
+        return [*self.explored, *self.confirmed, *self._referenced]
 
     @cached_property
     def most_accurate(self) -> TrialRecord | None:

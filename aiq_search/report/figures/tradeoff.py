@@ -115,8 +115,8 @@ def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     text = "Each point is a complete trial; further left is smaller, further up is better." + facts.sample
     if best is not None and big.metrics["parameters"] > best.metrics["parameters"]:
         text += (
-            f" The champion has {best.metrics['parameters']:,.0f} parameters; the largest network tried, "
-            f"{facts.label(big)}, has {big.metrics['parameters']:,.0f}, "
+            f" The {facts.title} has {best.metrics['parameters']:,.0f} parameters; the largest network "
+            f"tried, {facts.label(big)}, has {big.metrics['parameters']:,.0f}, "
             f"{ratio(big.metrics['parameters'], best.metrics['parameters'])} times as many."
         )
     return drawn, text
@@ -142,7 +142,7 @@ def _points(facts: StudyFacts, shown: Sequence[TrialRecord], x: str, y: str) -> 
         ("misses a constraint", GREY, [r for r in shown if not r.feasible], {"symbol": "circle-open"}),
         ("trial", BLUE, [r for r in shown if r.feasible and r.key.number not in final], {}),
         ("finalist", ORANGE, [r for r in shown if r.key.number in final], {"size": 11, "symbol": "diamond"}),
-        ("champion", BEST, [r for r in shown if r is winner], {"size": 17, "symbol": "star", "opacity": 1}),
+        (facts.title, BEST, [r for r in shown if r is winner], {"size": 17, "symbol": "star", "opacity": 1}),
     ]
     return [
         trials(
