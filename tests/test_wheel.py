@@ -85,7 +85,7 @@ def test_an_index_would_take_both(built):
 @pytest.mark.slow
 def test_a_newcomer_goes_from_their_own_table_to_a_champion(elsewhere):
     here, python, aiq = elsewhere
-    where = run(python, "-c", "import aiq_search; print(aiq_search.__file__)", cwd=here).stdout
+    where = run(python, "-c", "import aiq_search; print(aiq_search.__file__)", cwd=here, env={}).stdout
     assert where.startswith(str(here.parent / "venv"))
     assert aiq("--version").stdout.strip() != ""
     assert "valid." in aiq("space", "check", "digits").stdout

@@ -1,7 +1,7 @@
 """Links that are right on GitHub are right on the site.
 
-A page links to other files of the repository by their relative path. Pages of the repository outside ``docs/``
-are published under ``project/``, and other files that a page links to are published as they are.
+A page links to other files of the repository by their relative path. Pages outside ``docs/`` are published
+under ``project/``, and so are other files that a page links to, as they are.
 """
 
 from __future__ import annotations

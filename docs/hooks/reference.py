@@ -1,7 +1,7 @@
 """The reference, made from the code when the site is built: nothing of it is written by hand.
 
-What has no place in the code for its meaning is described in ``ENVIRONMENT``; the build fails where that and the
-code differ.
+The code has no place for what an environment variable means: ``ENVIRONMENT`` describes them, and the build
+fails where it and the code differ.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def space_file() -> str:
     parts = [
         "# Space file\n",
         "Every field that a search-space file may have (`schema_version: 1`). "
-        "[digits.yaml](../../search_spaces/digits.yaml) shows them in one file; `aiq new` writes one for your "
-        "data; `aiq space schema` prints the JSON Schema, for editors.\n",
+        "[digits.yaml](../../search_spaces/digits.yaml) shows them in one file; `aiq new` writes one for "
+        "your data; `aiq space schema` prints the JSON Schema, for editors.\n",
         _fields("The file", SearchSpace),
     ]
     for name, field in SearchSpace.model_fields.items():
@@ -181,7 +181,7 @@ def shipped() -> str:
     from aiq_search.space.shipped import shipped_spaces
 
     parts = [
-        "# Shipped spaces\n\n`aiq search NAME` runs one, and `aiq new --copy NAME` writes it to a file of your own.\n"
+        "# Shipped spaces\n\n`aiq search NAME` runs one, and `aiq new --copy NAME` copies it to a file.\n"
     ]
     for name, path in shipped_spaces().items():
         parts.append(f"## {name}\n\n```yaml\n{path.read_text(encoding='utf-8')}```\n")
@@ -239,8 +239,8 @@ def mlflow_names() -> str:
             table("state | MLflow's status", iter([*statuses, *ends])),
             "## Metrics\n",
             table("metric", (f"| `{name}` |" for name in metrics)),
-            "A metric of a layer is `efficiency/<layer>`, one of the test split `test/<metric>`, and one within the "
-            f"first epoch `{layout.RUNG}<metric>`.\n",
+            "A metric of a layer is `efficiency/<layer>`, one of the test split `test/<metric>`, and one "
+            f"within the first epoch `{layout.RUNG}<metric>`.\n",
             "## Tags\n",
             table(
                 "tag | where",
