@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.timeout(900)  # the fixtures build a wheel and an environment
 
 
 def run(*command, cwd, env=None):
-    done = subprocess.run(
-        [str(each) for each in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=280
-    )
+    done = subprocess.run([str(each) for each in command], cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

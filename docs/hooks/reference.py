@@ -112,7 +112,7 @@ def _fields(title: str, model: type[BaseModel]) -> str:
     meanings = dict(_meanings(model))
     rows = []
     for name, field in model.model_fields.items():
-        meaning = _cell(meanings.get(name, ""))
+        meaning = _cell(meanings.get(name) or ("Which kind of parameter it is." if name == "type" else ""))
         rows.append(
             f"| `{name}` | {_type(schema['properties'][name], schema)} | {_default(field)} | {meaning} |"
         )
@@ -140,7 +140,7 @@ def _default(field: FieldInfo) -> str:
 
 
 _LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-_HUGE = 2**53
+_NOBODYS = 1_000_000  # bounds that only a slip of the finger meets
 
 
 def _type(schema: dict[str, Any], whole: dict[str, Any]) -> str:
@@ -150,6 +150,12 @@ def _type(schema: dict[str, Any], whole: dict[str, Any]) -> str:
         return "a section" if "properties" in schema else _type(schema, whole)
     if "anyOf" in schema or "oneOf" in schema:
         kinds = [_type(each, whole) for each in schema.get("anyOf") or schema["oneOf"]]
+        kinds = [
+            "a list of them"
+            if kind.removeprefix("list of ") in kinds and kind.startswith("list of ")
+            else kind
+            for kind in kinds
+        ]
         return ", or ".join(dict.fromkeys(kinds))
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"
@@ -167,7 +173,7 @@ def _type(schema: dict[str, Any], whole: dict[str, Any]) -> str:
     limits = [
         f"{sign} {schema[key]:g}"
         for key, sign in _LIMITS.items()
-        if key in schema and abs(schema[key]) < _HUGE
+        if key in schema and abs(schema[key]) < _NOBODYS
     ]
     return " ".join([names.get(schema.get("type", ""), "anything"), ", ".join(limits)]).strip()
 
@@ -215,11 +221,13 @@ def mlflow_names() -> str:
     """Names in MLflow, from the module that gives them."""
     from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
     from aiq_search.tracking import layout
+    from aiq_search.training.measures import MEASURES
 
     def table(head: str, rows: Iterator[str]) -> str:
         return f"| {head} |\n|{'---|' * (head.count('|') + 1)}\n" + "\n".join(rows) + "\n"
 
-    metrics = dict.fromkeys([*HEADLINE, *ONCE, *SIZES])
+    metrics = sorted({*HEADLINE, *SIZES, *MEASURES, "loss", "train_loss"})
+    families = ", ".join(f"`{name}…`" for name in ONCE if name.endswith("/"))
     source = Path(layout.__file__).read_text(encoding="utf-8")
     tags: dict[str, list[str]] = {}
     for function in ast.walk(ast.parse(source)):
@@ -239,8 +247,7 @@ def mlflow_names() -> str:
             table("state | MLflow's status", iter([*statuses, *ends])),
             "## Metrics\n",
             table("metric", (f"| `{name}` |" for name in metrics)),
-            "A metric of a layer is `efficiency/<layer>`, one of the test split `test/<metric>`, and one "
-            f"within the first epoch `{layout.RUNG}<metric>`.\n",
+            f"Of a layer: `efficiency/…`. Within the first epoch: `{layout.RUNG}…`. Once: {families}.\n",
             "## Tags\n",
             table(
                 "tag | where",
