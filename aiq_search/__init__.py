@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from aiq_search.app import RunOptions, SearchResult, resume_search, run_search
     from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
     from aiq_search.space import SearchSpace, load_space
     from aiq_search.statespace import EfficiencyReport, measure
     from aiq_search.study import Study
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AiqError": "errors",
@@ -49,6 +49,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Import a public name when it is first used: ``aiq --help`` must not wait for torch."""
+    if name == "__version__":
+        return importlib.metadata.version("aiq-search")
     if name in _HOMES:
         return getattr(importlib.import_module(f"aiq_search.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The smallest network of a search, for docs/smallest.md.
 
-    aiq search search_spaces/mnist_smallest.yaml --study smallest
+    aiq search mnist_smallest --study smallest
     python -m benchmarks.smallest smallest [OTHER …] --output docs/smallest.md
 
 Prints the confirmed champion of each study, its finalists, what each of its layers consists of, and the most

@@ -31,7 +31,7 @@ awk -v torch="$of_torch" '/^[^ ]/ { keep = $0 !~ torch } keep' <<<"$all" |
   write requirements.txt "Every package of the image but PyTorch's."
 awk -v torch="$of_torch" '/^[^ ]/ { keep = $0 ~ torch } keep' <<<"$all" |
   write torch-pypi.txt "PyTorch as PyPI has it: TORCH_BACKEND set empty."
-grep -m 1 -o 'hatchling>[^"]*' ../pyproject.toml | compile - | write build.txt "What builds this package."
+sed -n 's/^requires = \[\(.*\)\]$/\1/p' ../pyproject.toml | tr -d '" ' | tr ',' '\n' | compile - | write build.txt "What builds this package."
 echo uv | compile - | write uv.txt "What installs the packages."
 
 # PyTorch's other builds, in the same versions.

@@ -6,7 +6,7 @@
 | look at studies | ``look``, ``report``, ``ui`` |
 | export, verify and predict | ``bundles`` |
 | make a champion smaller | ``slim`` |
-| measure a network, check a space | ``measure``, ``space`` |
+| write and check a space, measure a network | ``new``, ``space``, ``measure`` |
 | delete a study, retry its trials | ``edit`` |
 | find what is wrong | ``doctor`` |
 | serve studies on a cluster | ``jobs``, ``job``, ``local_cluster``, ``deploy`` |

@@ -18,6 +18,7 @@ from aiq_search.cluster.package import SPACE_FILE, user_modules, write_package
 from aiq_search.errors import AiqError, InputError, NothingFeasibleError, StudyError
 from aiq_search.places import shared_place
 from aiq_search.space import SearchSpace
+from aiq_search.space.shipped import find_space
 from aiq_search.study import Study, StudyView
 from aiq_search.study.home import aiq_home
 from aiq_search.study.provenance import versions
@@ -52,7 +53,7 @@ def submit_study(
     """Submit a search and return its study's id.
 
     Args:
-        source: A search-space file.
+        source: A search-space file, or the name of a shipped space.
         client: Of the cluster.
         options: What it is run with; folders, places and earlier studies are those of the cluster.
         drain_seconds: How long the study may take to end when it is stopped.
@@ -75,7 +76,7 @@ def submit_study(
         "resume": [],
         "versions": versions(),
     }
-    _submit(client, study, space, document, {SPACE_FILE: source}, drain_seconds)
+    _submit(client, study, space, document, {SPACE_FILE: find_space(source)}, drain_seconds)
     return study
 
 

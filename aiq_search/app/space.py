@@ -13,12 +13,13 @@ from aiq_search.app.options import RunOptions
 from aiq_search.space import SearchSpace, load_space
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.points import drawn, space_size
+from aiq_search.space.shipped import shipped_spaces
 from aiq_search.words import counted
 
 if TYPE_CHECKING:
     from aiq_search.search.machine import Machine
 
-__all__ = ["CheckedSpace", "checked_space", "json_schema", "tried_space"]
+__all__ = ["CheckedSpace", "checked_space", "json_schema", "shipped_spaces", "tried_space"]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aiq_search.cli.completion import study_names
 from aiq_search.cli.options import (
     AllowCode,
     BundleArgument,
@@ -24,7 +25,9 @@ def export(
     study: Annotated[
         str,
         typer.Argument(
-            metavar="STUDY", help="A study's id, a space's name for its newest study, or models:/name@alias."
+            metavar="STUDY",
+            help="A study's id, a space's name for its newest study, or models:/name@alias.",
+            autocompletion=study_names,
         ),
     ],
     output: Annotated[

@@ -38,7 +38,7 @@ def studies(tracking_uri: TrackingUri = None, form: FormatOption = Format.TABLE)
             if row["created"] is not None:
                 row["created"] = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
         if not rows:
-            print_message("There is no study yet. Start one: aiq search search_spaces/digits.yaml")
+            print_message("There is no study yet. Start one: aiq search digits")
             return
     columns = ["study", "status", "best_aiq", "trials", "complete", "pruned", "failed", "created"]
     print_rows(rows, form, columns)

@@ -19,6 +19,7 @@ from aiq_search.cli import (
     jobs,
     look,
     measure,
+    new,
     report,
     search,
     slim,
@@ -34,12 +35,12 @@ __all__ = ["app", "main", "run"]
 app = CommandLine(
     name="aiq",
     help="Search for the neural network with the best artificial intelligence quotient (aIQ).",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 _SEARCH, _LOOK, _EXPORT, _CLUSTER = "Search", "Look", "Export and measure", "On a cluster"
 
+app.command(rich_help_panel=_SEARCH)(new.new)
 app.command(rich_help_panel=_SEARCH)(search.search)
 app.command(rich_help_panel=_SEARCH)(search.resume)
 app.command(rich_help_panel=_SEARCH)(search.retry)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from aiq_search.cli.completion import space_names, study_names
+
 __all__ = [
     "Address",
     "AllowCode",
@@ -40,16 +42,26 @@ class Format(StrEnum):
 FormatOption = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Output format.")]
 SpaceFile = Annotated[
     Path,
-    typer.Argument(metavar="FILE", help="A search-space file, such as search_spaces/digits.yaml."),
+    typer.Argument(
+        metavar="FILE",
+        help="A search-space file (`aiq new` writes one), or the name of a shipped one, such as digits.",
+        autocompletion=space_names,
+    ),
 ]
 StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study's id, or a space's name for its newest study.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study's id, or a space's name for its newest study.",
+        autocompletion=study_names,
+    ),
 ]
 OptionalStudy = Annotated[
     str | None,
     typer.Argument(
         metavar="STUDY",
         help="A study's id, or a space's name for its newest study; by default the newest of all.",
+        autocompletion=study_names,
         show_default=False,
     ),
 ]
@@ -72,6 +84,7 @@ WarmStart = Annotated[
     typer.Option(
         metavar="STUDY",
         help="An earlier study of the same space to learn from; repeatable.",
+        autocompletion=study_names,
         show_default=False,
     ),
 ]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aiq_search.cli.completion import study_names
 from aiq_search.cli.options import AllowCode, DataDir, Format, FormatOption, TrackingUri
 
 __all__ = ["slim"]
@@ -16,7 +17,9 @@ def slim(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="STUDY|BUNDLE", help="A study's id, a space's name, models:/name@alias, or a bundle."
+            metavar="STUDY|BUNDLE",
+            help="A study's id, a space's name, models:/name@alias, or a bundle.",
+            autocompletion=study_names,
         ),
     ],
     output: Annotated[

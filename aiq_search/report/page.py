@@ -107,6 +107,7 @@ def _render(**values: object) -> str:
         json=lambda figure: marked(str(figure.to_json())),
         as_json=lambda document: marked(json.dumps(document, separators=(",", ":"))),
         plotly=_plotly(),
+        plotly_notice=_plotly_notice(),
         **fixed,
         **values,
     )
@@ -114,6 +115,14 @@ def _render(**values: object) -> str:
 
 def _asset(name: str) -> str:
     return files("aiq_search.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _plotly_notice() -> str:
+    """What plotly's JavaScript says about itself: its version, its copyright and its licence."""
+    from plotly.offline import get_plotlyjs
+
+    notice = get_plotlyjs().removeprefix("/**").partition("*/")[0]
+    return ". ".join(line.strip(" *.") for line in notice.strip().splitlines()) + "."
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.parameters import Parameter
 from aiq_search.space.schema import SearchSpace
+from aiq_search.space.shipped import find_space
 from aiq_search.space.source import Source, read_file, read_text, read_values
 from aiq_search.suggest import did_you_mean
 
@@ -32,7 +33,8 @@ def load_space(
     """Read and validate a search space.
 
     Args:
-        source: A YAML file, a document of the same form, or a ``SearchSpace``.
+        source: A YAML file, the name of a space that comes with this package, a document of the same form,
+            or a ``SearchSpace``.
         overrides: Edits of the form ``dotted.key=value``, the value in YAML.
 
     Returns:
@@ -44,7 +46,8 @@ def load_space(
     """
     places: dict[Key, str] = {}
     if isinstance(source, str | Path):
-        name, document = str(source), read_file(Path(source), places)
+        path = find_space(source)
+        name, document = str(path), read_file(path, places)
     else:
         name = "the search space"
         document = read_values(source.document() if isinstance(source, SearchSpace) else source, name)

@@ -1,4 +1,4 @@
-"""The README's section "Your data": its examples run as they are, from the file to a prediction."""
+"""The tutorial "Your data": its five examples run as they are, from the file to a prediction."""
 
 import json
 import os
@@ -14,7 +14,8 @@ from aiq_search.space.source import read_text
 from aiq_search.user_code import CodePolicy
 
 ROOT = Path(__file__).parents[2]
-SECTION = re.search(r"^## Your data\n(.*?)^## ", (ROOT / "README.md").read_text("utf-8"), re.S | re.M)[1]
+PAGE = (ROOT / "docs" / "tutorials" / "your-data.md").read_text("utf-8")
+SECTION = PAGE.partition("## Five kinds of data")[2]
 EXAMPLES = re.findall(r"^dataset: (\{.*?\}) +# ", SECTION, re.M)
 MODULE, SCRIPT = re.findall(r"```python\n(.*?)```", SECTION, re.S)
 # What is classified with the network of each example, and the share of right answers to expect at least.
@@ -35,14 +36,14 @@ confirm: {{runs: 0, require_better_than_chance: false}}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the module and the data that the section shows."""
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("your-data")
     (folder / "mydata.py").write_text(MODULE)
     subprocess.run([sys.executable, "-c", SCRIPT], cwd=folder, check=True)
     return folder
 
 
 def options_of(example):
-    return DatasetOptions.model_validate(read_text(example, "README.md", {}, (), lines=False))
+    return DatasetOptions.model_validate(read_text(example, "your-data.md", {}, (), lines=False))
 
 
 def aiq(folder, *arguments):
