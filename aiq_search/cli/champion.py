@@ -100,7 +100,7 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
 
     columns = [
         Column("", ["aIQ", *names[1:], "accuracy of the commonest class"], prose=True),
-        column("explored (1 seed)", [number(champion.explored.metrics[n]) for n in names], "validation"),
+        column("explored (1 seed)", [number(champion.explored.metrics.get(n)) for n in names], "validation"),
     ]
     if champion.phase is Phase.CONFIRM:
         spreads = champion.validation

@@ -27,11 +27,12 @@ from aiq_search.export.errors import BundleMismatchError
 from aiq_search.export.example import example_bytes
 from aiq_search.export.files import CHECKSUMS, checksums, new_directory, read_files
 from aiq_search.export.measurement import environment, measure_split, one_thread
-from aiq_search.export.onnx_file import onnx_bytes, require_onnx
+from aiq_search.export.onnx_file import onnx_bytes
 from aiq_search.export.pt2 import export_program, pt2_bytes
 from aiq_search.export.running import load_formats, run_in_batches, standalone_runner
 from aiq_search.export.verification import verify_bundle
 from aiq_search.export.weights import load_network, weights_bytes
+from aiq_search.lowering.onnx_extra import require_onnx
 from aiq_search.models import model_size
 from aiq_search.suggest import did_you_mean
 from aiq_search.user_code import NO_CODE, CodePolicy

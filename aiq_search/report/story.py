@@ -9,8 +9,9 @@ from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.finalists import Outcome
-from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.metrics import SIZES
 from aiq_search.study.time_spent import time_spent
+from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.words import compared, counted
 
 if TYPE_CHECKING:
@@ -125,13 +126,13 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
         return []
     validation, test = facts.winner.validation, facts.winner.test
     rows = [("network", facts.label(winner), facts.label(accurate), "")]
-    for name in (*HEADLINE, *facts.document.space.objective.measures):
-        if name in validation:
+    for name in validation:
+        if name != "objective":
             rows.append(
                 (
                     f"{_words(name)}, validation",
                     _spread(validation[name]),
-                    f"{accurate.metrics[name]:.4f}",
+                    _number(accurate.metrics.get(name)),
                     "",
                 )
             )
@@ -204,6 +205,10 @@ def _compared(one: TrialRecord, other: TrialRecord, name: str) -> str:
     return compared(one.metrics.get(name, 0.0), other.metrics.get(name, 0.0))
 
 
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
 def _spread(value: Spread) -> str:
     return f"{value.mean:.4f} ± {value.sd:.4f}" if value.n > 1 else f"{value.mean:.4f}"
 
@@ -215,6 +220,7 @@ def _both(one: str, other: str) -> str:
 def _words(name: str) -> str:
     return {
         "aiq": "aIQ",
+        INT8_ACCURACY: "accuracy in eight bits",
         "parameters_weights": "parameters, convolution and linear weights only",
         "macs": "multiply-accumulates",
     }.get(name, name)

@@ -29,6 +29,7 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
+from aiq_search.training.measures import INT8_ACCURACY
 
 __all__ = [
     "ENDS",
@@ -202,7 +203,7 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
         prefix + name: spread["mean"]
         for split, prefix in (("validation", ""), ("test", "test/"))
         for name, spread in (metrics.get(split) or {}).items()
-        if name in HEADLINE
+        if name in (*HEADLINE, INT8_ACCURACY)
     }
     numbers |= {k: champion[k] for k in SIZES if isinstance(champion.get(k), int | float)}
     return _points(numbers, milliseconds(time), step)

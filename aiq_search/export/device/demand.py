@@ -21,10 +21,10 @@ from aiq_search.export.device.compiler import (
     seconds_a_sample,
     version,
 )
-from aiq_search.export.device.plan import Plan
-from aiq_search.export.device.quantization import CALIBRATION, Quantised, dequantised
 from aiq_search.export.documents import BuildDocument, Int8Document, PreprocessingDocument
 from aiq_search.export.measurement import measure_split
+from aiq_search.lowering.plan import Plan
+from aiq_search.lowering.quantization import CALIBRATION, Quantised, dequantised
 
 __all__ = ["activation_bytes", "builds", "check_drop", "latencies", "measure_int8", "weight_bytes"]
 

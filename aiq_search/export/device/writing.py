@@ -21,12 +21,13 @@ from aiq_search.export.device.demand import (
     measure_int8,
     weight_bytes,
 )
-from aiq_search.export.device.plan import Plan
-from aiq_search.export.device.planning import plan_network
-from aiq_search.export.device.quantization import NAME, Quantised, quantised_onnx
 from aiq_search.export.documents import DeviceDocument, Int8Document, PreprocessingDocument
-from aiq_search.export.onnx_file import load_onnx, require_onnx
+from aiq_search.export.onnx_file import load_onnx
 from aiq_search.export.running import run_in_batches, standalone_runner
+from aiq_search.lowering.onnx_extra import require_onnx
+from aiq_search.lowering.plan import Plan
+from aiq_search.lowering.planning import plan_network
+from aiq_search.lowering.quantization import NAME, Quantised, quantised_onnx
 
 __all__ = ["DeviceFiles"]
 
@@ -83,7 +84,7 @@ class DeviceFiles:
         """
         require_onnx()
         content = quantised_onnx(self.plan, self._dataset.train.inputs)
-        quantised = Quantised.of(content)
+        quantised = Quantised.of(content, self.plan)
         exact = standalone_runner(self._network, self._preprocessing)
         inputs = self._dataset.test.inputs
         measured = measure_int8(
@@ -107,7 +108,7 @@ class DeviceFiles:
         Raises:
             InputError: There is none for this network.
         """
-        self._texts["int8"] = int8_c_files(self.plan, Quantised.of(content))
+        self._texts["int8"] = int8_c_files(self.plan, Quantised.of(content, self.plan))
 
     def document(self, runners: Mapping[str, Callable[[NDArray[Any]], object]]) -> DeviceDocument | None:
         """What the network asks of a device; None if it has no device format.
