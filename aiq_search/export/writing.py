@@ -150,12 +150,12 @@ def _files(
     device = DeviceFiles(network, preprocessing, contents.dataset, contents.beta)
     program = cache(partial(export_program, network, preprocessing))
     writers: dict[str, Callable[[], dict[str, bytes]]] = {
+        "c": device.c,  # first: compilers run while the others are written
+        "int8": lambda: device.int8(max_drop, in_c="model.c" in files),
         "pt2": lambda: {"model.pt2": pt2_bytes(program())},
         "onnx": lambda: {"model.onnx": onnx_bytes(program()), "predict.py": PREDICT_SCRIPT.encode()},
-        "c": device.c,
-        "int8": lambda: device.int8(max_drop, in_c="model.c" in files),
     }
-    for name in [name for name in FORMATS if name in writers and (formats is None or name in formats)]:
+    for name in [name for name in writers if formats is None or name in formats]:
         try:
             files |= writers[name]()
         except InputError as error:
