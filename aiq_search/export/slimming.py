@@ -27,7 +27,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _WEIGHTED = (nn.Linear, *_CONVOLUTIONS)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # What works on each channel by itself: between two layers, it may lose one.
-_BY_CHANNEL = (
+_BY_CHANNEL: tuple[type[nn.Module], ...] = (
     *_NORMS,
     *ACTIVATIONS.values(),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
