@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Study, TrialKey
+from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.worker import Assignment, Report, Rung
 from aiq_search.worker.messages import RUNG_SAMPLES
 
@@ -296,12 +297,15 @@ class _Training:
             samples = round(self._at * len(self._dataset.train))
             return Report(rung=Rung(self._at, samples, metrics), size=size)
         tested = ("aiq", "accuracy", "efficiency") if done and self._assignment.test else ()
+        final = {f"test/{name}": metrics[name] for name in tested}
+        if done and self._assignment.int8:
+            final |= dict.fromkeys((INT8_ACCURACY, f"test/{INT8_ACCURACY}"), metrics["accuracy"])
         return Report(
             epochs=((int(self._at), metrics),),
             chosen=int(self._at),
             size=size,
             done=done,
-            test={f"test/{name}": metrics[name] for name in tested},
+            final=final,
         )
 
     def _metrics(self) -> dict[str, float]:

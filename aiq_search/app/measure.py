@@ -17,12 +17,13 @@ from torch import nn
 from aiq_search.datasets import Dataset, DatasetOptions, Normalization, Split, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.export import Bundle, load_bundle
-from aiq_search.export.device.quantization import NAME as INT8
 from aiq_search.export.device.writing import DeviceFiles
 from aiq_search.export.documents import DeviceDocument, PreprocessingDocument
 from aiq_search.export.measurement import one_thread
-from aiq_search.export.onnx_file import checked_onnx, onnx_available
+from aiq_search.export.onnx_file import checked_onnx
 from aiq_search.export.running import standalone_runner
+from aiq_search.lowering.onnx_extra import onnx_available
+from aiq_search.lowering.quantization import NAME as INT8
 from aiq_search.models import build_model, model_size
 from aiq_search.statespace import EfficiencyReport, measure
 from aiq_search.user_code import CodePolicy, describe_error, is_reference

@@ -120,7 +120,11 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
 
     columns = [
         Column("", ["aIQ", *names[1:], "accuracy of the commonest class"], prose=True),
-        column(f"explored (1{UNBROKEN}seed)", [number(explored[n]) for n in names], "validation"),
+        column(
+            f"explored (1{UNBROKEN}seed)",
+            [number(champion.explored.metrics.get(n)) for n in names],
+            "validation",
+        ),
     ]
     if champion.judges:
         spreads = champion.validation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import logging
 import warnings
@@ -17,15 +16,14 @@ from numpy.typing import NDArray
 from aiq_search.arrays import item_count
 from aiq_search.errors import InputError, first_line
 from aiq_search.export.errors import BundleError
+from aiq_search.lowering.onnx_extra import OPSET, onnx_runner, require_onnx
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
 
-__all__ = ["OPSET", "checked_onnx", "load_onnx", "onnx_available", "onnx_bytes", "require_onnx"]
+__all__ = ["checked_onnx", "load_onnx", "onnx_bytes"]
 
 NAME = "model.onnx"
-OPSET = 20
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # What becomes of the operators that pt2_check allows. Nothing that makes a tensor of any size from a
 # number, nothing with a graph inside, no function of another domain.
 _OPERATORS = frozenset(
@@ -38,17 +36,6 @@ _OPERATORS = frozenset(
     Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where
     """.split()  # noqa: SIM905 - one name a line would be a long list
 )
-
-
-def onnx_available() -> bool:
-    """Whether the extra ``onnx`` is installed; nothing is imported."""
-    return all(importlib.util.find_spec(package) is not None for package in _PACKAGES)
-
-
-def require_onnx() -> None:
-    """Raise InputError unless the extra ``onnx`` is installed."""
-    if not onnx_available():
-        raise InputError("ONNX needs three more packages: pip install onnx onnxruntime onnxscript.")
 
 
 def onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
@@ -133,21 +120,10 @@ def load_onnx(content: bytes, name: str = NAME) -> Callable[[NDArray[Any]], dict
     """
     require_onnx()
     checked_onnx(content, name)
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnx_runner(content)
     except Exception as error:  # onnxruntime's exceptions are made in C++, without a common base
         raise BundleError(f"{name}: refused: onnxruntime cannot load it ({first_line(error)}).") from None
-    names = ("logits", "probabilities")
-
-    def run(inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        return dict(zip(names, session.run(list(names), {"inputs": inputs}), strict=True))
-
-    return run
 
 
 def checked_onnx(content: bytes, name: str = NAME) -> bytes:

@@ -20,9 +20,10 @@ from aiq_search.export.bundle import Bundle
 from aiq_search.export.documents import PreprocessingDocument
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.network import StandaloneNetwork
-from aiq_search.export.onnx_file import checked_onnx, load_onnx, onnx_available
+from aiq_search.export.onnx_file import checked_onnx, load_onnx
 from aiq_search.export.pt2 import checked_pt2, load_pt2
 from aiq_search.export.weights import NAME as WEIGHTS
+from aiq_search.lowering.onnx_extra import onnx_available
 from aiq_search.memory import available_memory
 from aiq_search.models import layer_outputs
 

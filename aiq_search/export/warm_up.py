@@ -7,8 +7,8 @@ from importlib import import_module
 from torch import nn
 
 from aiq_search.export.documents import PreprocessingDocument
-from aiq_search.export.onnx_file import onnx_available
 from aiq_search.export.pt2 import export_program, pt2_bytes
+from aiq_search.lowering.onnx_extra import onnx_available
 
 __all__ = ["warm_up"]
 

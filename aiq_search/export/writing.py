@@ -27,11 +27,12 @@ from aiq_search.export.errors import BundleMismatchError
 from aiq_search.export.example import example_bytes
 from aiq_search.export.files import CHECKSUMS, checksums, new_directory, read_files
 from aiq_search.export.measurement import environment, measure_split, one_thread
-from aiq_search.export.onnx_file import onnx_bytes, require_onnx
+from aiq_search.export.onnx_file import onnx_bytes
 from aiq_search.export.pt2 import export_program, pt2_bytes
 from aiq_search.export.running import load_formats, run_in_batches, standalone_runner
 from aiq_search.export.verification import verify_bundle
 from aiq_search.export.weights import load_network, weights_bytes
+from aiq_search.lowering.onnx_extra import require_onnx
 from aiq_search.models import model_size
 from aiq_search.suggest import did_you_mean
 from aiq_search.user_code import NO_CODE, CodePolicy
@@ -149,12 +150,12 @@ def _files(
     device = DeviceFiles(network, preprocessing, contents.dataset, contents.beta)
     program = cache(partial(export_program, network, preprocessing))
     writers: dict[str, Callable[[], dict[str, bytes]]] = {
+        "c": device.c,  # first: compilers run while the others are written
+        "int8": lambda: device.int8(max_drop, in_c="model.c" in files),
         "pt2": lambda: {"model.pt2": pt2_bytes(program())},
         "onnx": lambda: {"model.onnx": onnx_bytes(program()), "predict.py": PREDICT_SCRIPT.encode()},
-        "c": device.c,
-        "int8": lambda: device.int8(max_drop, in_c="model.c" in files),
     }
-    for name in [name for name in FORMATS if name in writers and (formats is None or name in formats)]:
+    for name in [name for name in writers if formats is None or name in formats]:
         try:
             files |= writers[name]()
         except InputError as error:

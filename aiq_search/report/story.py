@@ -9,9 +9,10 @@ from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.finalists import Outcome, Verdict
-from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.metrics import SIZES
 from aiq_search.study.race import MIN_SEEDS
 from aiq_search.study.time_spent import time_spent
+from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.words import compared, counted
 
 if TYPE_CHECKING:
@@ -163,11 +164,10 @@ def comparison(facts: StudyFacts) -> list[tuple[str, str, str, str]]:
 def _validated(facts: StudyFacts, reference: TrialRecord) -> list[tuple[str, str, str, str]]:
     """The validation split: the champion's fresh seeds, and the one that showed the reference network."""
     validation = {} if facts.winner is None else facts.winner.validation
-    names = (*HEADLINE, *facts.document.space.objective.measures)
     return [
-        (f"{_words(name)}, validation", _spread(validation[name]), f"{reference.metrics[name]:.4f}", "")
-        for name in names
-        if name in validation and name in reference.metrics
+        (f"{_words(name)}, validation", _spread(value), _number(reference.metrics.get(name)), "")
+        for name, value in validation.items()
+        if name != "objective"
     ]
 
 
@@ -249,6 +249,10 @@ def _compared(one: TrialRecord, other: TrialRecord, name: str) -> str:
     return compared(one.metrics.get(name, 0.0), other.metrics.get(name, 0.0))
 
 
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
 def _spread(value: Spread) -> str:
     return f"{value.mean:.4f} ± {value.sd:.4f}" if value.n > 1 else f"{value.mean:.4f}"
 
@@ -260,6 +264,7 @@ def _both(one: str, other: str) -> str:
 def _words(name: str) -> str:
     return {
         "aiq": "aIQ",
+        INT8_ACCURACY: "accuracy in eight bits",
         "parameters_weights": "parameters, convolution and linear weights only",
         "macs": "multiply-accumulates",
     }.get(name, name)

@@ -12,6 +12,7 @@ from aiq_search.errors import InputError
 from aiq_search.models import Architecture, check_argument_names, check_model_name, layer_outputs
 from aiq_search.search.machine import Machine
 from aiq_search.search.pruners import create_pruner
+from aiq_search.search.quantisable import check_quantisable
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space.constraint import EFFICIENCY_OF
 from aiq_search.space.errors import Key, SpaceError, shown
@@ -273,8 +274,9 @@ def check_networks(
         machine: Where trials run; None where that is another machine.
 
     Raises:
-        SpaceError: The model refuses its arguments or the shape of the data, a network is too large, or a
-            constraint is on the efficiency of a layer that no network has.
+        SpaceError: The model refuses its arguments or the shape of the data, a network is too large, a
+            constraint is on the efficiency of a layer that no network has, or one is on the accuracy in eight
+            bits of a network that cannot be quantised.
     """
     if is_reference(space.model.name) and not code.allows(space.model.name):
         return
@@ -290,6 +292,12 @@ def check_networks(
                 f"{machine.memory / 1e9:,.0f} GB (with {described(params)})",
             )
     _check_constrained_layers(space, networks, input_shape, classes, code)
+    if space.objective.confirmed_measures:
+        points = islice(drawn(space), _FOR_LAYERS)
+        networks += [network(space, params, input_shape, classes, code) for params in points]
+        memory = Machine.here().memory
+        fitting = [each for each in networks if training_bytes(each) <= memory]
+        check_quantisable(space, fitting, input_shape, here=machine is not None)
 
 
 def training_bytes(model: nn.Module) -> int:

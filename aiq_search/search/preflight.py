@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiq_search.alarm import calling_every
 from aiq_search.datasets import Dataset, Split, load_dataset
 from aiq_search.errors import InputError, first_line
+from aiq_search.lowering.onnx_extra import onnx_available
 from aiq_search.models import Architecture, model_size
 from aiq_search.search.check import (
     blame_data,
@@ -31,6 +32,7 @@ from aiq_search.statespace import evaluation_mode
 from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
 from aiq_search.training.kernel_cache import are_compiled
 from aiq_search.training.measures import Measures
+from aiq_search.training.quantised import int8_accuracies
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
@@ -154,6 +156,8 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
                 f"{name} has no hidden linear or convolution layer: its states are what aIQ is computed from"
             )
         run.run_epoch()
+        if space.objective.confirmed_measures and onnx_available():
+            int8_accuracies(run, ["validation"])
         _check_checkpoint(name, run, fresh_run())
         size = model_size(run.model, shape)
     return TriedNetwork(params, size.parameters, size.macs, tuple(sorted(layers)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -66,21 +66,22 @@ class RunningTrial:
             collapsed=metrics["efficiency"] == 0,
         )
 
-    def summary(self, objective: ObjectiveOptions, test: Mapping[str, float]) -> dict[str, Any]:
+    def summary(self, objective: ObjectiveOptions, final: Mapping[str, float]) -> dict[str, Any]:
         """What is kept of a trial that ran at least one epoch.
 
         Args:
             objective: What is searched for.
-            test: Numbers of the test split, where they were measured.
+            final: What was measured at its end: on the test split, in eight bits.
         """
         numbers = sorted(self.epochs)
         scores = self.at(numbers[-1])
+        scores = replace(scores, metrics={**scores.metrics, **final})
         columns = self.epochs[numbers[0]].keys()
         return {
             "value": objective_values(objective, scores)[0],
             "epoch": scores.epoch,
             "epochs": len(numbers),
-            "metrics": {**scores.metrics, **test},
+            "metrics": scores.metrics,
             "history": {name: [self.epochs[n][name] for n in numbers] for name in columns},
             "collapsed": scores.collapsed,
             "engine": self.engine,

@@ -182,7 +182,7 @@ class LiveTrials:
         if report.reason is not None:
             self.fail(key, report.reason, report.traceback)
         else:
-            self._end(key, TrialState.COMPLETE, running.summary(self._space.objective, report.test))
+            self._end(key, TrialState.COMPLETE, running.summary(self._space.objective, report.final))
         return False
 
     def fail(self, key: TrialKey, reason: str, traceback: str | None = None) -> None:
@@ -310,6 +310,7 @@ class LiveTrials:
 def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assignment:
     """What a worker needs to know of a trial."""
     options = study.space.training_options(record.params)
+    confirming = record.key.phase is Phase.CONFIRM
     return Assignment(
         key=str(record.key),
         architecture=study.architecture(record.params).document(),
@@ -318,7 +319,8 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         beta=study.space.objective.beta,
         accuracy=study.space.objective.accuracy,
         measures=study.space.objective.measures,
-        test=record.replicate is not None,
+        test=record.key.phase is not Phase.EXPLORE and record.replicate is not None,
+        int8=confirming and bool(study.space.objective.confirmed_measures),
         checkpoint=str(study.checkpoint_path(record.key)),
         weights=str(study.weights_path(record.key)),
         minutes=study.space.search.trial_minutes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiq_search.space.errors import shown
 from aiq_search.suggest import did_you_mean
-from aiq_search.training.measures import MEASURES
+from aiq_search.training.measures import INT8_ACCURACY, MEASURES
 
 __all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "SIZES", "Constraint", "feasible"]
 
@@ -23,6 +23,7 @@ REPORTED_NUMBERS = (
     "parameters_weights",
     "train_loss",
     *MEASURES,
+    INT8_ACCURACY,
 )
 
 # Of these, the sizes of a network: known before it is trained, the same in every epoch.
@@ -77,6 +78,15 @@ class Constraint:
     def __str__(self) -> str:
         return f"{self.name} {'>=' if self.at_least else '<='} {self.bound:g}"
 
+    def judged(self, metrics: Mapping[str, float]) -> str:
+        """Which number is judged: an exploring trial is in float32, and has no other accuracy.
+
+        >>> Constraint.parse("int8/accuracy >= 0.95").judged({"accuracy": 0.9})
+        'accuracy'
+        """
+        missing = self.name == INT8_ACCURACY and self.name not in metrics
+        return "accuracy" if missing else self.name
+
     def violation(self, metrics: Mapping[str, float]) -> float:
         """By how much the bound is missed: at most 0 where it is met.
 
@@ -85,7 +95,7 @@ class Constraint:
         >>> round(Constraint.parse("accuracy >= 0.95").violation({"accuracy": 0.9}), 6)
         0.05
         """
-        value = metrics.get(self.name)
+        value = metrics.get(self.judged(metrics))
         if value is None:
             return 0.0
         return self.bound - value if self.at_least else value - self.bound

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from aiq_search.space.constraint import Constraint
 from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
-from aiq_search.training.measures import MEASURES, AccuracyName
+from aiq_search.training.measures import INT8_ACCURACY, MEASURES, AccuracyName
 
 __all__ = [
     "RUNGS",
@@ -135,6 +135,12 @@ class ObjectiveOptions(Section):
         named = {self.accuracy, *(name for name, _ in self.directions)}
         named |= {constraint.name for constraint in self.number_constraints}
         return tuple(sorted(named & set(MEASURES)))
+
+    @cached_property
+    def confirmed_measures(self) -> tuple[str, ...]:
+        """What only confirmations report: accuracy in eight bits, where a constraint names it."""
+        named = {constraint.name for constraint in self.number_constraints}
+        return tuple(sorted(named & {INT8_ACCURACY}))
 
     @cached_property
     def number_constraints(self) -> tuple[Constraint, ...]:

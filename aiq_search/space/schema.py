@@ -30,6 +30,7 @@ from aiq_search.space.parameters import DerivedParameter, Parameter, Scalar, Sug
 from aiq_search.space.source import Source
 from aiq_search.suggest import did_you_mean
 from aiq_search.training import TrainingOptions
+from aiq_search.training.measures import INT8_ACCURACY
 
 __all__ = [
     "ConfirmOptions",
@@ -130,6 +131,17 @@ class SearchSpace(Section):
                     raise SpaceError(f"this is not searched; {did_you_mean(name, self.parameters)}", key)
                 if not parameter.contains(value):
                     raise SpaceError(f"{shown(value)} is outside its range", key)
+        return self
+
+    @model_validator(mode="after")
+    def _check_confirmed_measures(self) -> SearchSpace:
+        """What only confirmations report needs some."""
+        if self.objective.confirmed_measures and not self.confirm.confirms:
+            raise SpaceError(
+                f"{INT8_ACCURACY} is measured on fresh seeds, and the section confirm turns these off; set "
+                "confirm.runs above 0",
+                ("objective", "constraints"),
+            )
         return self
 
     @model_validator(mode="after")

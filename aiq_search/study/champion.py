@@ -336,7 +336,7 @@ def _judged(
     if not complete or not judges:
         return None
     means = mean_metrics(judges)
-    names = (*HEADLINE, *space.objective.measures)
+    names = (*HEADLINE, *space.objective.measures, *space.objective.confirmed_measures)
     validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in names}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
     validation["objective"] = Spread.of(scores)
@@ -374,7 +374,7 @@ def _how_near(space: SearchSpace, explored: Sequence[TrialRecord]) -> str:
             "the networks."
         )
     nearest = min(complete, key=lambda r: sum(max(0.0, c.violation(r.scored)) for c in constraints))
-    names = sorted({c.name for c in constraints})
+    names = sorted({c.judged(nearest.scored) for c in constraints})
     reached = ", ".join(f"{name} = {nearest.scored.get(name, 0):.4g}" for name in names)
     return (
         f"none of the {len(complete)} complete trials meets {_all(constraints)}; nearest is trial "

@@ -117,7 +117,7 @@ def _verdict(
     if not finalist.feasible:
         means = mean_metrics(finalist.judges)
         missed = [c for c in constraints if c.violation(means) > 0]
-        stated = " and ".join(f"{c} (mean {means.get(c.name, 0.0):.4g})" for c in missed)
+        stated = " and ".join(f"{c} (mean {means.get(c.judged(means), 0.0):.4g})" for c in missed)
         seeds = len(finalist.judges)
         return verdict(
             Outcome.INFEASIBLE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiq_search.space.constraint import SIZES
-from aiq_search.training.measures import MEASURES
+from aiq_search.training.measures import INT8_ACCURACY, MEASURES
 
 __all__ = ["HEADLINE", "ONCE", "SIZES", "is_merit"]
 
@@ -11,7 +11,7 @@ HEADLINE = ("aiq", "accuracy", "efficiency")  # from 0 to 1, more is better
 
 # Beginnings of the names of what a trial reports once, not in every epoch. ceiling/<layer> is the highest
 # efficiency that the layer can show on the validation split, where that is below 1.
-ONCE = (*SIZES, "ceiling/", "test/")
+ONCE = (*SIZES, "ceiling/", "test/", INT8_ACCURACY)
 
 
 def is_merit(name: str) -> bool:
@@ -20,4 +20,4 @@ def is_merit(name: str) -> bool:
     >>> is_merit("efficiency/conv1"), is_merit("macro_f1"), is_merit("loss")
     (True, True, False)
     """
-    return name in HEADLINE or name in MEASURES or name.startswith("efficiency/")
+    return name in (*HEADLINE, *MEASURES, INT8_ACCURACY) or name.startswith("efficiency/")

@@ -29,6 +29,7 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
+from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.tracking.study_facts import DIGITS, reference_line, reference_numbers
 
 __all__ = [
@@ -205,7 +206,7 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
         prefix + name: spread["mean"]
         for split, prefix in (("validation", ""), ("test", "test/"))
         for name, spread in (metrics.get(split) or {}).items()
-        if name in HEADLINE
+        if name in (*HEADLINE, INT8_ACCURACY)
     }
     numbers = {name: round(value, DIGITS) for name, value in numbers.items()}
     numbers |= {k: champion[k] for k in SIZES if isinstance(champion.get(k), int | float)}

@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 
     from aiq_search.training.evaluation import Evaluation, TensorSplit
 
-__all__ = ["MEASURES", "AccuracyName", "Measures", "measure_answers", "measure_of_the_commonest"]
+__all__ = [
+    "INT8_ACCURACY",
+    "MEASURES",
+    "AccuracyName",
+    "Measures",
+    "measure_answers",
+    "measure_of_the_commonest",
+]
 
 MEASURES = ("auroc", "balanced_accuracy", "macro_f1", "top_5")
 AccuracyName: TypeAlias = Literal["accuracy", "auroc", "balanced_accuracy", "macro_f1", "top_5"]
+# Accuracy of the network in eight bits: measured once, of a confirmation that has ended.
+INT8_ACCURACY = "int8/accuracy"
 _TOP = 5
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aiq_search.datasets import Dataset, split_off
 from aiq_search.errors import AiqError, InputError
@@ -214,11 +215,17 @@ class TrainingRun:
 
     def evaluate_best(self, split: str) -> Evaluation:
         """Measure the network of the chosen epoch on the split train, validation or test."""
-        now = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         tensors = self._tensors(split)
+        with self.best_model():
+            return self._measured(tensors, split)
+
+    @contextmanager
+    def best_model(self) -> Iterator[nn.Module]:
+        """The network of the chosen epoch; ``model`` has its weights for so long."""
+        now = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(self.best_weights)
         try:
-            return self._measured(tensors, split)
+            yield self.model
         finally:
             self.model.load_state_dict(now)
 

@@ -30,6 +30,7 @@ class Assignment:
         accuracy: Which number is the accuracy in aIQ.
         measures: What is measured beside accuracy; see ``training.measures``.
         test: Whether the chosen epoch is measured on the test split too.
+        int8: Whether the network of the chosen epoch is measured in eight bits too.
         checkpoint: Where the unfinished trial is kept.
         weights: Where the finished network's weights go.
         minutes: The trial fails when it takes longer.
@@ -50,6 +51,7 @@ class Assignment:
     accuracy: AccuracyName = "accuracy"
     measures: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
+    int8: bool = False
 
     def to_json(self) -> str:
         """As text."""
@@ -89,7 +91,8 @@ class Report:
         chosen: The epoch of the lowest validation loss so far.
         size: parameters, parameters_weights, macs, and ceiling/<layer>, see ``study.metrics.ONCE``.
         done: Whether the trial is over.
-        test: test/aiq, test/accuracy, test/efficiency and the measures, where asked for.
+        final: What is measured at a trial's end, where asked for: test/aiq, test/accuracy, test/efficiency
+            and the measures; int8/accuracy, and with test test/int8/accuracy.
         engine: What trained and measured, see ``training.engines``.
         engine_reason: Why torch, where the compiled engine would have been taken.
         reason: Why it failed.
@@ -102,7 +105,7 @@ class Report:
     chosen: int | None = None
     size: Mapping[str, float] = field(default_factory=dict)
     done: bool = False
-    test: Mapping[str, float] = field(default_factory=dict)
+    final: Mapping[str, float] = field(default_factory=dict)
     engine: str | None = None
     engine_reason: str | None = None
     reason: str | None = None

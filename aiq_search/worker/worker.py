@@ -28,7 +28,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
-from aiq_search.training.measures import Measures
+from aiq_search.training.measures import INT8_ACCURACY, Measures
 from aiq_search.user_code import CodePolicy
 from aiq_search.worker.messages import RUNG_SAMPLES, Assignment, Report, Rung
 
@@ -176,11 +176,18 @@ class TrialWorker:
     def _complete(self, run: TrainingRun, epochs: Sequence[EpochResult]) -> Report:
         if run.best is None:
             raise RuntimeError("a finished run has a chosen epoch")
-        test = {}
+        final = {}
         if self._assignment.test:
             measured = run.evaluate_best("test")
-            test = {f"test/{name}": getattr(measured, name) for name in ("aiq", "accuracy", "efficiency")}
-            test |= {f"test/{name}": value for name, value in measured.measures.items()}
+            final = {f"test/{name}": getattr(measured, name) for name in ("aiq", "accuracy", "efficiency")}
+            final |= {f"test/{name}": value for name, value in measured.measures.items()}
+        if self._assignment.int8:
+            # Imported here: most workers never quantise.
+            from aiq_search.training.quantised import int8_accuracies
+
+            prefixes = {"validation": "", **({"test": "test/"} if self._assignment.test else {})}
+            accuracies = int8_accuracies(run, prefixes)
+            final |= {f"{prefixes[split]}{INT8_ACCURACY}": value for split, value in accuracies.items()}
         document = {
             "trial": self._assignment.key,
             "architecture": self._assignment.architecture,
@@ -190,7 +197,7 @@ class TrialWorker:
         }
         weights = place_of(self._assignment.weights)
         patiently(lambda: save_weights(weights, run.best_weights, document))
-        return self._report(run, epochs, done=True, test=test)
+        return self._report(run, epochs, done=True, final=final)
 
     def _save_now_and_then(self, run: TrainingRun) -> None:
         begin = time.monotonic()

@@ -55,7 +55,7 @@ class SimulatedWorker:
             "parameters_weights": self._width * 9,
             "macs": self._width * 9,
         }
-        return Report(epochs=epochs, chosen=self._epoch, size=size, done=done, test=tested)
+        return Report(epochs=epochs, chosen=self._epoch, size=size, done=done, final=tested)
 
     def put_aside(self) -> None:
         """Write the checkpoint; the file is whole or the old one."""

@@ -133,7 +133,7 @@ class Table:
             chosen=int(chosen["epoch"]),
             size={name: int(row[name]) for name in _SIZE},
             done=done,
-            test={f"test/{name}": chosen[name] for name in tested},
+            final={f"test/{name}": chosen[name] for name in tested},
         )
 
 

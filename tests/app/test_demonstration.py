@@ -14,7 +14,7 @@ from torch import nn
 from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.export.device.browser import demonstration, network_document
-from aiq_search.export.device.planning import plan_network
+from aiq_search.lowering.planning import plan_network
 from aiq_search.models import Architecture
 from aiq_search.report.figures import NetworkView
 from aiq_search.report.page import write_report

@@ -8,6 +8,7 @@ import torch
 
 from aiq_search.datasets import Dataset, DatasetOptions, load_dataset
 from aiq_search.errors import InputError
+from aiq_search.export import slimming
 from aiq_search.export.slimming import logits_of, slim
 from aiq_search.models import Architecture
 
@@ -80,6 +81,93 @@ def test_a_channel_goes_from_every_layer_of_a_convolutional_network(images, batc
     assert _difference(network, found, images) < 1e-4
     smaller = found.architecture.build()
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in network.parameters())
+
+
+@pytest.fixture(scope="module")
+def signals(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    random = np.random.default_rng(1)
+    path = tmp_path_factory.mktemp("data") / "signals.npz"
+    np.savez(path, x_train=random.normal(size=(300, 2, 40)).astype("f4"), y_train=np.arange(300) % 4)
+    return load_dataset(DatasetOptions(name=str(path)))
+
+
+CNNS = {
+    "padded": {},
+    "without padding": {"padding": "valid"},
+    "batch norm": {"batch_norm": True},
+    "batch norm, without padding": {"batch_norm": True, "padding": "valid"},
+    "separable": {"convolution": "separable"},
+    "separable, without padding": {"convolution": "separable", "padding": "valid"},
+    "separable, batch norm": {"convolution": "separable", "batch_norm": True},
+    "strided": {"downsampling": "strided"},
+    "flattened": {"global_pooling": False, "downsampling": "average_pool"},
+}
+
+
+def _spoilt_cnn(name, arguments, dataset):
+    """A network with a channel that never fires, one that always gives as much, and twins; its state."""
+    arguments = {"depth": 2, "width": 5, "width2": 6, "stride": 2, **arguments}
+    architecture = Architecture(name, arguments, dataset.input_shape, 4)
+    network, state = _built(architecture, seed=3)
+    last = "norm" if arguments.get("batch_norm") else ""
+    with torch.no_grad():
+        for layer in ("conv1", "conv2"):
+            scaling = f"{layer}_{last}" if last else layer
+            for key in (f"{layer}.", f"{layer}_norm."):
+                for other in [k for k in state if k.startswith(key) and state[k].ndim]:
+                    state[other][1] = state[other][0]  # a twin
+            state[f"{layer}.weight"][2:4] = 0
+            if last:  # a state is that of the convolution's output: always off
+                state[f"{scaling}.running_mean"][2:4] = 0
+            state[f"{scaling}.bias"][2:4] = torch.tensor([-1.0, 2.0])
+        if "conv2_depthwise.weight" in state:  # twins stay so
+            state["conv2_depthwise.weight"][1] = state["conv2_depthwise.weight"][0]
+    return architecture, network, state
+
+
+@pytest.mark.parametrize("arguments", CNNS.values(), ids=CNNS)
+@pytest.mark.parametrize("name", ["cnn", "cnn_1d"])
+def test_channels_of_a_cnn_go_and_the_function_stays(images, signals, name, arguments, monkeypatch):
+    def spoilt(layer):  # no channel that is constant by chance, and not exactly
+        return [(neuron, why) for neuron, why in candidates(layer) if neuron in (1, 2, 3)]
+
+    candidates = slimming._candidates
+    monkeypatch.setattr(slimming, "_candidates", spoilt)
+    dataset = images if name == "cnn" else signals
+    architecture, network, state = _spoilt_cnn(name, arguments, dataset)
+    with torch.no_grad():  # without a constant in front of zeros, which nothing could take
+        if arguments.get("padding") != "valid":
+            scaling = "conv1_norm" if arguments.get("batch_norm") else "conv1"
+            state[f"{scaling}.bias"][3] = -2.0
+    found = _slim(architecture, state, dataset)
+    gone = {(each.layer, each.neuron): each for each in found.removed}
+    assert gone.keys() == {(layer, neuron) for layer in ("conv1", "conv2") for neuron in (1, 2, 3)}
+    assert found.architecture.arguments["width1"] == 2
+    assert found.architecture.arguments["width2"] == 3
+    assert found.architecture.arguments["depth"] == 2
+    assert all(each.unexplained < 1e-5 for each in found.removed)
+    assert _difference(network, found, dataset) < 1e-4
+
+
+def test_a_constant_in_front_of_zeros_is_not_folded_and_what_is_lost_is_said(images):
+    architecture, _, state = _spoilt_cnn("cnn", {}, images)
+    found = _slim(architecture, state, images, max_drop=1.0)
+    (constant,) = (each for each in found.removed if (each.layer, each.neuron) == ("conv1", 3))
+    assert constant.why == "always on"
+    assert constant.unexplained > 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"residual": True}, "networks with residual: true cannot be slimmed"),
+        ({"convolution2": "grouped"}, "networks with convolution: grouped cannot be slimmed"),
+    ],
+)
+def test_a_cnn_whose_channels_cannot_go_alone_is_refused(images, arguments, sentence):
+    architecture = Architecture("cnn", {"depth": 2, "width": 4, **arguments}, images.input_shape, 4)
+    with pytest.raises(InputError, match=sentence):
+        _slim(architecture, architecture.build().state_dict(), images)
 
 
 def test_a_removal_that_costs_accuracy_is_left_out(digits, contents):

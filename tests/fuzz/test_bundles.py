@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from aiq_search.export import verify_bundle
+from aiq_search.export.device.compiler import CompilerError
+from aiq_search.export.onnx_file import checked_onnx
 from aiq_search.export.pt2 import checked_pt2
 from tests.export.conftest import contents, digits, exported  # noqa: F401 - fixtures
 from tests.export.hostile import archive_of, members_of, npy_of, write_checksums
@@ -26,11 +28,13 @@ from tests.fuzz.damage import damaged, outcome, seconds_used
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
 FILES, NIGHTLY = 200, 6_000
-# A pt2 that passes every check is run in a process of its own, which needs three seconds and more to start.
-RUNS = 2
+# A graph that passes every check is run in a process of its own, which needs three seconds and more to start.
+RUNS = 3
 SECONDS_OF_A_RUN = 20.0
 
-DEVICE = ["model.c", "model.h", "model_int8.onnx", "model_int8.c", "model_int8.h"]
+TEXTS = ["model.c", "model.h", "model_int8.c", "model_int8.h"]
+DEVICE = [*TEXTS, "model_int8.onnx"]
+CHECKS = {"model.pt2": checked_pt2, "model_int8.onnx": checked_onnx}
 DOCUMENTS = ["architecture.json", "preprocessing.json", "metrics.json"]
 VALUES: list[Callable[[random.Random], Any]] = [
     lambda chance: None,
@@ -181,12 +185,40 @@ def _change(chance: random.Random, message: Any) -> None:
         message.ClearField(field.name)
 
 
+def c_text(chance: random.Random, content: bytes) -> bytes:
+    """C in which a number, a name or a line is another, or which does something besides."""
+    lines = content.decode().splitlines(keepends=True)
+    at = chance.randrange(len(lines))
+    match chance.randrange(5):
+        case 0:
+            lines.insert(at, chance.choice(ADDITIONS))
+        case 1:
+            del lines[at]
+        case 2:
+            lines[at] = lines[at].replace(*chance.choice([("0", "1"), ("f", ""), (" ", "  "), (";", ";;")]))
+        case 3:
+            lines.insert(at, chance.choice(lines))
+        case 4:
+            lines[at] = lines[at].rstrip("\n") + " " * chance.choice([1, 10**6]) + "\n"
+    return "".join(lines).encode()
+
+
+ADDITIONS = [
+    '#include "/etc/passwd"\n',
+    "__attribute__((constructor)) static void begin(void) { *(int *)0 = 1; }\n",
+    "#define float double\n",
+    "/*\n",
+    '#pragma GCC diagnostic ignored "-Wall"\n',
+]
+
 KINDS: dict[str, Callable[[random.Random, bytes], bytes]] = {
     **dict.fromkeys(DOCUMENTS, edited),
     "model.safetensors": safetensors,
     "example_input.npz": example,
     "model.pt2": pt2,
     "model.onnx": onnx_model,
+    "model_int8.onnx": onnx_model,
+    **dict.fromkeys(TEXTS, c_text),
 }
 
 
@@ -226,18 +258,21 @@ def run(numbers: range, whole: Path, folder: Path, runs: int) -> None:
         name = chance.choice([*KINDS] * 3 + ["SHA256SUMS", "MODEL_CARD.md", "predict.py"])
         shutil.rmtree(bundle, ignore_errors=True)
         shutil.copytree(whole, bundle)
-        for file in {"model.pt2", "model.onnx", *DEVICE} - {name}:  # processes and compilers take seconds
+        kept = {name, *(DEVICE if "int8" in name else ["model.c", "model.h"] if name in TEXTS else ())}
+        for file in {"model.pt2", "model.onnx", *DEVICE} - kept:  # processes take seconds
             (bundle / file).unlink()
         write_checksums(bundle)
         spoil(chance, bundle, name)
         path = bundle / name
-        if name == "model.pt2" and not runs and path.is_file() and path.stat().st_size < 2**24:
-            result = outcome(number, partial(checked_pt2, path.read_bytes()))
+        if name in CHECKS and not runs and path.is_file() and path.stat().st_size < 2**24:
+            result = outcome(number, partial(CHECKS[name], path.read_bytes()))
         else:
             begun = seconds_used()
-            seconds = SECONDS_OF_A_RUN if name in ("model.pt2", "model.onnx") else 5.0
+            seconds = SECONDS_OF_A_RUN if name in (*CHECKS, "model.onnx") else 5.0
             result = outcome(number, lambda: verify_bundle(bundle, with_data=False), seconds)
-            runs -= name == "model.pt2" and seconds_used() - begun > 1
+            runs -= name in CHECKS and seconds_used() - begun > 1
+            if name in TEXTS and result == "taken":
+                assert path.read_bytes() == (whole / name).read_bytes(), f"file {number}: not found"
         outcomes[name, result] += 1
     print(dict(outcomes))
     assert sum(count for (_, result), count in outcomes.items() if result == "refused") > len(numbers) / 2
@@ -245,6 +280,20 @@ def run(numbers: range, whole: Path, folder: Path, runs: int) -> None:
     assert any(outcomes[name, "taken"] for name in KINDS)
 
 
+@pytest.fixture
+def only_ours(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A compiler that fails the test where it is given C that this package did not write."""
+    ours = {(exported / name).read_bytes() for name in TEXTS}
+
+    def build(name: str, files: dict[str, bytes], *args: Any, **options: Any) -> Path:
+        if not set(files.values()) <= ours:
+            raise AssertionError(f"text of a stranger reached the compiler: {name}")
+        raise CompilerError("nothing is compiled in this test.")
+
+    monkeypatch.setattr("aiq_search.export.device.compiler._build", build)
+
+
+@pytest.mark.usefixtures("only_ours")
 def test_every_bundle_verifies_or_is_refused_in_a_sentence(
     exported: Path,  # noqa: F811
     tmp_path: Path,
@@ -255,5 +304,6 @@ def test_every_bundle_verifies_or_is_refused_in_a_sentence(
 @pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.timeout(6 * 3600)
+@pytest.mark.usefixtures("only_ours")
 def test_so_does_every_one_of_many_more_bundles(exported: Path, tmp_path: Path) -> None:  # noqa: F811
     run(range(FILES, NIGHTLY), exported, tmp_path, NIGHTLY)

@@ -45,7 +45,7 @@ class FaultyWorker:
         epochs = [report_of(self._assignment, n).epochs[0] for n in range(self._first, self._epoch + 1)]
         self._first = self._epoch + 1
         last = report_of(self._assignment, self._epoch)
-        return Report(tuple(epochs), last.chosen, last.size, last.done, last.test)
+        return Report(tuple(epochs), last.chosen, last.size, last.done, last.final)
 
     def _fail(self, fault, number):
         note = Path(self._folder) / f"{fault}-{number}"

@@ -40,5 +40,5 @@ def report_of(assignment, epoch, metrics=None):
         chosen=epoch,
         size={"parameters": weights + 10, "parameters_weights": weights, "macs": weights},
         done=last,
-        test=test if last and assignment.test else {},
+        final=test if last and assignment.test else {},
     )

@@ -13,6 +13,9 @@ from aiq_search.space.constraint import feasible
         ("parameters<=10000", {"parameters": 10_001}, False),
         ("efficiency/conv1 >= .5", {"efficiency/conv1": 0.6}, True),
         ("efficiency/conv9 >= .5", {"efficiency/conv1": 0.6}, True),
+        ("int8/accuracy >= .9", {"int8/accuracy": 0.9, "accuracy": 0.1}, True),
+        ("int8/accuracy >= .9", {"int8/accuracy": 0.8, "accuracy": 1.0}, False),
+        ("int8/accuracy >= .9", {"accuracy": 0.8}, False),
     ],
 )
 def test_a_bound_itself_is_allowed_and_an_absent_number_misses_nothing(text, metrics, met):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.export.documents import PreprocessingDocument
+from aiq_search.export.onnx_file import load_onnx
+from aiq_search.lowering.planning import plan_network
+from aiq_search.lowering.quantization import quantised_onnx
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, load_weights
 from aiq_search.worker import Assignment, Report
@@ -48,10 +53,35 @@ def test_a_trial_is_reported_epoch_by_epoch_and_its_weights_are_kept(dataset, tm
     reports = reports_of(TrialWorker(dataset), assignment(tmp_path))
     assert [[epoch for epoch, _ in report.epochs] for report in reports] == [[1], [2], [3]]
     assert [report.done for report in reports] == [False, False, True]
-    assert set(reports[-1].test) == {"test/aiq", "test/accuracy", "test/efficiency"}
+    assert set(reports[-1].final) == {"test/aiq", "test/accuracy", "test/efficiency"}
     weights, document = load_weights(tmp_path / "trial.safetensors")
     assert document["epoch"] == reports[-1].chosen
     assert sum(tensor.numel() for tensor in weights.values()) == reports[-1].size["parameters"]
+
+
+def test_a_network_is_measured_in_eight_bits_as_export_quantises_it(dataset, tmp_path):
+    task = assignment(tmp_path, int8=True)
+    final = reports_of(TrialWorker(dataset), task)[-1].final
+    network = Architecture.from_document(task.architecture).build().eval()
+    network.load_state_dict(load_weights(tmp_path / "trial.safetensors")[0])
+    plan = plan_network(network, PreprocessingDocument.of(dataset))
+    run = load_onnx(quantised_onnx(plan, dataset.train.inputs))
+    for name, split in (("int8/accuracy", dataset.validation), ("test/int8/accuracy", dataset.test)):
+        assert final[name] == (run(split.inputs)["logits"].argmax(1) == split.labels).mean()
+
+
+def test_a_network_without_a_single_weight_is_measured_in_eight_bits_too(dataset, tmp_path):
+    task = assignment(tmp_path, int8=True, epochs=1)
+    training = {**task.training, "learning_rate": 1e-12, "weight_decay": 0.0}
+    worker = TrialWorker(dataset)
+    worker.begin(replace(task, training=training))
+    with torch.no_grad():
+        worker._resume()
+        for weight in worker._run.model.parameters():
+            weight.zero_()
+    final = worker.step()
+    assert final.reason is None
+    assert 0 < final.final["int8/accuracy"] < 0.2
 
 
 def test_the_ceiling_of_a_hidden_layer_is_reported_where_it_is_below_1(dataset, tmp_path):
@@ -79,7 +109,7 @@ def test_what_was_put_aside_is_continued_by_another_worker_as_if_nothing_had_hap
     assert [each for report in continued for each in report.epochs] == [
         each for report in whole for each in report.epochs
     ]
-    assert continued[-1].test == whole[-1].test
+    assert continued[-1].final == whole[-1].final
 
 
 def test_rungs_within_the_first_epoch_are_reported_and_change_nothing(dataset, tmp_path):

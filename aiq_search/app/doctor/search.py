@@ -162,11 +162,12 @@ def _never_met(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Findin
     space: SearchSpace = study.space
     ran = [r for r in explored if r.metrics]
     for constraint in space.objective.number_constraints:
-        violations = [(constraint.violation(r.scored), r) for r in ran if constraint.name in r.metrics]
+        judged = [r for r in ran if constraint.judged(r.metrics) in r.metrics]
+        violations = [(constraint.violation(r.scored), r) for r in judged]
         if not violations or any(violation <= 0 for violation, _ in violations):
             continue
         _, nearest = min(violations, key=lambda pair: (pair[0], pair[1].key.number))
-        reached = nearest.scored[constraint.name]
+        reached = nearest.scored[constraint.judged(nearest.metrics)]
         yield _finding(
             Level.PROBLEM,
             f"No trial meets {constraint}; {nearest.name} comes nearest with {reached:.4g}.",

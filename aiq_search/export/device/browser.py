@@ -10,9 +10,9 @@ from torch import nn
 
 from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
-from aiq_search.export.device.plan import Activation, Convolution, Plan, Pool
-from aiq_search.export.device.planning import plan_network
 from aiq_search.export.documents import PreprocessingDocument
+from aiq_search.lowering.plan import Activation, Convolution, Plan, Pool
+from aiq_search.lowering.planning import plan_network
 
 __all__ = ["LARGEST", "SAMPLES", "demonstration", "network_document"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from aiq_search.export.device.c_steps import StepWriter, begin, check_weights, end
 from aiq_search.export.device.c_text import CText, array, float_literal
-from aiq_search.export.device.plan import Activation, Convolution, Plan, Pool
+from aiq_search.lowering.plan import Activation, Convolution, Plan, Pool
 
 __all__ = ["c_files"]
 

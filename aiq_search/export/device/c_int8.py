@@ -14,8 +14,8 @@ from torch import Tensor
 from aiq_search.errors import InputError
 from aiq_search.export.device.c_steps import StepWriter, begin, check_weights, end
 from aiq_search.export.device.c_text import CText, array, float_literal, place
-from aiq_search.export.device.plan import Activation, Convolution, Floats, Plan, Pool, Step
-from aiq_search.export.device.quantization import Quantised
+from aiq_search.lowering.plan import Activation, Convolution, Floats, Plan, Pool, Step
+from aiq_search.lowering.quantization import Quantised
 
 __all__ = ["int8_c_files"]
 
@@ -61,7 +61,6 @@ def int8_c_files(plan: Plan, quantised: Quantised) -> dict[str, bytes]:
 
     Raises:
         InputError: It has more weights than a microcontroller's flash, or sums that 32 bits cannot hold.
-        BundleError: The ONNX is not the quantised form of this network.
     """
     check_weights(plan)
     code = CText()
@@ -107,7 +106,7 @@ class _Int8Writer(StepWriter):
         for place_of_part, part in enumerate(parts):
             before = self.range
             self.value += 1
-            known = self.quantised.range(self.value)
+            known = self.quantised.ranges.get(self.value)
             if isinstance(part, Convolution):
                 following = parts[1] if len(parts) > 1 else None
                 merged = known is None and isinstance(following, Activation) and following.function == "relu"
@@ -174,9 +173,10 @@ class _Int8Writer(StepWriter):
 
     def constants(self, layer: Convolution) -> Iterator[str]:
         """Where there are no zeros around the input, its own zero is in the bias."""
-        weight, scale, bias = self.quantised.layer(self.at, layer)
+        eight = self.quantised.layers[self.at]
+        weight, scale = eight.weight, eight.scale
         wide = weight.reshape(len(weight), -1).astype(np.int64)
-        bias = bias.astype(np.int64) - (0 if layer.padded else self.source.zero * wide.sum(1))
+        bias = eight.bias.astype(np.int64) - (0 if layer.padded else self.source.zero * wide.sum(1))
         if (np.abs(bias) + 255 * np.abs(wide).sum(1)).max() >= 2**31:
             raise InputError(f"{layer.name} has sums in eight bits that 32 bits cannot hold.")
         yield from array("int8_t", f"weight{self.at}", weight)
@@ -200,7 +200,7 @@ class _Int8Writer(StepWriter):
 
 
 def _range(quantised: Quantised, value: int, what: str) -> Range:
-    found = quantised.range(value)
+    found = quantised.ranges.get(value)
     if found is None:
         raise InputError(f"onnxruntime has not quantised {what}, so that there is no C file in eight bits.")
     return Range(*found)

@@ -11,7 +11,7 @@ import numpy as np
 
 from aiq_search.errors import InputError
 from aiq_search.export.device.c_text import CText, comment_name, float_literal, place
-from aiq_search.export.device.plan import Activation, Convolution, Plan, Pool, Step
+from aiq_search.lowering.plan import Activation, Convolution, Plan, Pool, Step
 
 __all__ = ["LARGEST", "StepWriter", "begin", "check_weights", "end"]
 

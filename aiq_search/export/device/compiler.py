@@ -8,7 +8,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,25 @@ from numpy.typing import NDArray
 
 from aiq_search.errors import InputError
 
-__all__ = ["CompilerError", "compiler", "cross_compiler", "footprint", "run_c", "seconds_a_sample", "version"]
+__all__ = [
+    "CompilerError",
+    "compile_ahead",
+    "compiler",
+    "cross_compiler",
+    "footprint",
+    "run_c",
+    "seconds_a_sample",
+    "version",
+]
 
 _NO_COMPILER = "there is no C compiler here (cc, gcc or clang; apt-get install gcc)."
 STANDARD = ("-std=c99", "-O2")
 # The processor that flash and RAM are given for: one with single precision in hardware.
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+_LINKED = (*CORTEX_M4, "-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections",
+           "-nostartfiles", "-Wl,--entry=main", "--specs=nano.specs", "--specs=nosys.specs")  # fmt: skip
 _COMPILING, _STARTING = 300, 60  # seconds
+_KEPT = 8  # programs: those of two networks
 _SLOWEST = 1e7  # multiply-accumulates a second that any machine makes
 _MEASURED, _MOST_TURNS = 0.05, 10**6  # seconds, and calls, of a measurement
 _SECTIONS = re.compile(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s", re.MULTILINE)
@@ -87,6 +102,20 @@ def cross_compiler() -> str | None:
     return shutil.which("arm-none-eabi-gcc")
 
 
+def compile_ahead(name: str, files: Mapping[str, bytes], dtype: np.dtype[Any]) -> None:
+    """Have the compilers that are here begin, while this process does something else.
+
+    Args:
+        name: As of ``run_c``.
+        files: See there.
+        dtype: Of a raw input.
+    """
+    for command, flags, main in ((compiler(), (), _MAIN), (cross_compiler(), _LINKED, _BARE_MAIN)):
+        if command is not None:
+            _begin(command, flags, name, files, dtype, main)
+
+
+@cache
 def version(command: str) -> str:
     """Name and version of a compiler, as it prints them."""
     return _run([command, "--version"], _STARTING).splitlines()[0]
@@ -117,8 +146,8 @@ def run_c(
     Raises:
         CompilerError: There is no compiler, or what it makes cannot be run here.
     """
+    program = _build(name, files, samples.dtype, flags)
     with tempfile.TemporaryDirectory() as folder:
-        program = _build(Path(folder), name, files, samples.dtype, flags)
         source, target = Path(folder) / "inputs", Path(folder) / "outputs"
         source.write_bytes(np.ascontiguousarray(samples).tobytes())
         limit = _STARTING + math.ceil(len(samples) * macs / _SLOWEST)
@@ -141,8 +170,8 @@ def seconds_a_sample(name: str, files: Mapping[str, bytes], samples: NDArray[Any
     Raises:
         CompilerError: There is no compiler, or what it makes cannot be run here.
     """
+    program = _build(name, files, samples.dtype, ())
     with tempfile.TemporaryDirectory() as folder:
-        program = _build(Path(folder), name, files, samples.dtype, ())
         source = Path(folder) / "inputs"
         source.write_bytes(np.ascontiguousarray(samples).tobytes())
         turns = 1
@@ -173,12 +202,9 @@ def footprint(name: str, files: Mapping[str, bytes], dtype: np.dtype[Any]) -> tu
     cross = cross_compiler()
     if cross is None:
         raise CompilerError("flash and RAM need a cross compiler: apt-get install gcc-arm-none-eabi.")
-    linked = (*CORTEX_M4, "-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections",
-              "-nostartfiles", "-Wl,--entry=main", "--specs=nano.specs", "--specs=nosys.specs")  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        program = _build(Path(folder), name, files, dtype, linked, command=cross, main=_BARE_MAIN)
-        size = shutil.which("arm-none-eabi-size") or "arm-none-eabi-size"
-        printed = _run([size, str(program)], _STARTING)
+    program = _build(name, files, dtype, _LINKED, command=cross, main=_BARE_MAIN)
+    size = shutil.which("arm-none-eabi-size") or "arm-none-eabi-size"
+    printed = _run([size, str(program)], _STARTING)
     match = _SECTIONS.search(printed)
     if match is None:
         raise CompilerError(f"{Path(size).name} printed no sizes: {printed[:200]!r}.")
@@ -187,7 +213,6 @@ def footprint(name: str, files: Mapping[str, bytes], dtype: np.dtype[Any]) -> tu
 
 
 def _build(
-    folder: Path,
     name: str,
     files: Mapping[str, bytes],
     dtype: np.dtype[Any],
@@ -196,16 +221,61 @@ def _build(
     command: str | None = None,
     main: str = _MAIN,
 ) -> Path:
+    """Compile a C file with a main function; the program, which was perhaps begun ahead.
+
+    Raises:
+        CompilerError: There is no compiler, or it fails.
+    """
     command = command or compiler()
     if command is None:
         raise CompilerError(_NO_COMPILER)
-    for file in (f"{name}.c", f"{name}.h"):
-        (folder / file).write_bytes(files[file])
+    return _begin(command, flags, name, files, dtype, main).result().path
+
+
+def _begin(
+    command: str,
+    flags: Sequence[str],
+    name: str,
+    files: Mapping[str, bytes],
+    dtype: np.dtype[Any],
+    main: str,
+) -> Future[_Program]:
     kind = "uint8_t" if dtype == np.uint8 else "float"
-    (folder / "main.c").write_text(main.format(name=name, kind=kind, guard=name.upper()))
-    program = folder / "network"
+    written = main.format(name=name, kind=kind, guard=name.upper())
+    return _begun((command, *STANDARD, *flags), name, files[f"{name}.c"], files[f"{name}.h"], written)
+
+
+class _Program:
+    """What a compiler made, in a folder that is there as long as this is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "network"
+        weakref.finalize(self, _remove, folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=_KEPT)
+def _begun(command: tuple[str, ...], name: str, source: bytes, header: bytes, main: str) -> Future[_Program]:
+    """A compiler at work, or done: each text is compiled once in this process, however often it is run."""
+    return _threads().submit(_compile, command, name, source, header, main)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, thread_name_prefix="compiler")
+
+
+def _compile(command: tuple[str, ...], name: str, source: bytes, header: bytes, main: str) -> _Program:
+    folder = Path(tempfile.mkdtemp(prefix="aiq-"))
+    program = _Program(folder)
+    (folder / f"{name}.c").write_bytes(source)
+    (folder / f"{name}.h").write_bytes(header)
+    (folder / "main.c").write_text(main)
     sources = [str(folder / "main.c"), str(folder / f"{name}.c")]
-    _run([command, *STANDARD, *flags, *sources, "-o", str(program), "-lm"], _COMPILING)
+    _run([*command, *sources, "-o", str(program.path), "-lm"], _COMPILING)
     return program
 
 

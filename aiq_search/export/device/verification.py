@@ -17,12 +17,13 @@ from aiq_search.export.device.c_float import c_files
 from aiq_search.export.device.c_int8 import int8_c_files
 from aiq_search.export.device.compiler import CompilerError, run_c
 from aiq_search.export.device.demand import activation_bytes, builds, measure_int8, weight_bytes
-from aiq_search.export.device.plan import Plan
-from aiq_search.export.device.planning import plan_network
-from aiq_search.export.device.quantization import NAME, Quantised
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.measurement import environment
-from aiq_search.export.onnx_file import checked_onnx, onnx_available
+from aiq_search.export.onnx_file import checked_onnx
+from aiq_search.lowering.onnx_extra import onnx_available
+from aiq_search.lowering.plan import Plan
+from aiq_search.lowering.planning import plan_network
+from aiq_search.lowering.quantization import NAME, Quantised
 
 __all__ = ["check_device", "check_int8", "check_texts", "run_texts"]
 
@@ -87,7 +88,11 @@ def _plan(bundle: Bundle) -> Plan:
 def _quantised(bundle: Bundle) -> Quantised:
     if NAME not in bundle.files:
         raise BundleError(f"{NAME}: missing from the bundle; export it again.")
-    return Quantised.of(checked_onnx(bundle.files[NAME], NAME))
+    checked = checked_onnx(bundle.files[NAME], NAME)
+    try:
+        return Quantised.of(checked, _plan(bundle))
+    except InputError as error:
+        raise BundleError(f"{NAME}: refused: {error}") from None
 
 
 def _text(bundle: Bundle, name: str, file: str) -> dict[str, bytes]:
@@ -223,7 +228,7 @@ def _compare_steps(
     quantised: Quantised, plan: Plan, one: NDArray[np.float32], other: NDArray[np.float32]
 ) -> Check:
     """Logits in eight bits have few values: two that differ are whole steps apart."""
-    found = quantised.range(plan.parts)
+    found = quantised.ranges.get(plan.parts)
     if found is None:
         raise BundleError(f"{NAME}: refused: its logits are not quantised.")
     steps = np.rint(np.abs(one.astype(np.float64) - other) / found[0])

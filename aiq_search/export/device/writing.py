@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
@@ -13,6 +14,7 @@ from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
 from aiq_search.export.device.c_float import c_files
 from aiq_search.export.device.c_int8 import int8_c_files
+from aiq_search.export.device.compiler import compile_ahead
 from aiq_search.export.device.demand import (
     activation_bytes,
     builds,
@@ -21,12 +23,13 @@ from aiq_search.export.device.demand import (
     measure_int8,
     weight_bytes,
 )
-from aiq_search.export.device.plan import Plan
-from aiq_search.export.device.planning import plan_network
-from aiq_search.export.device.quantization import NAME, Quantised, quantised_onnx
 from aiq_search.export.documents import DeviceDocument, Int8Document, PreprocessingDocument
-from aiq_search.export.onnx_file import load_onnx, require_onnx
+from aiq_search.export.onnx_file import load_onnx
 from aiq_search.export.running import run_in_batches, standalone_runner
+from aiq_search.lowering.onnx_extra import require_onnx
+from aiq_search.lowering.plan import Plan
+from aiq_search.lowering.planning import plan_network
+from aiq_search.lowering.quantization import NAME, Quantised, quantised_onnx
 
 __all__ = ["DeviceFiles"]
 
@@ -68,8 +71,7 @@ class DeviceFiles:
         Raises:
             InputError: There is none for this network.
         """
-        self._texts["c"] = c_files(self.plan)
-        return self._texts["c"]
+        return self._kept("c", c_files(self.plan))
 
     def int8(self, max_drop: float, *, in_c: bool) -> dict[str, bytes]:
         """The ONNX in eight bits, by name.
@@ -83,7 +85,7 @@ class DeviceFiles:
         """
         require_onnx()
         content = quantised_onnx(self.plan, self._dataset.train.inputs)
-        quantised = Quantised.of(content)
+        quantised = Quantised.of(content, self.plan)
         exact = standalone_runner(self._network, self._preprocessing)
         inputs = self._dataset.test.inputs
         measured = measure_int8(
@@ -98,7 +100,7 @@ class DeviceFiles:
         check_drop(measured, max_drop)
         self._measured = measured
         if in_c:
-            self._texts["int8"] = int8_c_files(self.plan, quantised)
+            self._kept("int8", int8_c_files(self.plan, quantised))
         return {NAME: content, **self._texts.get("int8", {})}
 
     def int8_of(self, content: bytes) -> None:
@@ -107,7 +109,14 @@ class DeviceFiles:
         Raises:
             InputError: There is none for this network.
         """
-        self._texts["int8"] = int8_c_files(self.plan, Quantised.of(content))
+        self._kept("int8", int8_c_files(self.plan, Quantised.of(content, self.plan)))
+
+    def _kept(self, name: str, files: dict[str, bytes]) -> dict[str, bytes]:
+        """Keep C files, and have the compilers begin with them."""
+        self._texts[name] = files
+        stem = next(iter(files)).removesuffix(".c")
+        compile_ahead(stem, files, np.dtype(self._preprocessing.input_dtype))
+        return files
 
     def document(self, runners: Mapping[str, Callable[[NDArray[Any]], object]]) -> DeviceDocument | None:
         """What the network asks of a device; None if it has no device format.
@@ -119,10 +128,11 @@ class DeviceFiles:
             plan = self.plan
         except InputError:
             return None
+        built = builds(self._texts, self._preprocessing)  # first: no compiler runs while time is taken
         return DeviceDocument(
             weights=weight_bytes(plan),  # type: ignore[arg-type]
             activations=activation_bytes(plan),  # type: ignore[arg-type]
             latency=latencies(runners, self._texts, self._dataset.test.inputs[:1]),
-            builds=builds(self._texts, self._preprocessing),  # type: ignore[arg-type]
+            builds=built,  # type: ignore[arg-type]
             int8=self._measured,
         )

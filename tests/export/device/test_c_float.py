@@ -15,7 +15,7 @@ from torch import nn
 from aiq_search.errors import InputError
 from aiq_search.export.device.c_float import c_files
 from aiq_search.export.device.compiler import CompilerError, footprint, run_c
-from aiq_search.export.device.planning import plan_network
+from aiq_search.lowering.planning import plan_network
 from tests.export.device.conftest import SANITIZED, case_of
 
 

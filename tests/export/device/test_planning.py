@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aiq_search.errors import InputError
-from aiq_search.export.device.planning import plan_network
+from aiq_search.lowering.planning import plan_network
 from tests.export.device.conftest import case_of
 
 

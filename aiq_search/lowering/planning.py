@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from torch import nn
 
 from aiq_search.errors import InputError
-from aiq_search.export.device.plan import Activation, Convolution, Floats, Pair, Plan, Pool, Shape, Step
-from aiq_search.export.documents import PreprocessingDocument
+from aiq_search.lowering.plan import Activation, Convolution, Floats, Pair, Plan, Pool, Shape, Step
 
-__all__ = ["plan_network"]
+__all__ = ["Preprocessing", "RawInputs", "plan_network"]
 
 
-def plan_network(network: nn.Module, preprocessing: PreprocessingDocument) -> Plan:
+InputType: TypeAlias = Literal["uint8", "float32"]
+
+
+class Preprocessing(Protocol):
+    """What becomes of raw inputs before a network sees them: ``x * scale + shift``, a number a channel."""
+
+    @property
+    def input_dtype(self) -> InputType:
+        """uint8 or float32."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+
+    @property
+    def scale(self) -> Sequence[float]:
+        """See above."""
+
+    @property
+    def shift(self) -> Sequence[float]:
+        """See above."""
+
+
+@dataclass(frozen=True)
+class RawInputs:
+    """A ``Preprocessing`` by itself; attributes as there."""
+
+    input_dtype: InputType
+    input_shape: tuple[int, ...]
+    scale: Sequence[float]
+    shift: Sequence[float]
+
+
+def plan_network(network: nn.Module, preprocessing: Preprocessing) -> Plan:
     """The plan of a network in evaluation mode.
 
     Args:
@@ -27,10 +59,7 @@ def plan_network(network: nn.Module, preprocessing: PreprocessingDocument) -> Pl
         InputError: It has another layer, or one whose options no device format knows.
 
     Example:
-        >>> raw = PreprocessingDocument(
-        ...     input_dtype="uint8", input_shape=(1, 6, 6), scale=(1,), shift=(0,), classes=("a", "b"),
-        ...     training_range=(0, 9),
-        ... )
+        >>> raw = RawInputs("uint8", (1, 6, 6), scale=(1,), shift=(0,))
         >>> layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)
         >>> plan = plan_network(nn.Sequential(*layers), raw)
         >>> [step.output_shape for step in plan.steps], plan.places()

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aiq_search.errors import InputError, first_line
-from aiq_search.export.device.plan import Activation, Convolution, Plan, Pool
-from aiq_search.export.errors import BundleError
-from aiq_search.export.onnx_file import OPSET, checked_onnx, require_onnx
+from aiq_search.lowering.onnx_extra import OPSET, require_onnx
+from aiq_search.lowering.plan import Activation, Convolution, Plan, Pool
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
 
-__all__ = ["CALIBRATION", "NAME", "Quantised", "dequantised", "quantised_onnx"]
+__all__ = ["CALIBRATION", "NAME", "Quantised", "QuantisedLayer", "dequantised", "quantised_onnx"]
 
 NAME = "model_int8.onnx"
 # Training samples, evenly spaced, of which the ranges of all activations are taken.
@@ -80,10 +79,7 @@ def quantised_onnx(plan: Plan, samples: NDArray[Any]) -> bytes:
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={"ForceQuantizeNoInputCheck": True},  # pools of integers, behind any activation
             )
-            content = target.read_bytes()
-        return checked_onnx(_stripped(content), NAME)
-    except BundleError as error:
-        raise InputError(str(error)) from None
+            return _stripped(target.read_bytes())
     except Exception as error:  # onnxruntime and protobuf raise many kinds
         raise InputError(f"onnxruntime cannot quantise this network ({first_line(error)}).") from error
 
@@ -211,63 +207,93 @@ def _node(part: Convolution | Pool | Activation, number: int, source: str, targe
 
 
 @dataclass(frozen=True, eq=False)
+class QuantisedLayer:
+    """A layer in eight bits.
+
+    Attributes:
+        weight: int8, of the shape of the layer's weight.
+        scale: float32, one for each output.
+        bias: int32, likewise.
+    """
+
+    weight: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    bias: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
 class Quantised:
     """What onnxruntime made of a network.
 
     Attributes:
-        tensors: The numbers in the file, by name.
-        scales: Names of scale and zero of each tensor that is quantised.
+        ranges: Scale and zero of the tensors ``value<number>`` that are quantised, by number.
+        layers: The layers with weights, by the number of their step.
     """
 
-    tensors: Mapping[str, NDArray[Any]]
-    scales: Mapping[str, tuple[str, str]]
+    ranges: Mapping[int, tuple[np.float32, int]]
+    layers: Mapping[int, QuantisedLayer]
 
     @classmethod
-    def of(cls, content: bytes) -> Quantised:
-        """Read a checked ONNX."""
+    def of(cls, content: bytes, plan: Plan) -> Quantised:
+        """Read an ONNX of ``quantised_onnx``; a stranger's has to be checked first.
+
+        Args:
+            content: Its bytes.
+            plan: The network that it should be of.
+
+        Raises:
+            InputError: It is of another network.
+        """
         import onnx
         from onnx import numpy_helper
 
         graph = onnx.load_model_from_string(content).graph
+        tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        steps = {
+            node.input[0]: (node.input[1], node.input[2])
+            for node in graph.node
+            if node.op_type == "QuantizeLinear" and len(node.input) == 3
+        }
+        ranges = {
+            number: _range(tensors, *steps[f"value{number}"])
+            for number in range(plan.parts + 1)
+            if f"value{number}" in steps
+        }
         return cls(
-            {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer},
+            ranges,
             {
-                node.input[0]: (node.input[1], node.input[2])
-                for node in graph.node
-                if node.op_type == "QuantizeLinear" and len(node.input) == 3
+                number: _layer(tensors, number, step.layer)
+                for number, step in enumerate(plan.steps)
+                if isinstance(step.layer, Convolution)
             },
         )
 
-    def range(self, value: int) -> tuple[np.float32, int] | None:
-        """Scale and zero of the tensor ``value<number>``; None if it has none.
 
-        Raises:
-            BundleError: They are not two numbers.
-        """
-        names = self.scales.get(f"value{value}")
-        if names is None:
-            return None
-        scale, zero = self._array(names[0], np.float32, ()), self._array(names[1], np.int8, ())
-        return np.float32(scale), int(zero)
+def _range(tensors: Mapping[str, NDArray[Any]], scale: str, zero: str) -> tuple[np.float32, int]:
+    return (
+        np.float32(_array(tensors, scale, np.float32, ())),
+        int(_array(tensors, zero, np.int8, ())),
+    )
 
-    def layer(self, number: int, layer: Convolution) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Weights (int8), a scale for each output, and biases (int32) of a step's layer.
 
-        Raises:
-            BundleError: They are not those of this network.
-        """
-        outputs = (len(layer.weight),)
-        weight = self._array(f"weight{number}_quantized", np.int8, layer.weight.shape)
-        scale = self._array(f"weight{number}_scale", np.float32, outputs)
-        return weight, scale, self._array(f"bias{number}_quantized", np.int32, outputs)
+def _layer(tensors: Mapping[str, NDArray[Any]], number: int, layer: Convolution) -> QuantisedLayer:
+    outputs = (len(layer.weight),)
+    return QuantisedLayer(
+        _array(tensors, f"weight{number}_quantized", np.int8, layer.weight.shape),
+        _array(tensors, f"weight{number}_scale", np.float32, outputs),
+        _array(tensors, f"bias{number}_quantized", np.int32, outputs),
+    )
 
-    def _array(self, name: str, kind: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
-        array = self.tensors.get(name)
-        if array is None or array.dtype != kind or array.size != math.prod(shape):
-            raise BundleError(f"{NAME}: refused: {name} is not what this network has.")
-        if array.dtype == np.float32 and not (np.isfinite(array).all() and (array > 0).all()):
-            raise BundleError(f"{NAME}: refused: {name} is no scale.")
-        return array.reshape(shape)
+
+def _array(
+    tensors: Mapping[str, NDArray[Any]], name: str, kind: type[np.generic], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    array = tensors.get(name)
+    if array is None or array.dtype != kind or array.size != math.prod(shape):
+        raise InputError(f"{name} is not what this network has.")
+    if array.dtype == np.float32 and not (np.isfinite(array).all() and (array > 0).all()):
+        raise InputError(f"{name} is no scale.")
+    return array.reshape(shape)
 
 
 def dequantised(network: nn.Module, plan: Plan, quantised: Quantised) -> nn.Module:
@@ -286,10 +312,10 @@ def dequantised(network: nn.Module, plan: Plan, quantised: Quantised) -> nn.Modu
         module = rounded.get_submodule(layer.name) if isinstance(layer, Convolution) else None
         if not isinstance(layer, Convolution) or not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
             continue  # a pool, or a batch norm by itself
-        weight, scale, _ = quantised.layer(number, layer)
+        eight = quantised.layers[number]
         gain = np.ones_like(layer.bias) if layer.gain is None else layer.gain
         by = np.where(gain == 0, 1, gain)[:, None, None, None]
-        apart = (weight * scale[:, None, None, None] - layer.weight) / by
+        apart = (eight.weight * eight.scale[:, None, None, None] - layer.weight) / by
         with torch.no_grad():
             module.weight += torch.from_numpy(apart.astype(np.float32)).reshape(module.weight.shape)
     return rounded
