@@ -29,8 +29,8 @@ from aiq_search.study.events import (
     TrialState,
 )
 from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
-from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.tracking.study_facts import DIGITS, reference_line, reference_numbers
+from aiq_search.training.measures import INT8_ACCURACY
 
 __all__ = [
     "ENDS",

@@ -20,7 +20,7 @@ def wide_is_accurate(assignment, epoch, report):
     ((number, metrics),) = report.epochs
     accuracy = 1 - 0.5 / (widths["hidden1"] + widths["hidden2"]) + 1e-6 * (assignment.seed % 7)
     metrics = metrics | {"accuracy": accuracy}
-    test = report.test and report.test | {"test/accuracy": accuracy}
+    test = report.final and report.final | {"test/accuracy": accuracy}
     return replace(report, epochs=((number, metrics),), test=test)
 
 
