@@ -6,6 +6,7 @@ a Service as a name in its network. It leaves out network policies, fsGroup and 
 
 import base64
 import json
+import shlex
 import shutil
 import time
 
@@ -98,7 +99,8 @@ def pods(objects, tmp_path_factory):
             (folder / f"{name}.yaml").write_text(for_podman(name, documents))
             network = f"--network={OURS}:alias={name}"
             podman("kube", "play", network, str(folder / f"{name}.yaml"), timeout=600)
-            wait_until_healthy(container(name))
+            (served,) = documents[-1]["spec"]["template"]["spec"]["containers"]
+            wait_until_ready(container(name), served["livenessProbe"])
         yield {name: container(name) for name in ("postgres", "mlflow")}
     finally:
         remove_all()
@@ -118,15 +120,18 @@ def remove_all():
     podman("network", "rm", "--force", OURS, check=False)
 
 
-def wait_until_healthy(name, seconds=600):
+def wait_until_ready(name, probe, seconds=600):
+    """Wait for a container's probe. Podman's own health check would restart it: it knows no startupProbe."""
+    command = f"{shlex.join(probe['exec']['command'])} && echo ready"
     deadline = time.monotonic() + seconds
-    while podman("healthcheck", "run", name, check=False, errors=True).strip():
+    while podman("exec", name, "sh", "-c", command, check=False).strip() != "ready":
         assert time.monotonic() < deadline, podman("logs", "--tail=20", name, check=False, errors=True)
         time.sleep(2)
 
 
 def test_both_become_healthy_without_root_and_with_a_read_only_root(pods):
     for name in pods.values():
+        podman("healthcheck", "run", name)
         status = podman("exec", name, "cat", "/proc/self/status")
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert int(fields["Uid"].split()[0]) != 0
