@@ -43,11 +43,11 @@ def reason_to_skip() -> str | None:
     return "only root can run these containers" if os.geteuid() != 0 else None
 
 
-def build_images(*options: str) -> None:
+def build_images() -> None:
     """Build the image on stand-ins for the base images; a moment, where nothing has changed."""
     environment = {**os.environ, "PATH": _path()}
     subprocess.run(["bash", str(TESTING / "stand-ins.sh")], check=True, env=environment, timeout=1800)
-    build = ["--network=host", "--pull=never", "--build-arg=TORCH_BACKEND=", f"--tag={IMAGE}", *options]
+    build = ["--network=host", "--pull=never", "--build-arg=TORCH_BACKEND=", f"--tag={IMAGE}"]
     podman("build", "--layers", *build, f"--file={ROOT / 'deploy' / 'Dockerfile'}", str(ROOT), timeout=2400)
 
 
