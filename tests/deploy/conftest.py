@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from aiq_search.app.deploy import init_environment
+from tests.deploy import engine
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +49,15 @@ def manifests():
     (kustomization,) = load_all(folder / "kustomization.yaml")
     files = [folder / name for name in kustomization["resources"] if name.endswith(".yaml")]
     return [document for file in files for document in load_all(file)]
+
+
+@pytest.fixture(scope="session")
+def images():
+    """The image of docker-compose.yml and the manifests, built here."""
+    reason = engine.reason_to_skip()
+    if reason:
+        pytest.skip(reason)
+    engine.build_images()
 
 
 def run(*command, **options):

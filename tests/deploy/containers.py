@@ -19,7 +19,7 @@ import psutil
 
 TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount")
 
-# What the Dockerfile sets, and patience: this machine may be busy.
+# What the Dockerfile sets.
 IMAGE = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONPATH": str(Path(__file__).parents[2]),

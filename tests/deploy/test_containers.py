@@ -19,17 +19,15 @@ from aiq_search.app.deploy import init_environment
 from aiq_search.cluster.ports import free_port
 from tests.deploy.conftest import ROOT, values
 from tests.deploy.engine import (
+    IMAGE,
     PROJECT,
-    TESTING,
     Deployment,
     addresses,
     podman,
     podman_service,
-    reason_to_skip,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.containers, pytest.mark.timeout(2400)]
-IMAGE = "docker.io/library/aiq-search:0.1.0"
 PYTHON = "docker.io/library/python:3.11.14-slim-bookworm"
 SMALL = {"training.epochs": 3, "confirm.runs": 6, "confirm.seeds": 2, "objective.constraints": "[]"}
 LONG = SMALL | {
@@ -38,18 +36,6 @@ LONG = SMALL | {
     "training.engine": "torch",
     "search.pruner": "none",
 }
-
-
-@pytest.fixture(scope="module")
-def images():
-    reason = reason_to_skip()
-    if reason:
-        pytest.skip(reason)
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    script = ["bash", str(TESTING / "stand-ins.sh")]
-    subprocess.run(script, check=True, env={**os.environ, "PATH": path}, timeout=1800)
-    build = ["--network=host", "--pull=never", "--build-arg=TORCH_BACKEND=", f"--tag={IMAGE}"]
-    podman("build", "--layers", *build, f"--file={ROOT / 'deploy' / 'Dockerfile'}", str(ROOT), timeout=2400)
 
 
 @pytest.fixture(scope="module")
