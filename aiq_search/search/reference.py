@@ -86,15 +86,18 @@ class ReferencePhase:
         self._ledger = ledger
         self._data = data
         self._waiting = 0
+        self._champion: str | None = None  # its configuration, once that was asked for
 
     @property
     def total(self) -> int:
         """The trainings so far, and the reference network's seeds as far as it is known."""
         trials = self._trials()
-        if any(trial.user_attrs[BEGIN].get("replicate") is not None for trial in trials):
+        if self._has_seeds():
             return len(trials)
         reference = find_reference(self._ledger.explored.values(), self._ledger.referenced.values())
-        return len(trials) + (0 if reference is None else self._seeds(reference))
+        if reference is None or reference.config_hash == self._champion:
+            return len(trials)
+        return len(trials) + self._seeds(reference)
 
     def take_up(self) -> None:
         """Count what an earlier driver queued."""
@@ -122,16 +125,19 @@ class ReferencePhase:
             champion = self._ledger.champion(self._space)
         except NothingFeasibleError:
             return False
+        self._champion = champion.explored.config_hash
         explored = find_reference(self._ledger.explored.values(), ())
         if explored is None or not champion.further:
             return False
-        if not self._trials() and not _is_steered(self._space):
-            for params in self._proposals(explored):
-                self._enqueue(params, "reference", len(self._trials()), replicate=None)
+        if not _is_steered(self._space) and not self._has_seeds():
+            queued = {trial.user_attrs[BEGIN]["config_hash"] for trial in self._trials()}
+            for number, params in enumerate(self._proposals(explored)):
+                if config_hash(params) not in queued:  # a driver may have died while it queued them
+                    self._enqueue(params, "reference", number, replicate=None)
             if self._waiting:
                 return True
         reference = find_reference([explored], self._ledger.referenced.values())
-        if reference is None or reference.config_hash == champion.explored.config_hash:
+        if reference is None or reference.config_hash == self._champion:
             return False
         records = [*self._ledger.confirmed.values(), *self._ledger.referenced.values()]
         there = seeds_of(reference.config_hash, records)
@@ -152,6 +158,10 @@ class ReferencePhase:
             begin |= {"origin": None, "replicate": replicate}
         self._study.enqueue_trial(self._space.encode(params), user_attrs={BEGIN: begin})
         self._waiting += 1
+
+    def _has_seeds(self) -> bool:
+        """Whether the reference network was known before."""
+        return any(trial.user_attrs[BEGIN].get("replicate") is not None for trial in self._trials())
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)

@@ -43,7 +43,7 @@ def drawing(layers: Neurons) -> tuple[go.Figure, str] | None:
     if not layers:
         return None
     names = list(layers)
-    found: dict[str, list[tuple[int, int, float, str]]] = defaultdict(list)
+    found: dict[str, list[tuple[int, float, float, str]]] = defaultdict(list)
     for place, neurons in enumerate(layers.values()):
         shown = neurons[:_DRAWN]
         for number, (share, twin) in enumerate(shown):
@@ -71,7 +71,7 @@ def _kind(share: float, twin: int, number: int) -> str:
     return "works" if twin == number else "twin"
 
 
-def _dots(kind: str, dots: Sequence[tuple[int, int, float, str]]) -> go.Scatter:
+def _dots(kind: str, dots: Sequence[tuple[int, float, float, str]]) -> go.Scatter:
     marker = {
         "works": {"symbol": "circle", "line": {"width": 0}},
         "twin": {"symbol": "diamond", "line": {"width": 2, "color": BAD}},
