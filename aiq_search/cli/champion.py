@@ -113,7 +113,6 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
     headline = ("aiq", "accuracy", "efficiency")
     names = (*headline, *(name for name in champion.validation if name not in (*headline, "objective")))
     majority = {split: dataset.majority(split) for split in ("validation", "test")}
-    explored = champion.explored.metrics
 
     def column(head: str, cells: Sequence[str], split: str) -> Column:
         return Column(head, [*cells, number(majority[split])], right=True)

@@ -21,7 +21,7 @@ def wide_is_accurate(assignment, epoch, report):
     accuracy = 1 - 0.5 / (widths["hidden1"] + widths["hidden2"]) + 1e-6 * (assignment.seed % 7)
     metrics = metrics | {"accuracy": accuracy}
     test = report.final and report.final | {"test/accuracy": accuracy}
-    return replace(report, epochs=((number, metrics),), test=test)
+    return replace(report, epochs=((number, metrics),), final=test)
 
 
 def proposed(study):
