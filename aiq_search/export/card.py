@@ -165,8 +165,8 @@ def model_card(
         "which its configuration was trained: for validation the seeds that it was chosen by, for test fresh "
         "ones that had no part in the choice. All numbers, by seed and layer: `metrics.json`.",
         f"Conventions: beta = {metrics.conventions.beta:g}; the accuracy in aIQ is "
-        f"{metrics.conventions.accuracy}; states are read {metrics.conventions.capture} "
-        f"each hidden layer; {metrics.conventions.state}.",
+        f"{metrics.conventions.accuracy}; states are read {metrics.conventions.capture}; "
+        f"{metrics.conventions.state}.",
         _device(metrics),
         "## Limits",
         _limits(metrics),

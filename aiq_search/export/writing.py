@@ -146,7 +146,7 @@ def _files(
         "preprocessing.json": _json(preprocessing),
         "example_input.npz": _example(contents, network, preprocessing),
     }
-    device = DeviceFiles(network, preprocessing, contents.dataset, contents.beta)
+    device = DeviceFiles(network, preprocessing, contents.dataset, contents.beta, contents.capture)
     program = cache(partial(export_program, network, preprocessing))
     writers: dict[str, Callable[[], dict[str, bytes]]] = {
         "pt2": lambda: {"model.pt2": pt2_bytes(program())},
@@ -193,6 +193,7 @@ def _metrics(
                 preprocessing.normalization,
                 beta=contents.beta,
                 measures=contents.measures,
+                capture=contents.capture,
             )
             for name in ("validation", "test")
         },
@@ -204,7 +205,7 @@ def _metrics(
         "conventions": Conventions(
             beta=contents.beta,
             accuracy=contents.measures.accuracy,
-            capture=contents.capture,  # type: ignore[arg-type]
+            capture=contents.capture,
         ),
         "dataset": DatasetDocument(
             options=contents.dataset_options,

@@ -295,6 +295,7 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         beta=study.space.objective.beta,
         accuracy=study.space.objective.accuracy,
         measures=study.space.objective.measures,
+        capture=study.space.objective.capture.model_dump(mode="json"),
         test=record.key.phase is Phase.CONFIRM,
         checkpoint=str(study.checkpoint_path(record.key)),
         weights=str(study.weights_path(record.key)),

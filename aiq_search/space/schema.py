@@ -268,16 +268,18 @@ class SearchSpace(Section):
             for key, value in document["dataset"].items()
             if key in _ANY_DATA or key in self.dataset.given
         }  # a file from before there were the fields of tables and pictures searched the same
-        if document["objective"]["accuracy"] == "accuracy":
-            del document["objective"]["accuracy"]  # likewise
+        default = ObjectiveOptions().model_dump(mode="json")
+        for name in ("accuracy", "capture"):
+            if document["objective"][name] == default[name]:
+                del document["objective"][name]  # likewise
         kept = ("sampler", "pruner", "seed", "duplicates")
         document["search"] = {key: document["search"][key] for key in kept}
         # A file from before there were these searches the same.
         if document["search"]["pruner"]["rungs"] == list(RUNGS):
             del document["search"]["pruner"]["rungs"]
-        default = TrainingOptions().model_dump(mode="json")
+        training = TrainingOptions().model_dump(mode="json")
         for name in _LATER:
-            if document["training"][name] == default[name]:
+            if document["training"][name] == training[name]:
                 del document["training"][name]
         return document
 

@@ -29,6 +29,7 @@ class Assignment:
         beta: Weight of accuracy in aIQ.
         accuracy: Which number is the accuracy in aIQ.
         measures: What is measured beside accuracy; see ``training.measures``.
+        capture: Fields of ``statespace.CaptureOptions``.
         test: Whether the chosen epoch is measured on the test split too.
         checkpoint: Where the unfinished trial is kept.
         weights: Where the finished network's weights go.
@@ -48,6 +49,7 @@ class Assignment:
     rungs: tuple[float, ...] = ()
     accuracy: AccuracyName = "accuracy"
     measures: tuple[str, ...] = ()
+    capture: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As text."""

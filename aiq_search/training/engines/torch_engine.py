@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aiq_search.training.augment import Augmentation, Mixing
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.engines.torch_internals import leave_compiler_out, step_of
 from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
 from aiq_search.training.options import TrainingOptions
@@ -27,15 +28,22 @@ class TorchEngine:
         model: The network.
         options: How it is trained.
         split: What it learns from.
+        capture: Which states an evaluation captures.
         reason: Why it is this engine, where another was wanted.
     """
 
     name = "torch"
 
     def __init__(
-        self, model: nn.Module, options: TrainingOptions, split: TensorSplit, reason: str | None = None
+        self,
+        model: nn.Module,
+        options: TrainingOptions,
+        split: TensorSplit,
+        capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
+        reason: str | None = None,
     ) -> None:
         self.model = model
+        self._capture = capture
         self.reason = reason
         self._options = options
         self._augment = Augmentation(options.augment, tuple(split.inputs.shape[1:]))
@@ -87,7 +95,7 @@ class TorchEngine:
         # In torch's usual layout, in which others measure the network: the same numbers, to the last bit.
         self._lay_out(torch.contiguous_format)
         try:
-            return evaluate(self.model, split, beta=beta)
+            return evaluate(self.model, split, beta=beta, capture=self._capture)
         finally:
             self._lay_out(self._layout)
 
