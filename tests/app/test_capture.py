@@ -8,8 +8,9 @@ import pytest
 
 from aiq_search.app.bundles import take_home, verify_directory
 from aiq_search.app.measure import measure_network
+from aiq_search.app.options import RunOptions
 from aiq_search.app.run import run_search
-from aiq_search.app.space import checked_space
+from aiq_search.app.space import tried_space
 from aiq_search.errors import InputError
 from aiq_search.export.errors import BundleError
 from aiq_search.search import preflight
@@ -92,6 +93,7 @@ def test_every_trial_has_the_efficiency_of_the_layers_that_are_named(searched):
             "efficiency/fc",
         }
         assert record.engine == "torch"
+        assert not {"latency_ms", "activation_bytes"} & record.metrics.keys()  # nobody asked
         _, document = load_weights(searched.study.weights_path(record.key))
         assert document["capture"]["layers"] == ["LSTM", "fc"]
 
@@ -158,7 +160,7 @@ def test_a_mistake_is_one_sentence_with_its_line(folder, old, new, line, said):
     path = folder / "mistake.yaml"
     path.write_text((folder / "rows.yaml").read_text().replace(old, new))
     with pytest.raises(SpaceError) as error:
-        checked_space(path)
+        tried_space(path, RunOptions())
     assert error.value.exit_code == 2
     assert str(error.value).startswith(f"{path}:{line}: ")
     assert said in str(error.value)

@@ -59,7 +59,7 @@ def test_what_the_compiled_engine_cannot_capture_is_measured_by_torch(digits, ne
     assert run.engine.reason == f"the compiled engine does not know {reason}"
     result = run.run_epoch().validation
     assert result == evaluate(run.model, run.validation_split, beta=2.0, capture=capture)
-    with pytest.raises(InputError, match="set training.engine to auto or torch") as error:
+    with pytest.raises(InputError, match=r"set training.engine to auto or torch") as error:
         TrainingRun(network, digits, TrainingOptions(engine="compiled"), seed=0, capture=capture)
     assert reason in str(error.value)
 
@@ -97,7 +97,7 @@ def test_an_output_and_an_axis_of_ones_own():
     assert 0 < measured.layers["pair"] <= 1
     first = evaluate(model, split, beta=2.0, capture=CaptureOptions(layers=("pair",), axis=1))
     assert first.layers != measured.layers
-    with pytest.raises(InputError, match="The axis of the neurons .* is not known for a Twofold"):
+    with pytest.raises(InputError, match=r"The axis of the neurons .* is not known for a Twofold"):
         evaluate(model, split, beta=2.0, capture=CaptureOptions(layers=("pair",)))
 
 
