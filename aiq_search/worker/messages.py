@@ -29,7 +29,7 @@ class Assignment:
         beta: Weight of accuracy in aIQ.
         accuracy: Which number is the accuracy in aIQ.
         measures: What is measured beside accuracy; see ``training.measures``.
-        capture: Fields of ``statespace.CaptureOptions``.
+        capture: Fields of ``training.capture.CaptureOptions``.
         test: Whether the chosen epoch is measured on the test split too.
         checkpoint: Where the unfinished trial is kept.
         weights: Where the finished network's weights go.
