@@ -45,13 +45,13 @@ name: rows
 model: {name: "MODULE:lstm"}
 dataset: {name: digits}
 parameters:
-  model.hidden: {type: int, low: 4, high: 6}
+  model.hidden: {type: int, low: 4, high: 5}
 objective:
   capture:
     layers: [LSTM, fc]
     order: 2
   constraints: ["efficiency/lstm >= 0.01"]
-search: {trials: 2, pruner: none}
+search: {trials: 2, sampler: grid, pruner: none}
 training: {epochs: 2, learning_rate: 0.1, batch_size: 50}
 confirm: {runs: 0, require_better_than_chance: false}
 """
