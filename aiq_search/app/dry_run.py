@@ -143,7 +143,7 @@ def dry_run(
     dataset = load_data(space, options.data_dir, code, machine)
     networks = _Networks(space, dataset, code)
     with as_a_trial(space):
-        costs = fit(time_some(networks.spread(), dataset, _SECONDS))
+        costs = fit(time_some(networks.spread(), dataset, _SECONDS, space.objective.capture))
         narrowest, widest = (networks.probe(corner(space, widest=widest), costs) for widest in (False, True))
         slots = max(1, len(os.sched_getaffinity(0)) // space.resources.cpu)
         concurrency = min(slots, space.search.concurrency or slots)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aiq_search.models import Architecture
     from aiq_search.space import SearchSpace
     from aiq_search.training import TrainingOptions
+    from aiq_search.training.capture import CaptureOptions
 
 __all__ = ["Costs", "Shape", "Timing", "fit", "simulate", "time_some"]
 
@@ -118,7 +119,13 @@ def _terms(shape: Shape) -> tuple[float, float, float]:
     return 1.0, float(shape.macs), float(shape.outputs)
 
 
-def _timed(architecture: Architecture, shape: Shape, dataset: Dataset, options: TrainingOptions) -> Timing:
+def _timed(
+    architecture: Architecture,
+    shape: Shape,
+    dataset: Dataset,
+    options: TrainingOptions,
+    capture: CaptureOptions,
+) -> Timing:
     """Time some batches of a network; they leave its weights as they are."""
     import torch
 
@@ -126,7 +133,7 @@ def _timed(architecture: Architecture, shape: Shape, dataset: Dataset, options: 
 
     if options.cuda_graphs and not torch.cuda.is_available():  # trials have a GPU, but on other machines
         options = options.model_copy(update={"cuda_graphs": False})
-    run = TrainingRun(architecture, dataset, options, seed=0)
+    run = TrainingRun(architecture, dataset, options, seed=0, capture=capture)
     batches = torch.split(torch.arange(len(run.train_split), device=run.device), options.batch_size)
     on_one_core = run.device.type == "cpu" and torch.get_num_threads() == 1
     # What else the machine does meanwhile says nothing about the search.
@@ -148,7 +155,10 @@ def _timed(architecture: Architecture, shape: Shape, dataset: Dataset, options: 
 
 
 def time_some(
-    networks: Sequence[tuple[Architecture, Shape, TrainingOptions]], dataset: Dataset, seconds: float
+    networks: Sequence[tuple[Architecture, Shape, TrainingOptions]],
+    dataset: Dataset,
+    seconds: float,
+    capture: CaptureOptions,
 ) -> list[Timing]:
     """Time networks, the smallest first, until the seconds are used up or a batch would take too long."""
     timings: list[Timing] = []
@@ -161,7 +171,7 @@ def time_some(
                 or timings[-1].learning * ratio * options.batch_size > _LONGEST_BATCH
             ):
                 break
-        timings.append(_timed(architecture, shape, dataset, options))
+        timings.append(_timed(architecture, shape, dataset, options, capture))
     return timings
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -26,6 +27,7 @@ from aiq_search.lowering.onnx_extra import onnx_available
 from aiq_search.lowering.quantization import NAME as INT8
 from aiq_search.models import build_model, model_size
 from aiq_search.statespace import EfficiencyReport, measure
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.user_code import CodePolicy, describe_error, is_reference
 
 __all__ = ["Measurement", "measure_network"]
@@ -45,6 +47,7 @@ class Measurement:
         samples: Size of the split.
         parameters: All trainable numbers of the network.
         macs: Multiply-accumulates of one sample.
+        capture: Which states were measured.
         device: What it asks of a device; None for a network without a device format.
         report: The report.
     """
@@ -56,6 +59,7 @@ class Measurement:
     samples: int
     parameters: int
     macs: int
+    capture: str
     device: DeviceDocument | None
     report: EfficiencyReport
 
@@ -77,7 +81,7 @@ def measure_network(
     data_dir: Path | None = None,
     beta: float = 2.0,
     allow_code: Sequence[str] = (),
-    **options: Any,  # noqa: ANN401
+    **capture: Any,  # noqa: ANN401
 ) -> Measurement:
     """Measure a bundle, or a network that a function builds.
 
@@ -92,7 +96,7 @@ def measure_network(
         data_dir: Folder of the data files.
         beta: Weight of the accuracy in aIQ.
         allow_code: Packages that may be imported besides modules of the working folder.
-        options: As of `StateCapture`.
+        capture: Fields of `CaptureOptions`; of a bundle, the others are as it was measured.
 
     Raises:
         InputError: There is no such network or data, or they do not fit each other.
@@ -108,21 +112,41 @@ def measure_network(
         bundle = load_bundle(model, code)
         network, dataset = bundle.model, _data_of(bundle, data, data_dir, code)
         preprocessing, files = bundle.preprocessing, bundle.files
-        source = "bundle"
+        source, usual = "bundle", bundle.metrics.conventions.capture
     else:
         network, dataset = _from_function(model, data, data_dir, _parsed(arguments), code)
         preprocessing, files = PreprocessingDocument.of(dataset), {}
-        source = "random, seed 0" if weights is None else str(weights)
+        source, usual = "random, seed 0" if weights is None else str(weights), CaptureOptions()
         if weights is not None:
             _load_weights(network, weights)
+    options = _capture({**usual.model_dump(), **capture})
     samples = dataset.split(split)
     with _explained(network, samples, dataset.classes):
-        report = measure(network, _batches(samples, preprocessing.normalization), beta=beta, **options)
+        report = measure(
+            network, _batches(samples, preprocessing.normalization), beta=beta, **options.keywords()
+        )
     size = model_size(network, preprocessing.input_shape)
     device = _device(network, preprocessing, dataset, files)
     return Measurement(
-        model, source, dataset.name, split, len(samples), size.parameters, size.macs, device, report
+        model=model,
+        weights=source,
+        data=dataset.name,
+        split=split,
+        samples=len(samples),
+        parameters=size.parameters,
+        macs=size.macs,
+        capture=str(options),
+        device=device,
+        report=report,
     )
+
+
+def _capture(fields: Mapping[str, Any]) -> CaptureOptions:
+    try:
+        return CaptureOptions.model_validate(fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(f"{problem['loc'][0]}: {problem['msg']}, but got {problem['input']!r}.") from None
 
 
 def _data_of(bundle: Bundle, data: str | None, data_dir: Path | None, code: CodePolicy) -> Dataset:

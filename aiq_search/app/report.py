@@ -155,13 +155,14 @@ def _measured(study: Study, champion: Champion, data: StudyData) -> NetworkView:
     model.eval()
     split = TensorSplit.of(dataset.validation, dataset.normalization, torch.device("cpu"))
     confusion = np.zeros((len(dataset.classes), len(dataset.classes)), dtype=int)
-    with torch.inference_mode(), StateCapture(model) as capture:
+    keywords = study.document.capture.fitting(model).keywords()
+    with torch.inference_mode(), StateCapture(model, **keywords) as captured:
         for raw, labels in zip(
             torch.split(split.inputs, BATCH_SIZE), torch.split(split.labels, BATCH_SIZE), strict=True
         ):
             predicted = model(split.normalised(raw)).argmax(1)
             np.add.at(confusion, (labels.numpy(), predicted.numpy()), 1)
-        layers = capture.compute()
+        layers = captured.compute()
     states, neurons = {}, {}
     for name, layer in layers.items():
         neurons[name] = neurons_of(layer)

@@ -15,7 +15,7 @@ from aiq_search.app.bundles import Export, take_home
 from aiq_search.datasets import Dataset, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.export import Bundle, BundleContents, load_bundle, write_bundle
-from aiq_search.export.documents import SplitMetrics
+from aiq_search.export.documents import Conventions, SplitMetrics
 from aiq_search.export.files import check_output
 from aiq_search.export.measurement import measure_split, one_thread
 from aiq_search.export.slimming import Slimmed, logits_of, slim
@@ -105,20 +105,28 @@ def slim_champion(
     if not found.removed:
         kept = f" ({found.kept} do, but cost more than --max-drop {max_drop:g})" if found.kept else ""
         raise InputError(f"{name}: no neuron can go: none is always off, always on or in sync{kept}.")
-    weights, trained = _trained_on(found, dataset, epochs, learning_rate, bundle.metrics.conventions.beta)
+    weights, trained = _trained_on(found, dataset, epochs, learning_rate, bundle.metrics.conventions)
     return _written(bundle, found, weights, dataset, output, trained=trained, force=force)
 
 
 def _trained_on(
-    found: Slimmed, dataset: Dataset, epochs: int, learning_rate: float, beta: float
+    found: Slimmed, dataset: Dataset, epochs: int, learning_rate: float, conventions: Conventions
 ) -> tuple[dict[str, Tensor], str]:
     """The weights after some more epochs, and a sentence on it."""
     if not epochs:
         return found.weights, ""
     options = TrainingOptions(epochs=epochs, learning_rate=learning_rate, engine="torch", device="cpu")
     with one_thread():
-        run = TrainingRun(found.architecture, dataset, options, seed=0, beta=beta, weights=found.weights)
-        before = run.engine.evaluate(run.validation_split, beta).loss
+        run = TrainingRun(
+            found.architecture,
+            dataset,
+            options,
+            seed=0,
+            beta=conventions.beta,
+            capture=conventions.capture,
+            weights=found.weights,
+        )
+        before = run.engine.evaluate(run.validation_split, conventions.beta).loss
         while not run.finished:
             run.run_epoch()
     if run.best is None or run.best.validation.loss >= before:
@@ -143,9 +151,10 @@ def _written(
     network = found.architecture.build()
     network.load_state_dict(weights)
     network.eval()
-    normalization, beta = bundle.preprocessing.normalization, bundle.metrics.conventions.beta
+    normalization, conventions = bundle.preprocessing.normalization, bundle.metrics.conventions
+    beta, capture = conventions.beta, conventions.capture
     after = {
-        name: measure_split(network, dataset.split(name), normalization, beta=beta)
+        name: measure_split(network, dataset.split(name), normalization, beta=beta, capture=capture)
         for name in ("validation", "test")
     }
     rows = tuple(_rows(bundle, found.architecture, before["test"], after["test"]))
@@ -166,7 +175,7 @@ def _written(
         dataset=dataset,
         dataset_options=bundle.dataset,
         beta=beta,
-        capture=bundle.metrics.conventions.capture,
+        capture=capture,
         expected={
             split: {"accuracy": numbers.accuracy, "aiq": numbers.aiq} for split, numbers in after.items()
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,17 +50,31 @@ def measure(
         typer.Option(
             "--layer",
             metavar="NAME",
-            help="Name or pattern of layers to measure; repeatable. By default every hidden layer.",
+            help="Name, pattern or class (LSTM) of layers to measure; repeatable. By default every hidden "
+            "linear layer and convolution, or those that a bundle was measured by.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Name or pattern of layers to leave out; repeatable."),
+        typer.Option(metavar="NAME", help="Layers to leave out, likewise; repeatable."),
     ] = None,
     point: Annotated[
-        str, typer.Option(metavar="after|before", help="Capture states after or before each layer.")
-    ] = "after",
-    order: Annotated[float, typer.Option(metavar="X", help="Order of the entropy; 1 is Shannon's.")] = 1.0,
+        str | None,
+        typer.Option(metavar="after|before", help="Capture states after (the default) or before each layer."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|KEY", help="Which output of a layer that returns several; by default the first, 0."
+        ),
+    ] = None,
+    axis: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Axis of the neurons, where a layer's class does not determine it."),
+    ] = None,
+    order: Annotated[
+        float | None, typer.Option(metavar="X", help="Order of the entropy; 1, the default, is Shannon's.")
+    ] = None,
     data_dir: DataDir = None,
     allow_code: AllowCode = None,
     form: FormatOption = Format.TABLE,
@@ -67,7 +82,14 @@ def measure(
     """Measure efficiency and aIQ of MODEL on a data set."""
     from aiq_search.app.measure import measure_network
 
-    options = {"point": point, "order": order, "exclude": exclude or ()}
+    capture = {
+        "layers": layers or None,
+        "exclude": exclude or None,
+        "point": point,
+        "output": int(output) if output and output.removeprefix("-").isdecimal() else output,
+        "axis": axis,
+        "order": "inf" if order == math.inf else order,
+    }
     measured = measure_network(
         model,
         data=data,
@@ -77,8 +99,7 @@ def measure(
         data_dir=data_dir,
         beta=beta,
         allow_code=allow_code or (),
-        layers=layers or None,
-        **options,
+        **{name: value for name, value in capture.items() if value is not None},
     )
     _print(measured, form)
 
@@ -116,8 +137,8 @@ def _print(measured: Measurement, form: Format) -> None:
         totals = "  ".join(f"{name} {number(value)}" for name, value in numbers.items() if value is not None)
         show(
             f"  {totals}  (beta {report.beta:g})",
-            f"  {measured.data}, {measured.split} split, N = {measured.samples:,}; states {report.point} "
-            f"each layer; {measured.parameters:,} parameters; weights: {measured.weights}",
+            f"  {measured.data}, {measured.split} split, N = {measured.samples:,}; "
+            f"states {measured.capture}; {measured.parameters:,} parameters; weights: {measured.weights}",
             *_device(measured),
         )
     for sentence in report.warnings[:_FEW]:

@@ -182,8 +182,8 @@ def model_card(
         "ones that had no part in the choice. All numbers, by seed and layer: `metrics.json`.",
         _reference(metrics),
         f"Conventions: beta = {metrics.conventions.beta:g}; the accuracy in aIQ is "
-        f"{metrics.conventions.accuracy}; states are read {metrics.conventions.capture} "
-        f"each hidden layer; {metrics.conventions.state}.",
+        f"{metrics.conventions.accuracy}; states are read {metrics.conventions.capture}; "
+        f"{metrics.conventions.state}.",
         _device(metrics),
         "## Limits",
         _limits(metrics),

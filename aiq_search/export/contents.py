@@ -11,6 +11,7 @@ from torch import Tensor
 from aiq_search.datasets import Dataset, DatasetOptions
 from aiq_search.export.documents import ReferenceDocument, SeedMetrics, SpreadDocument
 from aiq_search.models import Architecture
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.measures import Measures
 
 __all__ = ["FORMATS", "MAX_DROP", "BundleContents"]
@@ -30,7 +31,7 @@ class BundleContents:
         dataset: What it was trained and measured on.
         dataset_options: How ``dataset`` was loaded.
         beta: Weight of accuracy in aIQ.
-        capture: Where states are read, "after" or "before" a layer.
+        capture: Which states are measured.
         measures: What is measured beside accuracy, and which number is the accuracy in aIQ.
         expected: The search's own numbers for this network by split and name (any of loss, accuracy,
             efficiency, aiq), which the reloaded network must give again.
@@ -48,7 +49,7 @@ class BundleContents:
     dataset: Dataset
     dataset_options: DatasetOptions
     beta: float = 2.0
-    capture: str = "after"
+    capture: CaptureOptions = field(default_factory=CaptureOptions)
     measures: Measures = field(default_factory=Measures)
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tolerance: float = 1e-4

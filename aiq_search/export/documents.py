@@ -22,6 +22,7 @@ from aiq_search.datasets import Dataset, DatasetOptions, Normalization, TableEnc
 from aiq_search.datasets.labels import LONGEST_NAME
 from aiq_search.export.errors import BundleError
 from aiq_search.models import Architecture
+from aiq_search.training.capture import CaptureField
 from aiq_search.training.measures import AccuracyName
 from aiq_search.user_code import CodePolicy
 
@@ -294,14 +295,14 @@ class Conventions(Document):
     Attributes:
         beta: Weight of accuracy in aIQ.
         accuracy: Which number is the accuracy in aIQ.
-        capture: Whether states are read "after" or "before" a layer.
+        capture: Which layers' states are measured, and where.
         parameters: How ``parameters`` and ``parameters_weights`` are counted.
         state: What a state is.
     """
 
     beta: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     accuracy: AccuracyName = "accuracy"
-    capture: Literal["after", "before"]
+    capture: CaptureField
     parameters: str = (
         "parameters: every trainable number; parameters_weights: weights of convolutions and linear layers"
     )

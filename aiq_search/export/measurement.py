@@ -15,6 +15,7 @@ from torch import nn
 import aiq_search
 from aiq_search.datasets import Normalization, Split
 from aiq_search.export.documents import SplitMetrics
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.evaluation import TensorSplit, evaluate
 from aiq_search.training.measures import Measures
 
@@ -39,6 +40,7 @@ def measure_split(
     *,
     beta: float,
     measures: Measures = Measures(),  # noqa: B008 - frozen
+    capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
 ) -> SplitMetrics:
     """Measure a network on a split.
 
@@ -48,13 +50,15 @@ def measure_split(
         normalization: What makes network input of them.
         beta: Weight of accuracy in aIQ.
         measures: What is measured beside accuracy, and which number is the accuracy in aIQ.
+        capture: Which states are measured.
 
     Returns:
         Loss, accuracy, efficiencies and aIQ.
     """
     tensors = TensorSplit.of(split, normalization, torch.device("cpu"))
     with one_thread():
-        measured = measures.added_to(evaluate(model, tensors, beta=beta), model, tensors, beta)
+        measured = evaluate(model, tensors, beta=beta, capture=capture)
+        measured = measures.added_to(measured, model, tensors, beta)
     return SplitMetrics.model_validate(asdict(measured))
 
 

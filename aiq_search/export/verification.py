@@ -166,6 +166,7 @@ def _check_split(bundle: Bundle, dataset: Dataset, split: str) -> Check:
         bundle.preprocessing.normalization,
         beta=bundle.metrics.conventions.beta,
         measures=Measures(bundle.metrics.conventions.accuracy, tuple(recorded.measures)),
+        capture=bundle.metrics.conventions.capture,
     )
     worst = 0.0
     for name, (old, new) in _numbers(recorded, measured).items():

@@ -147,7 +147,7 @@ def _files(
         "preprocessing.json": _json(preprocessing),
         "example_input.npz": _example(contents, network, preprocessing),
     }
-    device = DeviceFiles(network, preprocessing, contents.dataset, contents.beta)
+    device = DeviceFiles(network, preprocessing, contents.dataset, contents.beta, contents.capture)
     program = cache(partial(export_program, network, preprocessing))
     writers: dict[str, Callable[[], dict[str, bytes]]] = {
         "c": device.c,  # first: compilers run while the others are written
@@ -194,6 +194,7 @@ def _metrics(
                 preprocessing.normalization,
                 beta=contents.beta,
                 measures=contents.measures,
+                capture=contents.capture,
             )
             for name in ("validation", "test")
         },
@@ -206,7 +207,7 @@ def _metrics(
         "conventions": Conventions(
             beta=contents.beta,
             accuracy=contents.measures.accuracy,
-            capture=contents.capture,  # type: ignore[arg-type]
+            capture=contents.capture,
         ),
         "dataset": DatasetDocument(
             options=contents.dataset_options,

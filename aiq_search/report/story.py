@@ -235,7 +235,7 @@ def footer(facts: StudyFacts) -> str:
     parts = [
         f"Data set {dataset.name} (digest {dataset.digest})",
         f"{facts.observations:,} observations",
-        f"states captured {document.capture} each hidden layer",
+        f"states captured {document.capture}",
         f"beta {facts.beta:g}",
         f"seed {document.seed}",
         f"space {facts.space}, fingerprint {document.fingerprint}",

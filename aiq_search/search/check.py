@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.datasets import check_options, known_shape
 from aiq_search.errors import InputError
-from aiq_search.models import Architecture, check_argument_names, check_model_name, layer_outputs
+from aiq_search.models import Architecture, check_argument_names, check_model_name
+from aiq_search.search.layers import check_layers
 from aiq_search.search.machine import Machine
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.quantisable import check_quantisable
 from aiq_search.search.samplers import create_sampler
-from aiq_search.space.constraint import EFFICIENCY_OF
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter, Scalar
 from aiq_search.space.points import drawn, grid
 from aiq_search.space.schema import SearchSpace
-from aiq_search.statespace.selection import default_layers
 from aiq_search.suggest import did_you_mean
 from aiq_search.training import AugmentOptions, TrainingOptions
 from aiq_search.user_code import NO_CODE, CodePolicy, describe_error, is_reference
@@ -34,7 +33,6 @@ __all__ = [
     "check_space",
     "corner",
     "described",
-    "measured_layers",
     "network",
     "raised",
     "training_bytes",
@@ -274,9 +272,9 @@ def check_networks(
         machine: Where trials run; None where that is another machine.
 
     Raises:
-        SpaceError: The model refuses its arguments or the shape of the data, a network is too large, a
-            constraint is on the efficiency of a layer that no network has, or one is on the accuracy in eight
-            bits of a network that cannot be quantised.
+        SpaceError: The model refuses its arguments or the shape of the data, a network is too large, what is
+            captured or constrained is a layer that no network has, or the accuracy in eight bits is
+            constrained of a network that cannot be quantised.
     """
     if is_reference(space.model.name) and not code.allows(space.model.name):
         return
@@ -291,12 +289,15 @@ def check_networks(
                 f"a network is too large: to train it takes {needed / 1e9:,.0f} GB, and this machine has "
                 f"{machine.memory / 1e9:,.0f} GB (with {described(params)})",
             )
-    _check_constrained_layers(space, networks, input_shape, classes, code)
-    if space.objective.confirmed_measures:
+
+    def more() -> list[nn.Module]:
         points = islice(drawn(space), _FOR_LAYERS)
-        networks += [network(space, params, input_shape, classes, code) for params in points]
+        return [network(space, params, input_shape, classes, code) for params in points]
+
+    check_layers(space, networks, more, input_shape)
+    if space.objective.confirmed_measures:
         memory = Machine.here().memory
-        fitting = [each for each in networks if training_bytes(each) <= memory]
+        fitting = [each for each in [*networks, *more()] if training_bytes(each) <= memory]
         check_quantisable(space, fitting, input_shape, here=machine is not None)
 
 
@@ -305,33 +306,6 @@ def training_bytes(model: nn.Module) -> int:
     tensors = (*model.parameters(), *model.buffers())
     weights: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return _COPIES * weights
-
-
-def _check_constrained_layers(
-    space: SearchSpace,
-    networks: list[nn.Module],
-    input_shape: tuple[int, ...],
-    classes: int,
-    code: CodePolicy,
-) -> None:
-    bounded = {
-        constraint.name.removeprefix(EFFICIENCY_OF)
-        for constraint in space.objective.number_constraints
-        if constraint.name.startswith(EFFICIENCY_OF)
-    }
-    unknown = bounded - measured_layers(networks, input_shape) if bounded else set()
-    if not unknown:
-        return
-    # A layer may be in neither corner: between them, or under another choice.
-    points = islice(drawn(space), _FOR_LAYERS)
-    networks = [*networks, *(network(space, params, input_shape, classes, code) for params in points)]
-    layers = measured_layers(networks, input_shape)
-    for layer in sorted(unknown - layers):
-        raise space.error(
-            ("objective", "constraints"),
-            f"no network of the space has a hidden layer {shown(layer)}, whose "
-            f"{EFFICIENCY_OF}{shown(layer, quoted=False)} could be bounded; {did_you_mean(layer, layers)}",
-        )
 
 
 def network(
@@ -390,12 +364,3 @@ def _build(architecture: Architecture) -> nn.Module:
         if not is_reference(architecture.name):
             raise
         return architecture.build()
-
-
-def measured_layers(networks: Iterable[nn.Module], input_shape: tuple[int, ...]) -> set[str]:
-    """The layers whose efficiency any of the networks reports: all but the one that runs last."""
-    names: set[str] = set()
-    for each in networks:
-        ran = list(layer_outputs(each, input_shape))
-        names |= default_layers(each).keys() - set(ran[-1:])
-    return names

@@ -19,17 +19,18 @@ from aiq_search.search.check import (
     check_networks,
     corner,
     described,
-    measured_layers,
     network,
     raised,
     training_bytes,
 )
+from aiq_search.search.layers import measured_layers
 from aiq_search.search.machine import Machine
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space.errors import SpaceError
 from aiq_search.space.schema import SearchSpace
 from aiq_search.statespace import evaluation_mode
 from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
+from aiq_search.training.augment import Augmentation
 from aiq_search.training.kernel_cache import are_compiled
 from aiq_search.training.measures import Measures
 from aiq_search.training.quantised import int8_accuracies
@@ -103,6 +104,7 @@ def preflight(
     networks = []
     for widest in (False, True):
         params = corner(space, widest=widest)
+        _check_augmentation(space, params, shape)
         if training_bytes(network(space, params, shape, classes, code)) > Machine.here().memory:
             continue
         try:
@@ -140,6 +142,7 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
             seed=0,
             beta=space.objective.beta,
             measures=Measures(space.objective.accuracy, space.objective.measures),
+            capture=space.objective.capture,
         )
 
     def give_up() -> None:
@@ -150,10 +153,11 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
     with as_a_trial(space), calling_every(_SECONDS, give_up):
         run = fresh_run()
         _check_outputs(name, run.model, samples)
-        layers = measured_layers([run.model], shape)
+        layers = measured_layers([run.model], shape, space.objective.capture)
         if not layers:
             raise InputError(
-                f"{name} has no hidden linear or convolution layer: its states are what aIQ is computed from"
+                f"{name} has no hidden linear or convolution layer: its states are what aIQ is computed "
+                "from. Name others in objective.capture.layers, such as LSTM"
             )
         run.run_epoch()
         if space.objective.confirmed_measures and onnx_available():
@@ -207,6 +211,20 @@ def _check_measures(space: SearchSpace, dataset: Dataset) -> None:
             raise space.error(
                 ("objective",), f"top_5 is always 1 for {classes} classes; it is for more than five"
             )
+
+
+def _check_augmentation(space: SearchSpace, params: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Check that the samples can be changed as a configuration has it.
+
+    Raises:
+        SpaceError: They cannot.
+    """
+    try:
+        Augmentation(space.training_options(params).augment, shape)
+    except InputError as error:
+        name, _, message = str(error).partition(" ")  # training.augment.shift changes ...
+        key = ("parameters", name) if name in params else tuple(name.split("."))
+        raise space.error(key, message) from None
 
 
 def part_of(dataset: Dataset, train: int, validation: int) -> Dataset:

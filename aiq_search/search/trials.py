@@ -319,6 +319,7 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         beta=study.space.objective.beta,
         accuracy=study.space.objective.accuracy,
         measures=study.space.objective.measures,
+        capture=study.space.objective.capture.model_dump(mode="json"),
         test=record.key.phase is not Phase.EXPLORE and record.replicate is not None,
         int8=confirming and bool(study.space.objective.confirmed_measures),
         checkpoint=str(study.checkpoint_path(record.key)),

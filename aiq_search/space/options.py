@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from aiq_search.space.constraint import Constraint
 from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
+from aiq_search.training.capture import CaptureField, CaptureOptions
 from aiq_search.training.measures import INT8_ACCURACY, MEASURES, AccuracyName
 
 __all__ = [
@@ -91,6 +92,8 @@ class ObjectiveOptions(Section):
         minimize: Likewise; together with ``maximize``, several objectives.
         beta: Weight of accuracy in aIQ.
         accuracy: What is the accuracy in aIQ: accuracy, balanced_accuracy, macro_f1, auroc or top_5.
+        capture: Which layers' states are measured, after or before them, and by which entropy; ``after`` or
+            ``before`` alone: of every hidden layer.
         constraints: ``NAME >= NUMBER`` or ``NAME <= NUMBER`` on reported numbers; or, on parameters,
             an expression such as ``model.hidden2 <= model.hidden1``.
     """
@@ -99,6 +102,7 @@ class ObjectiveOptions(Section):
     minimize: Number | Numbers | None = None
     beta: float = Field(default=2.0, gt=0)
     accuracy: AccuracyName = "accuracy"
+    capture: CaptureField = CaptureOptions()
     constraints: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @field_validator("constraints")

@@ -318,8 +318,10 @@ class SearchSpace(Section):
             for key, value in document["dataset"].items()
             if key in _ANY_DATA or key in self.dataset.given
         }  # a file from before there were the fields of tables and pictures searched the same
-        if document["objective"]["accuracy"] == "accuracy":
-            del document["objective"]["accuracy"]  # likewise
+        default = ObjectiveOptions().model_dump(mode="json")
+        for name in ("accuracy", "capture"):
+            if document["objective"][name] == default[name]:
+                del document["objective"][name]  # likewise
         kept = ("sampler", "pruner", "seed", "duplicates", "replicates")
         document["search"] = {key: document["search"][key] for key in kept}
         # A file from before there were these searches the same.
@@ -327,9 +329,9 @@ class SearchSpace(Section):
             del document["search"]["pruner"]["rungs"]
         if document["search"]["replicates"] == 1:
             del document["search"]["replicates"]
-        default = TrainingOptions().model_dump(mode="json")
+        training = TrainingOptions().model_dump(mode="json")
         for name in _LATER:
-            if document["training"][name] == default[name]:
+            if document["training"][name] == training[name]:
                 del document["training"][name]
         return document
 

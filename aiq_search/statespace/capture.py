@@ -6,6 +6,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -47,8 +48,8 @@ class StateCapture:
 
     Args:
         model: The model. Nothing of it is changed for good.
-        layers: Which layers: names as in ``named_modules``, patterns of names, classes of modules, or
-            functions of name and module; one or several.
+        layers: Which layers: names as in ``named_modules``, patterns of names, classes of modules or their
+            names, or functions of name and module; one or several.
         exclude: Which layers to leave out of ``layers`` or of the default.
         point: ``"after"`` for the output of each layer, ``"before"`` for its first input.
         axis: The neurons' axis where the kind of module does not determine it; one, or one a layer by name.
@@ -97,8 +98,10 @@ class StateCapture:
         left_out = select_layers(model, exclude) if exclude != () else {}
         self._modules = {name: module for name, module in chosen.items() if name not in left_out}
         self._output_layer = _OutputLayer(awaited=layers is None)
-        if len(self._modules) < (2 if self._output_layer.awaited else 1):
-            raise InputError(_nothing_to_measure(model, by_default=layers is None))
+        if not self._modules or (layers is None and len(chosen) < 2):
+            raise InputError(_nothing_to_measure(model, by_default=len(self._modules) == len(chosen)))
+        # One of those that are left out may be the output layer, in place of which no other is.
+        self._left_out = {} if layers is not None else {n: m for n, m in chosen.items() if n in left_out}
         self._counters: dict[str, StateCounter] = {}
         self._handles: dict[str, RemovableHandle] = {}
         self._root_handle: RemovableHandle | None = None
@@ -113,6 +116,8 @@ class StateCapture:
             self._eager.enter_context(torch.compiler.set_stance("force_eager"))
         for name, module in self._modules.items():
             self._handles[name] = self._register(name, module)
+        for name, module in self._left_out.items():
+            self._handles[name] = module.register_forward_hook(partial(self._note, name))
         if self._output_layer.awaited:
             root = getattr(self._model, "_orig_mod", self._model)
             self._root_handle = root.register_forward_hook(self._first_pass_is_over)
@@ -138,6 +143,11 @@ class StateCapture:
         if self.point == "after":
             return module.register_forward_hook(after)
         return module.register_forward_pre_hook(before, with_kwargs=True)
+
+    def _note(self, name: str, *_: object) -> None:
+        """A layer that is left out ran."""
+        with self._lock:
+            self._output_layer.called(name)
 
     def _count(self, name: str, module: nn.Module, result: Any) -> None:  # noqa: ANN401
         if torch._C._current_graph_task_id() != -1:

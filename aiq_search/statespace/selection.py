@@ -13,10 +13,11 @@ from torch.nn.utils.rnn import PackedSequence
 from aiq_search.errors import InputError
 from aiq_search.suggest import did_you_mean
 
-__all__ = ["LayerSelector", "neuron_axis", "pick_tensor", "select_layers"]
+__all__ = ["LayerSelector", "known_selectors", "neuron_axis", "pick_tensor", "select_layers", "takes"]
 
 LayerSelector: TypeAlias = str | type[nn.Module] | Callable[[str, nn.Module], bool]
-"""An exact name, a pattern of names (``encoder.*``), a class of modules, or a function of name and module."""
+"""A name, a pattern of names (``encoder.*``), the name of a class (``LSTM``) or the class, or a function of
+name and module."""
 
 _CONVOLUTION = nn.modules.conv._ConvNd
 _CHANNELS_FIRST = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
@@ -81,15 +82,28 @@ def select_layers(
     for selector in selectors:
         matches = {name for name, module in named.items() if _takes(selector, name, module)}
         if not matches:
-            hint = did_you_mean(selector, filter(None, named)) if isinstance(selector, str) else ""
+            hint = did_you_mean(selector, known_selectors(model)) if isinstance(selector, str) else ""
             raise InputError(f"The model has no layer that {selector!r} selects. {hint}".rstrip())
         taken |= matches
     return {name: module for name, module in named.items() if name in taken}
 
 
+def takes(model: nn.Module, selector: LayerSelector) -> bool:
+    """Whether a selector takes any module of a model."""
+    return any(_takes(selector, name, module) for name, module in named_layers(model).items())
+
+
+def known_selectors(model: nn.Module) -> list[str]:
+    """The names that take a module of a model: those of its modules, and those of their classes."""
+    named = named_layers(model)
+    return [*filter(None, named), *dict.fromkeys(type(module).__name__ for module in named.values())]
+
+
 def _takes(selector: LayerSelector, name: str, module: nn.Module) -> bool:
     if isinstance(selector, str):
-        return name == selector or fnmatchcase(name, selector)
+        kinds = type(module).__mro__
+        classes = (k.__name__ for k in kinds if issubclass(k, nn.Module) and k is not nn.Module)
+        return name == selector or fnmatchcase(name, selector) or selector in classes
     if isinstance(selector, type):
         return isinstance(module, selector)
     return bool(selector(name, module))

@@ -18,6 +18,7 @@ from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.space import SearchSpace
 from aiq_search.space.errors import dotted, shown
 from aiq_search.study.provenance import Provenance
+from aiq_search.training.capture import CaptureField, CaptureOptions
 
 __all__ = [
     "FILE",
@@ -109,7 +110,7 @@ class StudyDocument(BaseModel):
         fingerprint: Of the space.
         seed: ``search.seed`` of the space.
         beta: ``objective.beta`` of the space.
-        capture: Where states are captured: after each hidden layer's activation.
+        capture: ``objective.capture`` of the space.
         created: Unix time, in seconds.
         dataset: The data.
         provenance: Command, versions, git commit.
@@ -130,7 +131,7 @@ class StudyDocument(BaseModel):
     fingerprint: str
     seed: int
     beta: float
-    capture: Literal["after"] = "after"
+    capture: CaptureField = CaptureOptions()
     created: _UnixTime
     dataset: DatasetDescription
     provenance: Provenance
@@ -144,7 +145,12 @@ class StudyDocument(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_its_space(self) -> Self:
-        for field, expected in (("seed", self.space.search.seed), ("beta", self.space.objective.beta)):
+        objective = self.space.objective
+        for field, expected in (
+            ("seed", self.space.search.seed),
+            ("beta", objective.beta),
+            ("capture", objective.capture),
+        ):
             if getattr(self, field) != expected:
                 raise ValueError(f"{field}: expected that of the space, {expected}")
         return self
@@ -175,6 +181,7 @@ class StudyDocument(BaseModel):
                 "fingerprint": space.fingerprint,
                 "seed": space.search.seed,
                 "beta": space.objective.beta,
+                "capture": space.objective.capture,
                 "created": time.time(),
                 "dataset": DatasetDescription.model_validate(dataset),
                 "provenance": options.get("provenance") or Provenance.of_this_process(),

@@ -103,7 +103,7 @@ def study_tags(document: StudyDocument) -> dict[str, str]:
         "aiq.study": document.study,
         "aiq.beta": document.beta,
         "aiq.observations": document.dataset.validation,
-        "aiq.capture": document.capture,
+        "aiq.capture": str(document.capture),
         "aiq.version": document.provenance.versions.get("aiq-search"),
         "mlflow.source.name": "aiq search",
         "mlflow.source.type": "LOCAL",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from aiq_search.datasets import Normalization, Split
 from aiq_search.statespace import StateCapture, aiq, evaluation_mode, network_efficiency
+from aiq_search.training.capture import CaptureOptions
 
 __all__ = ["BATCH_SIZE", "Evaluation", "TensorSplit", "evaluate", "outputs"]
 
@@ -32,7 +33,7 @@ class Evaluation:
         accuracy: Fraction of samples whose label has the largest logit.
         efficiency: Geometric mean of the layers' efficiencies.
         aiq: (accuracy^beta * efficiency)^(1 / (beta + 1)).
-        layers: Efficiency of each hidden layer, by name.
+        layers: Efficiency of each layer that was measured, by name.
         samples: Size of the split.
         measures: Other measures of the answers that were asked for, by name; see ``training.measures``.
     """
@@ -110,7 +111,11 @@ def outputs(model: nn.Module, split: TensorSplit) -> NDArray[Any]:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, split: TensorSplit, *, beta: float, layers: Sequence[str] | None = None
+    model: nn.Module,
+    split: TensorSplit,
+    *,
+    beta: float,
+    capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
 ) -> Evaluation:
     """Measure a network on a whole split, in evaluation mode.
 
@@ -118,20 +123,23 @@ def evaluate(
         model: On the split's device; the mode of each of its modules is restored afterwards.
         split: What to measure on.
         beta: Weight of accuracy in aIQ.
-        layers: Names of the layers to capture; by default every hidden Linear and Conv.
+        capture: Which states are captured; by default those of every hidden Linear and Conv.
 
     Returns:
         Loss, accuracy, efficiencies and aIQ.
+
+    Raises:
+        InputError: The network has none of the layers, or one of them cannot be measured.
     """
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
-    with evaluation_mode(model), StateCapture(model, layers=layers) as capture:
+    with evaluation_mode(model), StateCapture(model, **capture.fitting(model).keywords()) as captured:
         for raw, labels in zip(
             torch.split(split.inputs, BATCH_SIZE), torch.split(split.labels, BATCH_SIZE), strict=True
         ):
             logits = model(split.normalised(raw))
             loss += functional.cross_entropy(logits, labels, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
-        states = capture.compute()
+        states = captured.compute()
     efficiencies = {name: layer.efficiency for name, layer in states.items()}
     return Evaluation.of(loss.item(), int(correct), len(split), efficiencies, beta)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aiq_search.datasets import Dataset, split_off
 from aiq_search.errors import AiqError, InputError
 from aiq_search.models import Architecture
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.engines import Engine, make_engine
 from aiq_search.training.evaluation import Evaluation, TensorSplit
 from aiq_search.training.measures import Measures
@@ -95,6 +96,7 @@ class TrainingRun:
         seed: Fixes everything random.
         beta: Weight of accuracy in aIQ.
         measures: What is measured besides accuracy, and which number is the accuracy in aIQ.
+        capture: Which states are captured.
         weights: A state dict to train on from, in place of initial weights.
         watch: Splits that are measured after every epoch, too: train, test. With label noise, the training
             split has the randomised labels, and the test split the true ones.
@@ -112,6 +114,7 @@ class TrainingRun:
         seed: int,
         beta: float = 2.0,
         measures: Measures = Measures(),  # noqa: B008 - frozen
+        capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
         weights: Mapping[str, Tensor] | None = None,
         watch: Sequence[str] = (),
     ) -> None:
@@ -120,6 +123,7 @@ class TrainingRun:
         self.options = options
         self.beta = beta
         self.measures = measures
+        self.capture = capture
         self.device = _device(options)
         torch.manual_seed(seed)
         self.shuffle = torch.Generator().manual_seed(seed)
@@ -128,7 +132,7 @@ class TrainingRun:
             self.model.load_state_dict(weights)
         self.train_split = TensorSplit.of(dataset.train, dataset.normalization, self.device)
         self.validation_split = TensorSplit.of(dataset.validation, dataset.normalization, self.device)
-        self.engine: Engine = make_engine(self.model, options, self.train_split, self.device)
+        self.engine: Engine = make_engine(self.model, options, self.train_split, self.device, capture)
         self._watched = {name: self._tensors(name) for name in watch}
         self.history: list[EpochResult] = []
         self.best: EpochResult | None = None

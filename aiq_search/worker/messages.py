@@ -29,6 +29,7 @@ class Assignment:
         beta: Weight of accuracy in aIQ.
         accuracy: Which number is the accuracy in aIQ.
         measures: What is measured beside accuracy; see ``training.measures``.
+        capture: Fields of ``training.capture.CaptureOptions``.
         test: Whether the chosen epoch is measured on the test split too.
         int8: Whether the network of the chosen epoch is measured in eight bits too.
         checkpoint: Where the unfinished trial is kept.
@@ -52,6 +53,7 @@ class Assignment:
     measures: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
     int8: bool = False
+    capture: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As text."""

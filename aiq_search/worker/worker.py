@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from aiq_search.datasets import Dataset
 from aiq_search.errors import InputError
-from aiq_search.models import Architecture, layer_outputs, model_size
+from aiq_search.models import Architecture, model_size
 from aiq_search.places import StorageError, patiently, place_of
+from aiq_search.statespace import StateCapture, evaluation_mode
 from aiq_search.training import (
     CheckpointError,
     DivergedError,
@@ -28,6 +28,7 @@ from aiq_search.training import (
     save_checkpoint,
     save_weights,
 )
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.measures import INT8_ACCURACY, Measures
 from aiq_search.user_code import CodePolicy
 from aiq_search.worker.messages import RUNG_SAMPLES, Assignment, Report, Rung
@@ -146,7 +147,7 @@ class TrialWorker:
         """Build the network and load its checkpoint; whether there was one."""
         self._run = self._fresh_run()
         self._size = dict(vars(model_size(self._run.model, self._dataset.input_shape)))
-        self._ceilings = _ceilings(self._run.model, self._dataset)
+        self._ceilings = _ceilings(self._run)
         checkpoint = place_of(self._assignment.checkpoint)
         if not patiently(checkpoint.is_file):
             return False
@@ -171,6 +172,7 @@ class TrialWorker:
             beta=assignment.beta,
             measures=Measures(assignment.accuracy, assignment.measures),
             watch=assignment.watch,
+            capture=CaptureOptions.model_validate(assignment.capture),
         )
 
     def _complete(self, run: TrainingRun, epochs: Sequence[EpochResult]) -> Report:
@@ -193,6 +195,7 @@ class TrialWorker:
             "architecture": self._assignment.architecture,
             "seed": self._assignment.seed,
             "epoch": run.best.epoch,
+            "capture": dict(self._assignment.capture),
             "validation": run.best.metrics(),
         }
         weights = place_of(self._assignment.weights)
@@ -226,12 +229,15 @@ class TrialWorker:
         return Report(epochs=reported, size=self._size, done=True, reason=reason, traceback=trace)
 
 
-def _ceilings(model: nn.Module, dataset: Dataset) -> dict[str, float]:
+def _ceilings(run: TrainingRun) -> dict[str, float]:
     """The highest efficiency that each layer can show on the validation split, where that is below 1."""
-    samples = len(dataset.validation)
-    ceilings = {
-        name: math.log2(places * samples) / neurons  # N observations carry log2(N) bits at most
-        for name, (neurons, places) in layer_outputs(model, dataset.input_shape).items()
+    sample = torch.zeros(1, *run.dataset.input_shape, device=run.device)
+    keywords = run.capture.fitting(run.model).keywords()
+    with torch.inference_mode(), evaluation_mode(run.model), StateCapture(run.model, **keywords) as states:
+        run.model(sample)
+    ceilings = {  # N observations carry log2(N) bits at most
+        name: math.log2(len(run.dataset.validation) * seen.observations) / seen.neurons
+        for name, seen in states.compute().items()
     }
     return {name: ceiling for name, ceiling in ceilings.items() if ceiling < 1}
 

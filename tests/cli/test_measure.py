@@ -36,7 +36,7 @@ def test_csv_has_a_row_a_layer(app):
 
 def test_the_table_says_what_the_number_rests_on_and_warns_on_stderr(app):
     result = run(app)
-    assert "test split, N = 359; states after each layer" in result.stdout
+    assert "test split, N = 359; states after each hidden layer" in result.stdout
     assert "Warning: Layer 'hidden1' is saturated" in " ".join(result.stderr.split())
     assert "Warning" not in result.stdout
 

@@ -157,6 +157,6 @@ def test_checksums_are_those_of_sha256sum(exported):
 def test_metrics_say_what_they_mean(exported):
     metrics = json.loads((exported / "metrics.json").read_text())
     assert metrics["conventions"]["beta"] == 2
-    assert metrics["conventions"]["capture"] == "after"
+    assert metrics["conventions"]["capture"]["point"] == "after"
     assert metrics["splits"]["test"]["samples"] == 360
     assert set(metrics["splits"]["test"]["layers"]) == {"hidden1", "hidden2"}

@@ -1,6 +1,7 @@
 import math
 import os
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -284,3 +285,25 @@ def test_the_smallest_network_may_be_searched_for_its_aiq():
     space = load_space(SPACES / "mnist_smallest.yaml", edits)
     assert space.objective.directions == (("aiq", "maximize"),)
     check_space(space)
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_an_augmentation_of_what_are_no_images_is_its_own_fault(tmp_path, digits, searched):
+    path = tmp_path / "table.yaml"
+    lines = [
+        "schema_version: 1",
+        "name: table",
+        "model: {name: mlp}",
+        "dataset: {name: made_up.npz}",
+        "training: {}" if searched else "training: {augment: {shift: 0.1}}",
+        "parameters:",
+        "  model.hidden1: {type: int, low: 2, high: 4}",
+        "  training.augment.shift: {type: float, low: 0.1, high: 0.2}" if searched else "",
+    ]
+    path.write_text("\n".join(lines))
+    splits = {name: digits.split(name) for name in ("train", "validation", "test")}
+    rows = {name: replace(s, inputs=s.inputs.reshape(len(s), -1)) for name, s in splits.items()}
+    table = replace(digits, **rows)
+    with pytest.raises(SpaceError, match=r"training.augment.shift: changes images .* shape \(64,\)") as error:
+        preflight(load_space(path), table)
+    assert str(error.value).startswith(f"{path}:{8 if searched else 5}: ")

@@ -386,3 +386,11 @@ def test_a_file_from_before_the_recipe_searches_the_same(load):
     assert load().fingerprint != load(("epochs: 10", "warmup: 1.0, epochs: 10")).fingerprint
     augmented = load(("epochs: 10", "augment: {flip: 0.5}, epochs: 10"))
     assert augmented.fingerprinted["training"]["augment"]["flip"] == 0.5
+
+
+def test_a_file_without_a_capture_searches_what_it_searched_before(load):
+    space = load()
+    document = space.document()
+    assert "capture" not in space.fingerprinted["objective"]
+    other = {**document, "objective": {**document["objective"], "capture": "before"}}
+    assert load_space(other).fingerprint != space.fingerprint

@@ -132,6 +132,20 @@ def test_layers_are_selected_by_name_pattern_class_or_function(selector, names):
     assert list(measured(small(), lambda m: m(images()), layers=selector)) == names
 
 
+def test_a_class_is_selected_by_its_name():
+    found = measured(small(), lambda m: m(images()), layers=["Conv2d", "ReLU"])
+    assert found.keys() == measured(small(), lambda m: m(images()), layers=[nn.Conv2d, nn.ReLU]).keys()
+    assert "0" in found
+    with pytest.raises(InputError, match=r"no layer that 'LSTM' selects. valid names: .*Linear"):
+        StateCapture(small(), layers="LSTM")
+
+
+def test_where_the_output_layer_is_left_out_no_other_takes_its_place():
+    usual = measured(small(), lambda m: m(images()))
+    last = list(StateCapture(small()).layers)[-1]
+    assert measured(small(), lambda m: m(images()), exclude=last) == usual
+
+
 def test_exclude_leaves_out():
     assert list(measured(small(), lambda m: m(images()), exclude="0")) == ["3"]
     with pytest.raises(InputError, match="No layer is left"):

@@ -25,6 +25,7 @@ from aiq_search.export.documents import BuildDocument, Int8Document, Preprocessi
 from aiq_search.export.measurement import measure_split
 from aiq_search.lowering.plan import Plan
 from aiq_search.lowering.quantization import CALIBRATION, Quantised, dequantised
+from aiq_search.training.capture import CaptureOptions
 
 __all__ = ["activation_bytes", "builds", "check_drop", "latencies", "measure_int8", "weight_bytes"]
 
@@ -105,6 +106,7 @@ def measure_int8(
     exact: NDArray[np.float32],
     int8: NDArray[np.float32],
     beta: float,
+    capture: CaptureOptions,
 ) -> Int8Document:
     """What eight bits cost on the test split.
 
@@ -116,11 +118,12 @@ def measure_int8(
         exact: Logits of the network for the test split, (N, classes).
         int8: Logits of its quantised form.
         beta: Weight of accuracy in aIQ.
+        capture: Which states are measured.
     """
     labels, classes, rounded = dataset.test.labels, exact.argmax(1), int8.argmax(1)
     accuracy = float((rounded == labels).mean())
     weights = dequantised(network, plan, quantised)
-    measured = measure_split(weights, dataset.test, dataset.normalization, beta=beta)
+    measured = measure_split(weights, dataset.test, dataset.normalization, beta=beta, capture=capture)
     return Int8Document(
         accuracy=accuracy,
         drop=float((classes == labels).mean()) - accuracy,

@@ -210,6 +210,7 @@ def check_int8(
         exact=exact[1]["logits"],
         int8=int8[1]["logits"],
         beta=bundle.metrics.conventions.beta,
+        capture=bundle.metrics.conventions.capture,
     )
     here = environment() == bundle.metrics.environment
     allowed = 0.0 if here else _ELSEWHERE / len(dataset.test)

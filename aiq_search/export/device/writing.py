@@ -30,6 +30,7 @@ from aiq_search.lowering.onnx_extra import require_onnx
 from aiq_search.lowering.plan import Plan
 from aiq_search.lowering.planning import plan_network
 from aiq_search.lowering.quantization import NAME, Quantised, quantised_onnx
+from aiq_search.training.capture import CaptureOptions
 
 __all__ = ["DeviceFiles"]
 
@@ -44,15 +45,22 @@ class DeviceFiles:
         preprocessing: Of its raw inputs.
         dataset: What it was trained and measured on.
         beta: Weight of accuracy in aIQ.
+        capture: Which states are measured.
     """
 
     def __init__(
-        self, network: nn.Module, preprocessing: PreprocessingDocument, dataset: Dataset, beta: float
+        self,
+        network: nn.Module,
+        preprocessing: PreprocessingDocument,
+        dataset: Dataset,
+        beta: float,
+        capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
     ) -> None:
         self._network = network
         self._preprocessing = preprocessing
         self._dataset = dataset
         self._beta = beta
+        self._capture = capture
         self._texts: dict[str, dict[str, bytes]] = {}
         self._measured: Int8Document | None = None
 
@@ -96,6 +104,7 @@ class DeviceFiles:
             exact=run_in_batches("safetensors", exact, inputs, _BATCH)["logits"],
             int8=run_in_batches(NAME, load_onnx(content, NAME), inputs, _BATCH)["logits"],
             beta=self._beta,
+            capture=self._capture,
         )
         check_drop(measured, max_drop)
         self._measured = measured

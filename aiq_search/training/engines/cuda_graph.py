@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aiq_search.errors import InputError
 
-__all__ = ["Capture", "CudaGraph", "GraphedStep"]
+__all__ = ["CudaGraph", "GraphedStep", "RecordStep"]
 
 # torch asks for some steps before a capture: libraries load their kernels, the optimizer takes its memory.
 WARM_UP = 3
@@ -35,7 +35,7 @@ class Graph(Protocol):
 
 
 # Captures a computation, without running it.
-Capture: TypeAlias = "Callable[[Callable[[], Tensor]], Graph]"
+RecordStep: TypeAlias = "Callable[[Callable[[], Tensor]], Graph]"
 
 
 class CudaGraph:
@@ -79,15 +79,15 @@ class GraphedStep:
         step: Learns from a batch, and returns its loss. Whatever changes from call to call is in the batch,
             or in a tensor that keeps its place in memory.
         size: Of the batches that are replayed, in samples.
-        capture: Captures a computation.
+        record: Captures a computation.
     """
 
     def __init__(
-        self, step: Callable[[Mapping[str, Tensor]], Tensor], size: int, capture: Capture = CudaGraph
+        self, step: Callable[[Mapping[str, Tensor]], Tensor], size: int, record: RecordStep = CudaGraph
     ) -> None:
         self._step = step
         self._size = size
-        self._capture = capture
+        self._record = record
         self._steps = 0
         self._buffers: dict[str, Tensor] = {}
         self._graph: Graph | None = None
@@ -101,7 +101,7 @@ class GraphedStep:
             return self._warm_up(batch)
         if self._graph is None:
             self._buffers = {name: tensor.clone() for name, tensor in batch.items()}
-            self._graph = self._capture(lambda: self._step(self._buffers))
+            self._graph = self._record(lambda: self._step(self._buffers))
         for name, buffer in self._buffers.items():
             buffer.copy_(batch[name])
         self._graph.replay()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aiq_search.errors import InputError
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.engines.torch_engine import TorchEngine
 from aiq_search.training.kernel_cache import wait_for_compiler
 from aiq_search.training.options import TrainingOptions
@@ -64,7 +65,11 @@ class Engine(Protocol):
 
 
 def make_engine(
-    model: nn.Module, options: TrainingOptions, split: TensorSplit, device: torch.device
+    model: nn.Module,
+    options: TrainingOptions,
+    split: TensorSplit,
+    device: torch.device,
+    capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
 ) -> Engine:
     """The engine that a network is trained with.
 
@@ -74,23 +79,24 @@ def make_engine(
             networks that it supports, except where torch is faster.
         split: What it learns from, on ``device``.
         device: Where.
+        capture: Which states an evaluation captures.
 
     Raises:
         InputError: The compiled engine is asked for, but cannot train this network.
     """
     if options.engine == "torch" or device.type != "cpu":
-        return TorchEngine(model, options, split)
+        return TorchEngine(model, options, split, capture)
     if options.engine == "auto" and _torch_is_faster(model):
-        return TorchEngine(model, options, split, "torch trains networks of this size faster")
+        return TorchEngine(model, options, split, capture, "torch trains networks of this size faster")
     # numba takes a quarter of a second to import; who trains on torch need not wait for it.
     from aiq_search.training.engines.compiled import CompiledEngine, UnknownNetworkError
 
     wait_for_compiler()
     try:
-        return CompiledEngine(model, options, split)
+        return CompiledEngine(model, options, split, capture)
     except UnknownNetworkError as error:
         if options.engine == "auto":
-            return TorchEngine(model, options, split, f"the compiled engine does not know {error}")
+            return TorchEngine(model, options, split, capture, f"the compiled engine does not know {error}")
         raise InputError(
             f"training.engine is compiled, but that engine does not know this network ({error}); "
             "set training.engine to auto or torch."

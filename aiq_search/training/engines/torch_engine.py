@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aiq_search.training.augment import Augmentation, Mixing
-from aiq_search.training.engines.cuda_graph import Capture, CudaGraph, GraphedStep
+from aiq_search.training.capture import CaptureOptions
+from aiq_search.training.engines.cuda_graph import CudaGraph, GraphedStep, RecordStep
 from aiq_search.training.engines.torch_internals import leave_compiler_out, step_of
 from aiq_search.training.evaluation import Evaluation, TensorSplit, evaluate
 from aiq_search.training.options import TrainingOptions
@@ -29,8 +30,9 @@ class TorchEngine:
         model: The network.
         options: How it is trained.
         split: What it learns from.
+        capture: Which states an evaluation captures.
         reason: Why it is this engine, where another was wanted.
-        capture: How a training step is captured, with ``options.cuda_graphs``.
+        record: How a training step is captured, with ``options.cuda_graphs``.
     """
 
     name = "torch"
@@ -40,10 +42,12 @@ class TorchEngine:
         model: nn.Module,
         options: TrainingOptions,
         split: TensorSplit,
+        capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
         reason: str | None = None,
-        capture: Capture = CudaGraph,
+        record: RecordStep = CudaGraph,
     ) -> None:
         self.model = model
+        self._capture = capture
         self.reason = reason
         self._options = options
         self._augment = Augmentation(options.augment, tuple(split.inputs.shape[1:]))
@@ -59,7 +63,7 @@ class TorchEngine:
             self._rate = torch.tensor(options.learning_rate, device=split.labels.device)
         self._optimizer = _optimizer(model, options, self._rate)
         self._update = step_of(self._optimizer)
-        self._capture = capture
+        self._record = record
         self._graphed: tuple[TensorSplit, GraphedStep] | None = None
 
     def train(
@@ -100,7 +104,7 @@ class TorchEngine:
     def _graphed_step(self, split: TensorSplit) -> GraphedStep:
         """The step of a split, whose place in memory is a graph's."""
         if self._graphed is None or self._graphed[0] is not split:
-            step = GraphedStep(partial(self._step, split), self._options.batch_size, self._capture)
+            step = GraphedStep(partial(self._step, split), self._options.batch_size, self._record)
             self._graphed = split, step
         return self._graphed[1]
 
@@ -135,7 +139,7 @@ class TorchEngine:
         # In torch's usual layout, in which others measure the network: the same numbers, to the last bit.
         self._lay_out(torch.contiguous_format)
         try:
-            return evaluate(self.model, split, beta=beta)
+            return evaluate(self.model, split, beta=beta, capture=self._capture)
         finally:
             self._lay_out(self._layout)
 

@@ -62,7 +62,7 @@ def begin(digits, recipe, seed=1, graphs=False):
     run = TrainingRun(architecture, digits, options, seed=seed)
     if graphs:
         captured = options.model_copy(update={"cuda_graphs": True})
-        run.engine = TorchEngine(run.model, captured, run.train_split, capture=Rerun)
+        run.engine = TorchEngine(run.model, captured, run.train_split, record=Rerun)
     return run
 
 

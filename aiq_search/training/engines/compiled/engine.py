@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aiq_search.training.augment import Augmentation
+from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.engines.compiled.network import CompiledNetwork
 from aiq_search.training.engines.compiled.recognition import UnknownNetworkError, recognise
 from aiq_search.training.engines.compiled.updates import adam, sgd
@@ -30,17 +31,27 @@ class CompiledEngine:
         model: The network, on the CPU.
         options: How it is trained.
         split: What it learns from.
+        capture: Which states an evaluation captures.
 
     Raises:
-        UnknownNetworkError: The network is not such a sequence, or it is to be trained as only torch can.
+        UnknownNetworkError: The network is not such a sequence, or it is to be trained or measured as only
+            torch can.
     """
 
     name = "compiled"
     reason: str | None = None
 
-    def __init__(self, model: nn.Module, options: TrainingOptions, split: TensorSplit) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: TrainingOptions,
+        split: TensorSplit,
+        capture: CaptureOptions = CaptureOptions(),  # noqa: B008 - frozen
+    ) -> None:
         shape = tuple(split.inputs.shape[1:])
         stages = recognise(model, shape)
+        self._measured = _measured_stages(model, [stage.name for stage in stages], capture)
+        self._order = float(capture.order)
         if options.class_weights != "none":
             raise UnknownNetworkError(f"training.class_weights: {options.class_weights}")
         if options.augment.mixup:
@@ -53,7 +64,6 @@ class CompiledEngine:
         self._network = CompiledNetwork(
             model, stages, (channels, height, width), largest, split.scale.numpy(), split.shift.numpy()
         )
-        self._names = [stage.name for stage in stages[:-1]]
         # What the optimizer remembers, as long arrays as the parameters'; torch's optimizers are not used,
         # whose import alone takes a second.
         names = ("exp_avg", "exp_avg_sq") if options.optimizer != "sgd" else ("momentum_buffer",)
@@ -80,8 +90,7 @@ class CompiledEngine:
     def evaluate(self, split: TensorSplit, beta: float) -> Evaluation:
         """As `Engine.evaluate`."""
         raw, labels = _arrays(split.inputs), split.labels.numpy()
-        loss, right, efficiencies = self._network.measure(raw, labels, len(split))
-        layers = dict(zip(self._names, efficiencies, strict=True))
+        loss, right, layers = self._network.measure(raw, labels, len(split), self._measured, self._order)
         return Evaluation.of(loss, right, len(split), layers, beta)
 
     def optimizer_state(self) -> dict[int, dict[str, Tensor]]:
@@ -119,6 +128,22 @@ class CompiledEngine:
         else:
             decoupled = options.optimizer == "adamw"
             adam(*arrays, self._steps, learning_rate, options.weight_decay, decoupled)
+
+
+def _measured_stages(model: nn.Module, stages: Sequence[str], capture: CaptureOptions) -> frozenset[str]:
+    """The names of the stages whose states are counted.
+
+    Raises:
+        UnknownNetworkError: What is to be captured are not outputs of hidden layers of the stages.
+    """
+    if capture.point != "after":
+        raise UnknownNetworkError(f"objective.capture.point: {capture.point}")
+    chosen = frozenset(capture.selected(model))
+    if capture.by_default:
+        chosen -= {stages[-1]}
+    if other := sorted(chosen.difference(stages[:-1])):
+        raise UnknownNetworkError(f"states of {other[0] or 'the whole network'} (objective.capture.layers)")
+    return chosen
 
 
 def _arrays(inputs: Tensor) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import prod
 from typing import Any
 
@@ -97,25 +97,41 @@ class CompiledNetwork:
         return loss
 
     def measure(
-        self, raw: NDArray[Any], labels: NDArray[np.int64], samples: int
-    ) -> tuple[float, int, list[float]]:
+        self,
+        raw: NDArray[Any],
+        labels: NDArray[np.int64],
+        samples: int,
+        layers: Collection[str],
+        order: float = 1.0,
+    ) -> tuple[float, int, dict[str, float]]:
         """Measure the network on the first so many samples.
 
+        Args:
+            raw: All samples, flat: uint8 or float32.
+            labels: Of all samples.
+            samples: How many.
+            layers: Names of the layers whose states are counted.
+            order: Order of the entropy.
+
         Returns:
-            The sum of the losses, the number of right answers, and the efficiencies of the hidden layers.
+            The sum of the losses, the number of right answers, and the efficiencies of the layers by name.
         """
-        states = [LayerStates(stage.stage.outputs[0]) for stage in self._stages[:-1]]
+        states = [
+            LayerStates(each.stage.outputs[0], order) if each.stage.name in layers else None
+            for each in self._stages
+        ]
         loss, right = 0.0, 0
         size = self._inputs.blocks * LANES
         for first in range(0, samples, size):
             indices = np.arange(first, min(samples, first + size))
             batch = self._take(raw, indices)
-            for stage, counted in zip(self._stages, [*states, None], strict=True):
+            for stage, counted in zip(self._stages, states, strict=True):
                 stage.measure(batch, counted)
             part, correct = self._loss(labels[indices], batch, learn=False)
             loss += part
             right += correct
-        return loss, right, [layer.efficiency() for layer in states]
+        counted_of = zip(self._stages, states, strict=True)
+        return loss, right, {each.stage.name: c.efficiency() for each, c in counted_of if c is not None}
 
     def _take(self, raw: NDArray[Any], indices: NDArray[np.int64]) -> Batch:
         """Bring samples into the lanes, normalised."""

@@ -25,13 +25,15 @@ class LayerStates:
 
     Args:
         channels: Neurons of the layer.
+        order: Order of the entropy.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, order: float = 1.0) -> None:
         self._channels = channels
+        self._order = order
         self._counter: StateCounter | None = None
         if channels > _HISTOGRAM_CHANNELS:
-            self._counter = StateCounter(channels, backend="compiled")
+            self._counter = StateCounter(channels, backend="compiled", order=order)
         else:
             self._parts = 4 if channels <= _PARTED_CHANNELS else 1
             self._counts = np.zeros(self._parts << channels, np.int64)
@@ -67,5 +69,6 @@ class LayerStates:
                 "halvings": np.array(0),
                 "states": states.astype(np.uint64).reshape(-1, 1),
                 "counts": counts[states],
-            }
+            },
+            order=self._order,
         )
