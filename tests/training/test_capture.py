@@ -5,6 +5,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from aiq_search.datasets import DatasetOptions, load_dataset
 from aiq_search.errors import InputError
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, TrainingRun, evaluate
@@ -12,6 +13,11 @@ from aiq_search.training.capture import CaptureField, CaptureOptions
 from tests.training.engines.networks import random_split
 
 CPU = {"device": "cpu", "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset(DatasetOptions(name="digits", validation=360, test=360))
 
 
 @pytest.fixture
