@@ -215,15 +215,15 @@ class Convolution:
 class GroupedConvolution(Convolution):
     """A grouped convolution: a dense one, whose weights between groups are 0 and learn nothing.
 
-    Where channels are few this is several times faster than torch; see `MOST_GROUPED`.
+    Where channels are few this is several times faster than torch; see ``recognition.MOST_GROUPED``.
     """
 
     def __init__(self, stage: Stage, parameters: Parameters, inputs: Planes, *, needs_gradient: bool) -> None:
         super().__init__(stage, parameters, inputs, needs_gradient=needs_gradient)
-        count, ins, outs, taps = stage.layer.groups, inputs.channels, self._outs, prod(self._filter)
-        shape = count, outs // count, ins // count, taps
-        self._of_groups = self._weights.reshape(shape)
-        self._gradient_of_groups = self._gradient.reshape(shape)
+        ins, outs, taps, count = inputs.channels, self._outs, prod(self._filter), stage.groups
+        self._shape = count, outs // count, ins // count, taps
+        self._of_groups = self._weights.reshape(self._shape)
+        self._gradient_of_groups = self._gradient.reshape(self._shape)
         self._weights = np.zeros(outs * ins * taps, np.float32)
         self._gradient = np.zeros_like(self._weights)
         self._packed = np.empty_like(self._weights)
@@ -240,11 +240,11 @@ class GroupedConvolution(Convolution):
         super().add_weight_gradient(first, last, dz, places)
         self._gradient_of_groups += self._within_groups(self._gradient)
 
-    def _within_groups(self, weights: Floats) -> Floats:
+    def _within_groups(self, dense: Floats) -> Floats:
         """What a dense convolution has of weights within groups, as a view."""
-        count, outs, ins, taps = self._of_groups.shape
-        dense = weights.reshape(count, outs, count, ins, taps)
-        return np.einsum("gogit->goit", dense)
+        count, outs, ins, taps = self._shape
+        within: Floats = np.einsum("gogit->goit", dense.reshape(count, outs, count, ins, taps))
+        return within
 
 
 _NO_PLACES = np.zeros(1, np.uint8)
