@@ -46,7 +46,7 @@ def test_a_plain_cnn_is_known(downsampling, global_pooling):
 def test_a_narrow_cnn_of_groups_is_known(convolution):
     arguments = {"width": 4, "depth": 2, "convolution": convolution, "convolution1": "plain"}
     stages = recognise(Architecture("cnn", arguments, IMAGE, 10).build(), IMAGE)
-    assert [stage.is_grouped for stage in stages].count(True) == 1
+    assert [stage.groups > 1 for stage in stages].count(True) == 1
 
 
 @pytest.mark.parametrize(

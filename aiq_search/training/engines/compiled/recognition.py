@@ -75,13 +75,13 @@ class Stage:
     def is_matrix(self) -> bool:
         """Whether the layer is a product with a matrix: linear, or a filter that covers all of its input."""
         return isinstance(self.layer, nn.Linear) or (
-            self.layer.kernel_size == self.inputs[1:] and self.layer.padding == (0, 0) and not self.is_grouped
+            self.layer.kernel_size == self.inputs[1:] and self.layer.padding == (0, 0) and self.groups == 1
         )
 
     @property
-    def is_grouped(self) -> bool:
-        """Whether the layer is a convolution whose channels are in groups, such as a depthwise one."""
-        return isinstance(self.layer, nn.Conv2d) and self.layer.groups > 1
+    def groups(self) -> int:
+        """How many groups the channels of a convolution are in; 1 unless it is grouped or depthwise."""
+        return self.layer.groups if isinstance(self.layer, nn.Conv2d) else 1
 
 
 def recognise(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Stage, ...]:

@@ -80,7 +80,7 @@ class StageKernels:
         make = MatrixProduct if stage.is_matrix else Convolution
         if stage.averaged:
             make = AveragedProduct
-        elif stage.is_grouped:
+        elif stage.groups > 1:
             make = GroupedConvolution
         elif PooledConvolution.pays(stage):
             make = PooledConvolution
