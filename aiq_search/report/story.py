@@ -10,7 +10,6 @@ from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.finalists import Outcome, Verdict
 from aiq_search.study.metrics import SIZES
-from aiq_search.study.race import MIN_SEEDS
 from aiq_search.study.time_spent import time_spent
 from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.words import compared, counted
@@ -97,13 +96,14 @@ def _decision(facts: StudyFacts) -> list[str]:
         better = verdict.finalist.validation["objective"].mean > ours
         if better and verdict.outcome in (Outcome.INFEASIBLE, Outcome.LOST):
             label = facts.label(verdict.finalist.explored)
-            written.append(f"{label} has the better mean {facts.goal}, but {_why(verdict)}.")
+            needed = facts.document.space.confirm.needed
+            written.append(f"{label} has the better mean {facts.goal}, but {_why(verdict, needed)}.")
     return written
 
 
-def _why(verdict: Verdict) -> str:
+def _why(verdict: Verdict, needed: int) -> str:
     """Why a finalist with a better mean lost, as the rest of a sentence."""
-    if verdict.outcome is Outcome.LOST and len(verdict.finalist.judges) < MIN_SEEDS:
+    if verdict.outcome is Outcome.LOST and len(verdict.finalist.judges) < needed:
         return f"was {verdict.reason}"
     if verdict.outcome is Outcome.LOST:
         return f"is {verdict.reason} by the estimate that also counts what exploring showed"

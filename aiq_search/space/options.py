@@ -246,6 +246,10 @@ def _by_name(given: Any) -> Any:  # noqa: ANN401
     return {"name": given} if isinstance(given, str) else given
 
 
+# Fresh seeds that a champion has at least, however short the race.
+_NEEDED = 3
+
+
 class ConfirmOptions(Section):
     """How the champion is found among the explored configurations: on fresh seeds.
 
@@ -282,6 +286,15 @@ class ConfirmOptions(Section):
     def races(self) -> bool:
         """Whether the fresh seeds are given out by a race."""
         return self.finalists is None and self.runs > 0
+
+    @property
+    def needed(self) -> int:
+        """How many fresh seeds a champion has at least, where the fresh seeds are given out by a race.
+
+        >>> [ConfirmOptions(runs=runs).needed for runs in (2, 10)]
+        [2, 3]
+        """
+        return min(_NEEDED, self.runs)
 
     @property
     def judging(self) -> int:

@@ -15,7 +15,7 @@ from aiq_search.space.constraint import feasible
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.metrics import HEADLINE
 from aiq_search.study.posterior import Posterior
-from aiq_search.study.race import MIN_SEEDS, Race
+from aiq_search.study.race import Race
 from aiq_search.study.record import TrialRecord, without_retried
 from aiq_search.study.score import mean_metrics, rank_key, score, worst_score
 
@@ -224,7 +224,7 @@ def _decided(
 
 def is_eligible(space: SearchSpace, finalist: Champion) -> bool:
     """Whether a finalist may become the champion: feasible on average, over enough fresh seeds."""
-    return finalist.feasible and (not space.confirm.races or len(finalist.judges) >= MIN_SEEDS)
+    return finalist.feasible and (not space.confirm.races or len(finalist.judges) >= space.confirm.needed)
 
 
 def break_tie(space: SearchSpace, eligible: Sequence[Champion]) -> Champion:

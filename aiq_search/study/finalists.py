@@ -13,7 +13,6 @@ from aiq_search.study.champion import Champion, is_eligible, judge_finalists
 from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.posterior import Posterior
 from aiq_search.study.progress import ranking
-from aiq_search.study.race import MIN_SEEDS
 from aiq_search.study.score import mean_metrics
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def _verdict(
     if not is_eligible(space, finalist):
         return verdict(
             Outcome.LOST,
-            f"not promising enough for more than {_seeds(finalist)}; a champion needs {MIN_SEEDS}",
+            f"not promising enough for more than {_seeds(finalist)}; a champion needs {space.confirm.needed}",
         )
     lead = finalist.lead_over(winner)
     difference = f"{name} {sign * lead.mean:+.4f} ± {lead.sd:.4f}"

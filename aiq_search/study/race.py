@@ -35,10 +35,7 @@ from aiq_search.study.progress import ranking
 from aiq_search.study.record import TrialRecord, without_retried
 from aiq_search.study.score import mean_metrics, score, worst_score
 
-__all__ = ["MIN_SEEDS", "Contender", "Race"]
-
-# A champion has at least this many fresh seeds, however short the race.
-MIN_SEEDS = 3
+__all__ = ["Contender", "Race"]
 
 # How many contenders there are at most: the best as exploring has shown them.
 _MOST = 100
@@ -59,6 +56,7 @@ class Contender:
         optimism: Standard deviation that ``score`` will have once the seeds under way have ended.
         violations: Posterior of its mean violation of each constraint; at most 0 where it is met.
         feasible: Whether its means over fresh seeds meet the constraints; None before the first.
+        needed: How many fresh seeds a champion has at least.
     """
 
     explored: TrialRecord
@@ -68,6 +66,7 @@ class Contender:
     optimism: float
     violations: Sequence[Posterior]
     feasible: bool | None
+    needed: int
 
     @property
     def trial(self) -> int:
@@ -82,7 +81,7 @@ class Contender:
     @property
     def eligible(self) -> bool:
         """Whether it may become the champion."""
-        return self.feasible is True and len(self.seeds) >= MIN_SEEDS
+        return self.feasible is True and len(self.seeds) >= self.needed
 
 
 class Race:
@@ -108,6 +107,7 @@ class Race:
         queued: Iterable[int] = (),
     ) -> None:
         self._runs = space.confirm.judging
+        self._needed = space.confirm.needed
         exact = [c for c in space.objective.number_constraints if c.name in SIZES]
         noisy = [c for c in space.objective.number_constraints if c.name not in SIZES]
         judges = [r for r in without_retried(confirmed) if (r.replicate or 0) < self._runs]
@@ -147,6 +147,7 @@ class Race:
                     sd_after(scores[index].sd, under_way, spread),
                     [each[index] for each in violations],
                     feasible(noisy, mean_metrics(seeds[number])) if seeds[number] else None,
+                    self._needed,
                 )
             )
         self.contenders = sorted(standing, key=lambda c: (-c.score.mean, c.trial))
@@ -175,10 +176,10 @@ class Race:
             return max(running, key=lambda c: (c.score.mean + c.optimism, -c.trial), default=None)
         # The favourite needs enough seeds. Should these refute it, the next one takes its place, but not
         # for ever: a study whose constraints can hardly be met has to end too.
-        if self.started >= self._runs + 2 * MIN_SEEDS:
+        if self.started >= self._runs + 2 * self._needed:
             return None
         favourite = next((c for c in running if c.feasible is not False), None)
-        return favourite if favourite is not None and favourite.started < MIN_SEEDS else None
+        return favourite if favourite is not None and favourite.started < self._needed else None
 
     def _is_decided(self, leader: Contender) -> bool:
         """Whether more seeds would hardly change who leads."""
