@@ -64,10 +64,9 @@ def elsewhere(built, tmp_path_factory):
 def test_the_wheel_has_the_package_the_shipped_spaces_and_nothing_else(built):
     source, wheel = built
     names = zipfile.ZipFile(wheel).namelist()
-    shipped = {path.name for path in (ROOT / "search_spaces").glob("*.yaml")}
-    assert {
-        name.rpartition("/")[2] for name in names if name.startswith("aiq_search/search_spaces/")
-    } == shipped
+    shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "search_spaces").rglob("*.yaml")}
+    there = {name.removeprefix("aiq_search/") for name in names}
+    assert {name for name in there if name.startswith("search_spaces/")} == shipped
     assert {"aiq_search/py.typed", "aiq_search/app/templates/space.yaml.jinja"} <= set(names)
     assert any(name.endswith("licenses/THIRD_PARTY_NOTICES.md") for name in names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"aiq_search"}

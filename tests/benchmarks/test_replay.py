@@ -69,7 +69,7 @@ def test_a_test_is_answered_by_the_validation_numbers_of_the_chosen_epoch():
     report = Table(rows).report(assignment(BEST, 0, test=True), EPOCHS)
     third = rows[of_best(rows) & (rows.seed == 0) & (rows.epoch == 3)]
     assert report.chosen == 3
-    assert report.test["test/aiq"] == third.aiq.item()
+    assert report.final["test/aiq"] == third.aiq.item()
 
 
 def test_the_true_value_is_the_mean_at_the_chosen_epochs_and_the_best_has_no_regret():

@@ -180,7 +180,7 @@ def test_formats_that_are_not_known_are_refused_before_any_work(contents, tmp_pa
 
 
 def test_onnx_without_the_extra_is_refused_before_any_work(contents, tmp_path, monkeypatch):
-    monkeypatch.setattr("aiq_search.export.onnx_file._PACKAGES", ("a_package_that_nobody_has",))
+    monkeypatch.setattr("aiq_search.lowering.onnx_extra._PACKAGES", ("a_package_that_nobody_has",))
     with pytest.raises(InputError, match="pip install"):
         write_bundle(tmp_path / "champion", contents, formats=["onnx"])
     assert not (tmp_path / "champion").exists()

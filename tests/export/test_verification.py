@@ -86,7 +86,7 @@ def test_without_the_extra_the_onnx_is_not_run_and_that_is_said(exported, monkey
 
 
 def test_loading_onnx_without_the_extra_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(onnx_file, "_PACKAGES", ("a_package_that_nobody_has",))
+    monkeypatch.setattr("aiq_search.lowering.onnx_extra._PACKAGES", ("a_package_that_nobody_has",))
     with pytest.raises(InputError, match="pip install onnx onnxruntime onnxscript"):
         onnx_file.load_onnx(b"")
 

@@ -144,7 +144,7 @@ def test_the_price_of_the_champion_is_told_in_points_and_times(
     other = dataclasses.replace(other, feasible=True, metrics=dict(other.metrics) | theirs)
     facts = StudyFacts(RecordedTrials([one, other]))
     text = " ".join(story.sentences(facts))
-    assert "4.00 points better" in text
+    assert "4.00 percentage points less accurate" in text
     assert sentence in text
     rows = {name: note for name, _, _, note in story.comparison(facts)}
     assert rows["parameters"] in sentence

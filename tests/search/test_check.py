@@ -1,7 +1,7 @@
+import json
 import re
 
 import pytest
-import yaml
 
 from aiq_search.app.space import CheckedSpace
 from aiq_search.search.check import check_networks, check_space, corner, unchecked_code
@@ -240,7 +240,7 @@ GRAPHS = {"training": {"cuda_graphs": True}}
 def test_cuda_graphs_need_a_gpu_on_whatever_machine(tmp_path, sections, said):
     document = {"schema_version": 1, "name": "s", "model": {"name": "mlp"}, "dataset": {"name": "digits"}}
     path = tmp_path / "space.yaml"
-    path.write_text(yaml.safe_dump(document | {"parameters": {"model.hidden1": INT}} | sections))
+    path.write_text(json.dumps(document | {"parameters": {"model.hidden1": INT}} | sections))
     with pytest.raises(SpaceError, match=said):
         check_space(load_space(path))
     check_space(own("mlp", parameters={"model.hidden1": INT}, resources={"gpu": 1}, **GRAPHS))

@@ -110,7 +110,7 @@ BEYOND = 253_402_300_800  # the year 10000
         (["dataset", "input_shape"], ["wide"], r"dataset\.input_shape\.0: "),
         (["provenance", "versions"], {"python": 3}, r"provenance\.versions\.python: "),
         (["ended"], "well", r"ended: Input should be 'finished', 'interrupted' or 'failed'"),
-        (["capture"], "before", r"capture: Input should be 'after'"),
+        (["capture"], "before", r"capture: expected that of the space"),
         (["\x1b[2J"], 1, r"\\x1b\[2J: Extra inputs are not permitted"),
     ],
 )
