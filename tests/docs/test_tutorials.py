@@ -58,7 +58,7 @@ def play(name, folder, **more):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("name", "commands"),
-    [("first-search.md", 13), ("your-data.md", 7), ("your-network.md", 5), ("device.md", 4)],
+    [("first-search.md", 14), ("your-data.md", 7), ("your-network.md", 5), ("device.md", 4)],
 )
 def test_a_tutorial_runs_as_it_stands(name, commands, tmp_path):
     assert play(name, tmp_path, AIQ_RUNNER="in_process") == commands

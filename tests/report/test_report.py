@@ -128,10 +128,10 @@ def test_the_story_counts_every_trial() -> None:
         (
             100_000,
             90_000,
-            "the best so far has 1,000 times fewer parameters (1,125 times fewer, counting only",
+            "and has 1,000 times fewer parameters (1,125 times fewer, counting only",
         ),
-        (43, 40, "the best so far has 2.3 times as many parameters (2.0 times as many, counting only"),
-        (100, 80, "the best so far has as many parameters."),
+        (43, 40, "and has 2.3 times as many parameters (2.0 times as many, counting only"),
+        (100, 80, "and has as many parameters."),
     ],
 )
 def test_the_price_of_the_champion_is_told_in_points_and_times(
