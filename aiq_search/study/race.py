@@ -7,11 +7,14 @@ each fresh seed is another.
 
 The next seed goes to the contender that may be best: the one with the highest posterior mean plus one
 standard deviation (an upper confidence bound, as in Srinivas et al., 2010). irace and SMAC race on fresh
-seeds too, but use neither what exploring has shown nor what similar configurations have.
+seeds too, but use neither what exploring has shown nor what similar configurations have. Where sizes are
+compared, which no seed changes, it goes to the contender with the highest expected gain (constrained expected
+improvement; Gardner et al., 2014).
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,6 +82,11 @@ class Contender:
         return all(violation.mean - violation.sd <= 0 for violation in self.violations)
 
     @property
+    def chance(self) -> float:
+        """The probability that its means meet every constraint."""
+        return math.prod(_below_zero(violation) for violation in self.violations)
+
+    @property
     def eligible(self) -> bool:
         """Whether it may become the champion."""
         return self.feasible is True and len(self.seeds) >= self.needed
@@ -132,7 +140,8 @@ class Race:
         spread = variance_over_seeds(shown, fresh)
         alike = similarities(space, [record.params for record in entrants.values()])
         scores = posteriors(shown, fresh, alike)
-        if ranking(space.objective)[0] in SIZES:
+        self._sizes = ranking(space.objective)[0] in SIZES
+        if self._sizes:
             scores = [Posterior(observation.value, 0.0) for observation in shown]  # no seed changes them
         violations = [posteriors(*numbers(partial(_violation, constraint)), alike) for constraint in noisy]
         standing = []
@@ -173,13 +182,28 @@ class Race:
             return None
         running = [c for c in self.contenders if c.may_be_feasible and c.started < self._runs]
         if self.started < self._runs:
-            return max(running, key=lambda c: (c.score.mean + c.optimism, -c.trial), default=None)
+            return max(running, key=lambda c: (self._promise(c), -c.trial), default=None)
         # The favourite needs enough seeds. Should these refute it, the next one takes its place, but not
         # for ever: a study whose constraints can hardly be met has to end too.
         if self.started >= self._runs + 2 * self._needed:
             return None
-        favourite = next((c for c in running if c.feasible is not False), None)
+        hopeful = [c for c in running if c.feasible is not False]
+        favourite = (
+            max(hopeful, key=self._promise, default=None) if self._sizes else next(iter(hopeful), None)
+        )
         return favourite if favourite is not None and favourite.started < self._needed else None
+
+    def _promise(self, contender: Contender) -> float:
+        """How much a fresh seed of a contender promises.
+
+        Of sizes this is the expected gain over the leader, or over the largest contender: by how much it is
+        smaller, times the probability that it meets the constraints. Seeds under way share it.
+        """
+        if not self._sizes:
+            return contender.score.mean + contender.optimism
+        beaten = self.leader.score.mean if self.leader else self.contenders[-1].score.mean - 1
+        waiting = contender.started - len(contender.seeds)
+        return (contender.score.mean - beaten) * contender.chance / (1 + waiting)
 
     def _is_decided(self, leader: Contender) -> bool:
         """Whether more seeds would hardly change who leads."""
@@ -187,6 +211,13 @@ class Race:
         return all(v.mean + v.sd <= 0 for v in leader.violations) and all(
             rival.score.mean + rival.score.sd <= leader.score.mean for rival in rivals
         )
+
+
+def _below_zero(posterior: Posterior) -> float:
+    """The probability that a mean is at most 0."""
+    if posterior.sd == 0:
+        return float(posterior.mean <= 0)
+    return statistics.NormalDist(posterior.mean, posterior.sd).cdf(0.0)
 
 
 class _Shown:

@@ -195,6 +195,30 @@ def test_the_smallest_wins_outright_where_size_is_the_objective():
     assert race.leader.trial == 1
 
 
+def test_of_many_sizes_a_small_one_that_is_good_enough_wins_although_smaller_ones_look_almost_so():
+    """Accuracy grows with the size, and one seed varies by as much as ten sizes differ."""
+    sizes = range(400, 801, 10)
+    truth = {number: 0.9 + 1e-4 * (size - 600) for number, size in enumerate(sizes)}
+    where = space(12, minimize="parameters", constraints=["accuracy >= 0.9"])
+    won = []
+    for seed in range(30):
+        rng = random.Random(seed)
+        explored = [
+            trained(number, 0.9, parameters=size, accuracy=rng.gauss(truth[number], 0.005))
+            for number, size in enumerate(sizes)
+        ]
+        confirmed: list[TrialRecord] = []
+        while (contender := Race(where, explored, confirmed).next()) is not None:
+            number = contender.trial
+            replicate = sum(record.origin == number for record in confirmed)
+            accuracy = rng.gauss(truth[number], 0.005)
+            confirmed.append(seed_of(number, replicate, 0.9, parameters=sizes[number], accuracy=accuracy))
+        leader = Race(where, explored, confirmed).leader
+        won.append(None if leader is None else sizes[leader.trial])
+    assert None not in won  # the smallest that may be good enough, one after the other, would win 22 times
+    assert 560 <= statistics.median(won) <= 640
+
+
 def test_failed_and_collapsed_seeds_count_against_a_contender():
     explored = [trained(0, 0.90), trained(1, 0.88)]
     confirmed = [
