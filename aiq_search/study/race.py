@@ -122,6 +122,8 @@ class Race:
         started = Counter(r.origin for r in judges)
         started.update(queued)
         allowed = [record for record in explored if feasible(exact, record.metrics)]
+        if space.search.pruner.name == "pareto":  # smaller ones were better: nothing to be gained
+            allowed = [record for record in allowed if record.state is not TrialState.PRUNED]
         completed = [r for r in allowed if r.state is TrialState.COMPLETE and r.copied_from is None]
         worst = worst_score(space.objective, [*completed, *judges])
 

@@ -219,6 +219,13 @@ def test_of_many_sizes_a_small_one_that_is_good_enough_wins_although_smaller_one
     assert 560 <= statistics.median(won) <= 640
 
 
+def test_what_others_dominated_is_not_in_the_race():
+    where = space(minimize="parameters", constraints=["accuracy >= 0.9"])
+    pruned = trained(1, 0.9, parameters=50, epochs=1, state=TrialState.PRUNED)
+    race = Race(where, [trained(0, 0.9), pruned], [])
+    assert [contender.trial for contender in race.contenders] == [0]
+
+
 def test_failed_and_collapsed_seeds_count_against_a_contender():
     explored = [trained(0, 0.90), trained(1, 0.88)]
     confirmed = [
