@@ -114,7 +114,7 @@ class RunnerTests:
         )
         begin = time.monotonic()
         run(begun(study), {1: "hang"})
-        assert time.monotonic() - begin < 60
+        assert time.monotonic() - begin < 240
         assert study.record(Phase.EXPLORE, 1).reason == (
             "took longer than search.trial_minutes = 0.02, in an epoch that hung"
         )
