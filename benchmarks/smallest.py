@@ -14,16 +14,15 @@ from pathlib import Path
 
 from torch import nn
 
-from aiq_search.models import build_model
 from aiq_search.study import Phase, Study
 from aiq_search.study.champion import Champion, judge_finalists
-from aiq_search.study.home import home_directory
+from aiq_search.study.home import aiq_home
 from aiq_search.study.record import TrialRecord
 
 BEGIN, END = "<!-- python -m benchmarks.smallest -->", "<!-- end -->"
 
 # Sizes, in parameters, up to which the most accurate explored network is shown.
-STEPS = (400, 500, 575, 600, 700, 800, 900, 1_000, 1_100)
+STEPS = (400, 450, 500, 550, 575, 600, 650, 700)
 
 
 def champions(studies: list[Study]) -> str:
@@ -80,7 +79,7 @@ def finalists(study: Study) -> str:
 
 def layers(study: Study) -> str:
     """A row a module that has parameters, in the order in which data flow."""
-    model = build_model(study.architecture(study.champion().params))
+    model = study.architecture(study.champion().params).build()
     lines = ["| layer | parameters | |", "|---|---:|---|"]
     for name, module in model.named_modules():
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
@@ -117,7 +116,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="AIQ_HOME of the studies")
     parser.add_argument("--output", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    home = arguments.home or home_directory()
+    home = arguments.home or aiq_home()
     studies = [Study.find(home, name) for name in arguments.studies]
     first = studies[0]
     explored = first.records(Phase.EXPLORE)
