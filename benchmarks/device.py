@@ -18,6 +18,7 @@ from aiq_search.export.bundle import Bundle
 from aiq_search.models import Architecture
 from aiq_search.training import TrainingOptions, TrainingRun
 from aiq_search.training.measures import Measures
+from benchmarks.pages import publish
 
 BEGIN, END = "<!-- python -m benchmarks.device -->", "<!-- end -->"
 FORMATS = {
@@ -121,13 +122,7 @@ def main() -> None:
             *(table(title, bundle) for title, bundle in opened.items()),
         ]
     )
-    if arguments.output is None:
-        print(text)
-        return
-    page = arguments.output.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    arguments.output.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    publish(text, BEGIN, END, arguments.output)
 
 
 if __name__ == "__main__":

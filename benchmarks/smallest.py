@@ -18,6 +18,7 @@ from aiq_search.study import Phase, Study
 from aiq_search.study.champion import Champion, judge_finalists
 from aiq_search.study.home import aiq_home
 from aiq_search.study.record import TrialRecord
+from benchmarks.pages import publish
 
 BEGIN, END = "<!-- python -m benchmarks.smallest -->", "<!-- end -->"
 
@@ -133,13 +134,7 @@ def main() -> None:
             front(first),
         ]
     )
-    if arguments.output is None:
-        print(text)
-        return
-    page = arguments.output.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    arguments.output.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    publish(text, BEGIN, END, arguments.output)
 
 
 if __name__ == "__main__":

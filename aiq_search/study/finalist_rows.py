@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiq_search.space import SearchSpace
 from aiq_search.study.description import widths
 from aiq_search.study.finalists import Verdict
+from aiq_search.study.metrics import SIZES
 from aiq_search.study.progress import ranking
 
 __all__ = ["FinalistRow", "finalist_rows"]
@@ -45,17 +46,22 @@ def finalist_rows(space: SearchSpace, verdicts: Sequence[Verdict]) -> list[Final
 
 def _row(space: SearchSpace, verdict: Verdict) -> FinalistRow:
     finalist, seeds = verdict.finalist, len(verdict.finalist.judges)
-    spread, sign = finalist.validation["objective"], ranking(space.objective)[1]
-    params = {name: value for name, value in finalist.params.items() if name in space.parameters}
-    listed = ", ".join(f"{name.partition('.')[2]}={value}" for name, value in params.items())
+    spread, (name, sign) = finalist.validation["objective"], ranking(space.objective)
+    mean = f"{sign * spread.mean:.4f}" + (f" ± {spread.sd:.4f}" if spread.n > 1 else "")
+    if name in SIZES:  # no seed changes it
+        mean = f"{sign * spread.mean:,.0f}"
+    params = {key: value for key, value in finalist.params.items() if key in space.parameters}
+    listed = ", ".join(f"{key.partition('.')[2]}={value}" for key, value in params.items())
     lead = ""
     if verdict.lead is not None and verdict.outcome != "won":
         lead = f"{sign * verdict.lead.mean:+.4f} ± {verdict.lead.sd:.4f}"
+        if name in SIZES:
+            lead = f"{sign * verdict.lead.mean:+,.0f}"
     return FinalistRow(
         trial=str(finalist.trial),
         configuration=widths(space, finalist.params) or listed,
         parameters=f"{finalist.record.metrics['parameters']:,.0f}",
-        mean=f"{sign * spread.mean:.4f}" + (f" ± {spread.sd:.4f}" if spread.n > 1 else ""),
+        mean=mean,
         seeds=str(seeds),
         feasible=f"{verdict.feasible_seeds} of {seeds}",
         lead=lead,
