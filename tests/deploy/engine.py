@@ -43,12 +43,16 @@ def reason_to_skip() -> str | None:
     return "only root can run these containers" if os.geteuid() != 0 else None
 
 
-def build_images() -> None:
-    """Build the image on stand-ins for the base images; a moment, where nothing has changed."""
+def build_images(version: str = "0.1.0") -> None:
+    """Build the image on stand-ins for the base images; a moment, where nothing has changed.
+
+    Args:
+        version: Of this package in the image.
+    """
     environment = {**os.environ, "PATH": _path()}
     subprocess.run(["bash", str(TESTING / "stand-ins.sh")], check=True, env=environment, timeout=1800)
-    build = ["--network=host", "--pull=never", "--build-arg=TORCH_BACKEND=", f"--tag={IMAGE}"]
-    podman("build", "--layers", *build, f"--file={ROOT / 'deploy' / 'Dockerfile'}", str(ROOT), timeout=2400)
+    build = ["--network=host", "--pull=never", "--build-arg=TORCH_BACKEND=", f"--build-arg=VERSION={version}"]
+    podman("build", "--layers", *build, f"--tag={IMAGE}", f"--file={ROOT / 'deploy' / 'Dockerfile'}", str(ROOT), timeout=2400)
 
 
 def podman(*arguments: str, check: bool = True, errors: bool = False, timeout: float = 300) -> str:
