@@ -35,6 +35,10 @@ _PRELOADED = ("aiq_search.worker.trainable", "aiq_search.worker.worker")
 
 _SILENT: dict[str, Any] = {"configure_logging": False, "log_to_driver": False, "logging_level": logging.ERROR}
 
+# How often a cluster of our own is started, if a part of it is late: Ray's own limits cannot be set, and what
+# was read from the disk is in memory the next time.
+_ATTEMPTS = 3
+
 # Addresses that mean a cluster of this machine alone, started for one search.
 _HERE = (None, "local")
 
@@ -131,9 +135,14 @@ def _own_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def _was_late(error: Exception | None) -> bool:
+    """Whether a part of Ray was not ready in the 15 or 30 s that Ray allows it."""
+    return type(error) is Exception
+
+
 def _unavailable(where: str, then: str, error: Exception) -> Exception:
     """The sentence for an error of ``ray.init``, or the error itself where that is a bug."""
-    if type(error) is Exception:  # of a part of Ray that was not ready in the 30 s that Ray allows it
+    if _was_late(error):
         return AiqError(
             f"{where} in time: the machine is too busy or short of memory. Close other programs, then {then}."
         )
@@ -251,6 +260,10 @@ class _LocalRay:
         self._scratch = scratch
         self._ready = threading.Event()
         self._over = threading.Event()
+        self._start()
+
+    def _start(self) -> None:
+        self._ready.clear()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="local-ray")
         self._thread.start()
@@ -262,6 +275,12 @@ class _LocalRay:
             AiqError: It cannot be started.
         """
         self._ready.wait()
+        for _ in range(_ATTEMPTS - 1):
+            if not _was_late(self._error):
+                break
+            self._thread.join()
+            self._start()
+            self._ready.wait()
         if self._error is not None:
             where = f"Ray cannot be started on this machine (its logs are in {self._scratch})"
             raise _unavailable(where, then, self._error) from None
@@ -286,6 +305,8 @@ class _LocalRay:
                 )
         except Exception as error:
             self._error = error
+            self._ready.set()
+            return
         self._ready.set()
         self._over.wait()
         self._ray.shutdown()

@@ -73,6 +73,45 @@ def test_a_ray_that_does_not_start_is_a_sentence(tmp_path, monkeypatch, error, e
     assert "\n" not in str(refused.value)
 
 
+LATE = """
+import os, signal, sys, threading, time
+from pathlib import Path
+import psutil
+from aiq_search.cluster.connection import connected
+
+def suspend_the_first_agent():
+    while True:
+        for child in psutil.Process().children(recursive=True):
+            try:
+                if "agent.py" in " ".join(child.cmdline()):
+                    child.suspend()
+                    return
+            except psutil.Error:
+                pass
+        time.sleep(0.01)
+
+threading.Thread(target=suspend_the_first_agent, daemon=True).start()
+with connected(Path(sys.argv[1])):
+    import ray
+    print(ray.get(ray.remote(lambda: 42).remote()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_ray_whose_agent_is_late_is_started_again(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert done.stdout.splitlines()[-1] == "42"
+
+
 def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
     import ray
 

@@ -52,7 +52,15 @@ def build_images(version: str = "0.1.0") -> None:
     environment = {**os.environ, "PATH": _path()}
     subprocess.run(["bash", str(TESTING / "stand-ins.sh")], check=True, env=environment, timeout=1800)
     build = ["--network=host", "--pull=never", "--build-arg=TORCH_BACKEND=", f"--build-arg=VERSION={version}"]
-    podman("build", "--layers", *build, f"--tag={IMAGE}", f"--file={ROOT / 'deploy' / 'Dockerfile'}", str(ROOT), timeout=2400)
+    podman(
+        "build",
+        "--layers",
+        *build,
+        f"--tag={IMAGE}",
+        f"--file={ROOT / 'deploy' / 'Dockerfile'}",
+        str(ROOT),
+        timeout=2400,
+    )
 
 
 def podman(*arguments: str, check: bool = True, errors: bool = False, timeout: float = 300) -> str:
