@@ -263,7 +263,7 @@ def test_an_upgrade_of_the_image_interrupts_a_study_and_ends_none(deployment, ai
         time.sleep(1)
     build_images(version="0.1.1")
     try:
-        deployment.run(commands_of_readme("docker compose run --rm -T mlflow"))
+        deployment.run(commands_of_readme("docker compose stop"))
         deployment.wait_until_healthy(4)
         for service in ("mlflow", "ray-head", "ray-worker"):
             (name,) = deployment.names(service)
