@@ -256,26 +256,26 @@ def test_the_volumes_outlive_down_and_up(deployment, aiq):
 
 
 def test_an_upgrade_of_the_image_interrupts_a_study_and_ends_none(deployment, aiq):
-    submit(aiq, "upgraded", 6, settings=LONG)
-    deadline = time.monotonic() + 300
-    while not complete(deployment, "upgraded"):
-        assert time.monotonic() < deadline, "no trial is complete"
-        time.sleep(1)
     build_images(version="0.1.1")
     try:
+        submit(aiq, "upgraded", 8, settings=LONG)
+        deadline = time.monotonic() + 300
+        while not complete(deployment, "upgraded"):
+            assert time.monotonic() < deadline, "no trial is complete"
+            time.sleep(1)
         deployment.run(commands_of_readme("docker compose stop"))
         deployment.wait_until_healthy(4)
-        for service in ("mlflow", "ray-head", "ray-worker"):
-            (name,) = deployment.names(service)
-            assert podman("exec", name, "aiq", "--version").strip() == "0.1.1", service
-        assert len(trainings(deployment, "upgraded")) < 6
-        aiq("resume", "upgraded", "--follow")
-        rows = trainings(deployment, "upgraded")
-        assert explored(rows) == list(range(6))
-        assert len(json.loads(aiq("trials", "upgraded", "--format", "json"))) == len(rows)
-        assert "Champion: trial" in aiq("best", "first")
     finally:
         build_images()
+    for service in ("mlflow", "ray-head", "ray-worker"):
+        (name,) = deployment.names(service)
+        assert podman("exec", name, "aiq", "--version").strip() == "0.1.1", service
+    assert complete(deployment, "upgraded") < 8
+    aiq("resume", "upgraded", "--follow")
+    rows = trainings(deployment, "upgraded")
+    assert explored(rows) == list(range(8))
+    assert len(json.loads(aiq("trials", "upgraded", "--format", "json"))) == len(rows)
+    assert "Champion: trial" in aiq("best", "first")
 
 
 def test_a_backup_is_restored_into_a_new_deployment(deployment, aiq, tmp_path):
