@@ -66,11 +66,9 @@ def for_podman(name, documents):
         each.pop("ports", None)
         for mount in each["volumeMounts"]:
             mount["name"] = f"{OURS}-{name}-{mount['name']}"
-        if "httpGet" in each.get(
-            "livenessProbe", {}
-        ):  # podman would call curl, which the image does not have
-            check = {"command": ["answers", "http://127.0.0.1:5000/health"]}
-            each["livenessProbe"] = {"exec": check, "periodSeconds": 30, "failureThreshold": 6}
+        probe = each.get("livenessProbe", {})
+        if probe.pop("httpGet", None):  # podman would call curl, which the image does not have
+            probe["exec"] = {"command": ["answers", "http://127.0.0.1:5000/health"]}
     text = "\n---\n".join(json.dumps(document) for document in documents)
     return text.replace("aiq-secrets", f"{OURS}-secrets")
 
