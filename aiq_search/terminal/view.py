@@ -190,7 +190,7 @@ class _LiveView(SearchView):
                 started.name,
                 f"epoch {epoch}",
                 score,
-                Text(configuration(started.params, "  "), style="dim", overflow="ellipsis"),
+                Text(configuration(started.params, "  "), style="dim", overflow="ellipsis", no_wrap=True),
             )
         return drawn
 
