@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["compared", "counted", "ratio", "typeset"]
+__all__ = ["compared", "counted", "duration", "ratio", "typeset"]
 
 
 def counted(number: int, noun: str, verb: str = "") -> str:
@@ -19,6 +19,17 @@ def counted(number: int, noun: str, verb: str = "") -> str:
     return f"{number:,} {noun}s {verb}".rstrip()
 
 
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration(83.3), duration(300), duration(9000)
+    ('83 s', '5 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def typeset(text: str) -> str:
     r"""Text of a space file as one prints it; a comparison stays on one line.
 
@@ -28,7 +39,7 @@ def typeset(text: str) -> str:
     printed = text.replace("`", "")
     for typed, sign in ((" >= ", "≥"), (" <= ", "≤")):
         printed = printed.replace(typed, f"\u00a0{sign}\u00a0")
-    return printed
+    return printed.replace("β = ", "β\u00a0=\u00a0")
 
 
 def ratio(larger: float, smaller: float) -> str:

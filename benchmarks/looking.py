@@ -37,7 +37,7 @@ from tests.tracking.delivering import deliver
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "digits.yaml"
 STUDY = "large"
-MEGABYTES = 500
+MEGABYTES = 400
 
 # Command and its arguments, and the seconds that it may take on an idle machine.
 COMMANDS: dict[str, tuple[tuple[str, ...], float]] = {

@@ -344,12 +344,12 @@ class Watch:
 
         Yields:
             Each event once. After those of the past, the phase starts once more, so that a listener's clock
-            starts with the present.
+            starts with the present; and again where it turns out longer or shorter, as a race does.
         """
         from aiq_search.tracking.letters import event_id
         from aiq_search.tracking.reconcile import events_of
 
-        study, seen, phases, first = self.study, set[str](), set[Phase](), True
+        study, seen, totals, first = self.study, set[str](), dict[Phase, int](), True
         while True:
             running = study.is_running  # asked first: what is written meanwhile is read in the next turn
             done: Counter[Phase] = Counter()
@@ -360,17 +360,20 @@ class Watch:
                     continue
                 seen.add(event_id(event))
                 phase = None if isinstance(event, StudyStarted) else event.key.phase  # type: ignore[union-attr]
-                if phase is not None and phase not in phases:
-                    phases.add(phase)
-                    yield PhaseStarted(study.id, phase, _total(study, phase), 0, time.time())
+                if phase is not None and phase not in totals:
+                    totals[phase] = _total(study, phase)
+                    yield PhaseStarted(study.id, phase, totals[phase], 0, time.time())
                 yield event
             if not running:
                 counts = Counter(str(record.state) for record in study.records())
                 yield StudyEnded(study.id, study.document.ended or "interrupted", time.time(), counts)
                 return
-            if first and done:
-                phase = max(phases, key=list(Phase).index)
-                yield PhaseStarted(study.id, phase, _total(study, phase), done[phase], time.time())
+            if totals:
+                phase = max(totals, key=list(Phase).index)
+                total = _total(study, phase)
+                if (first and done) or total != totals[phase]:
+                    totals[phase] = total
+                    yield PhaseStarted(study.id, phase, total, done[phase], time.time())
             first = False
             time.sleep(every)
             study = study.refreshed()
@@ -378,6 +381,14 @@ class Watch:
 
 def _total(study: StudyView, phase: Phase) -> int:
     """How many trials a phase has, as far as whoever only looks can know."""
+    confirm = study.space.confirm
+    if phase is Phase.EXPLORE:
+        return study.space.search.trials
     if phase is Phase.REFERENCE:
         return len(study.records(phase))
-    return study.space.search.trials if phase is Phase.EXPLORE else study.space.confirm.trainings
+    if not confirm.races:
+        return confirm.trainings
+    seeds = [record.replicate or 0 for record in study.records(phase)]
+    raced = sum(seed < confirm.runs for seed in seeds)
+    over = len(seeds) > raced  # the champion's further seeds are numbered from there
+    return (raced if over else max(raced, confirm.runs)) + confirm.seeds

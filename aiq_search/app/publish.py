@@ -20,6 +20,7 @@ from aiq_search.study.events import PhaseStarted, TrialStarted
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
+    from aiq_search.report.samples import DataSamples
     from aiq_search.tracking import MlflowListener
 
 __all__ = [
@@ -153,14 +154,19 @@ def publish_report(study: Study, listener: MlflowListener, data: StudyData) -> P
     Returns:
         The report.
     """
-    from aiq_search.app.report import search_findings, view_champion
+    from aiq_search.app.report import search_findings, view_champion, view_data
 
     view = view_champion(study, data)
-    return keep_report(study, listener, view, search_findings(study, view, data.code))
+    findings = search_findings(study, view, data.code)
+    return keep_report(study, listener, view, findings, view_data(study, data))
 
 
 def keep_report(
-    study: StudyView, listener: MlflowListener, view: NetworkView | None, findings: Sequence[str]
+    study: StudyView,
+    listener: MlflowListener,
+    view: NetworkView | None,
+    findings: Sequence[str],
+    samples: DataSamples | None = None,
 ) -> Path:
     """Write report, pictures and study.json, and have the listener keep them in MLflow.
 
@@ -169,6 +175,7 @@ def keep_report(
         listener: Delivers to MLflow.
         view: What only the networks can show.
         findings: The doctor's sentences about the search.
+        samples: What is shown of the data.
 
     Returns:
         The report.
@@ -176,7 +183,9 @@ def keep_report(
     from aiq_search.report.page import write_report
 
     folder = listener.directory / "artifacts"
-    path = write_report(study, folder / "report.html", view, findings, pictures=folder / "pictures")
+    path = write_report(
+        study, folder / "report.html", view, findings, samples=samples, pictures=folder / "pictures"
+    )
     document = json.dumps(redacted(study.document.as_json()), indent=2)
     (folder / "study.json").write_text(document + "\n", encoding="utf-8")
     listener.attach(study.id, folder)

@@ -1,4 +1,4 @@
-"""The report of a study, with what only its networks can show."""
+"""The report of a study, with what only its networks can show; and of several, side by side."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING
 
 from aiq_search.app.look import find_any
 from aiq_search.app.prepare import StudyData
-from aiq_search.errors import AiqError, InputError
-from aiq_search.study import Champion, Study
+from aiq_search.errors import AiqError, InputError, StudyError
+from aiq_search.study import Champion, Phase, Study, TrialState
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
     from aiq_search.report.figures import NetworkView
+    from aiq_search.report.samples import DataSamples
     from aiq_search.tracking.reading import RemoteStudy
 
-__all__ = ["report_study", "search_findings", "view_champion"]
+__all__ = ["compare_studies", "report_study", "search_findings", "view_champion", "view_data"]
 
 # How many of a layer's most frequent states are shown.
 _STATES = 12
 
 # What was measured of the champion's network, among the study's artifacts.
 _VIEW = "champion-network.json"
+
+# What is shown of its data, likewise.
+_SAMPLES = "data-samples.json"
 
 
 def report_study(
@@ -60,20 +64,57 @@ def report_study(
     if not isinstance(study, Study):
         return _report_remote(study, output), None
     data = StudyData(study, data_dir, code=CodePolicy(packages=tuple(allow_code)))
-    view = view_champion(study, data)
+    view, samples = view_champion(study, data), view_data(study, data)
     findings = search_findings(study, view, data.code)
     if output is not None or study.is_running:
         path = output or study.directory / "artifacts" / "report.html"
-        write_report(study, path, view, findings)
+        write_report(study, path, view, findings, samples=samples)
         if study.is_running:
             return path, "the study is running; it is added at the end"
     listener = MlflowListener(study.directory, study.tracking_uri(tracking_uri))
     try:
         reconcile(study, listener)
-        kept = keep_report(study, listener, view, findings)
+        kept = keep_report(study, listener, view, findings, samples)
     finally:
         left = listener.close(60)
     return output or kept, str(left) if left else None
+
+
+def compare_studies(
+    names: Sequence[str],
+    output: Path | None = None,
+    *,
+    tracking_uri: str | None = None,
+    home: Path | None = None,
+) -> Path:
+    """Write the report that shows several studies side by side.
+
+    Args:
+        names: Each as ``find_any`` takes it.
+        output: File to write; by default ``comparison.html`` in the working folder.
+        tracking_uri: MLflow's store, for studies that this machine lacks.
+        home: AIQ_HOME.
+
+    Returns:
+        The file.
+
+    Raises:
+        StudyError: A study does not exist, is named twice, or has no complete trial yet.
+    """
+    from aiq_search.report.page import write_comparison
+
+    studies = [find_any(name, tracking_uri, home) for name in names]
+    for number, study in enumerate(studies):
+        if study.id in [earlier.id for earlier in studies[:number]]:
+            raise StudyError(
+                f"expected different studies, but study {study.id} is named twice; leave one out."
+            )
+        if not any(r.state is TrialState.COMPLETE and r.metrics for r in study.records(Phase.EXPLORE)):
+            raise StudyError(
+                f"study {study.id} has no complete trial yet, so there is nothing to compare; leave it out, "
+                "or wait for its first."
+            )
+    return write_comparison(studies, output or Path("comparison.html"))
 
 
 def _report_remote(study: RemoteStudy, output: Path | None) -> Path:
@@ -117,6 +158,31 @@ def view_champion(study: Study, data: StudyData) -> NetworkView | None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(document.dump_json(view))
         return view
+    return None
+
+
+def view_data(study: Study, data: StudyData) -> DataSamples | None:
+    """A few samples of the data, taken once and kept among the study's artifacts.
+
+    Returns:
+        None where the data are gone, or of a shape that a page does not show.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from aiq_search.report.samples import DataSamples, samples_of
+
+    document = TypeAdapter(DataSamples)
+    path = study.directory / "artifacts" / _SAMPLES
+    with suppress(OSError, ValidationError):
+        samples = document.validate_json(path.read_bytes())
+        if samples.digest == study.document.dataset.digest:
+            return samples
+    with suppress(AiqError, OSError):
+        found = samples_of(data.load())
+        if found is not None:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(document.dump_json(found))
+        return found
     return None
 
 

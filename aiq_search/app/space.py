@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.options import RunOptions
 from aiq_search.space import SearchSpace, load_space
-from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
 from aiq_search.space.points import drawn, space_size
 from aiq_search.space.shipped import shipped_spaces
 from aiq_search.words import counted
@@ -50,20 +49,10 @@ class CheckedSpace:
 
     def parameter_rows(self) -> list[dict[str, Any]]:
         """A row for each parameter: name, type, range and condition."""
-        rows = []
-        for name, parameter in self.space.parameters.items():
-            if isinstance(parameter, DerivedParameter):
-                values = f"= {parameter.value}"
-            elif isinstance(parameter, CategoricalParameter):
-                values = ", ".join(str(choice) for choice in parameter.choices)
-            else:
-                values = f"{parameter.low:g} to {parameter.high:g}"
-                values += ", log scale" if parameter.log else ""
-                values += f", step {parameter.step:g}" if parameter.step else ""
-                powers = getattr(parameter, "powers_of", None)
-                values += f", powers of {powers}" if powers else ""
-            rows.append({"parameter": name, "type": parameter.type, "range": values, "when": parameter.when})
-        return rows
+        return [
+            {"parameter": name, "type": each.type, "range": each.values, "when": each.when}
+            for name, each in self.space.parameters.items()
+        ]
 
     def sample(self, number: int, seed: int) -> list[dict[str, Any]]:
         """Sample configurations at random.

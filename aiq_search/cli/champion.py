@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from aiq_search.cli.output import configuration, number
@@ -49,10 +50,10 @@ def champion_view(
         verdicts: How each finalist came out.
         final: Whether the comparison will not change: the reference network is not in training.
     """
-    parts: list[Grid | Text | Group] = [
+    parts: list[RenderableType] = [
         Text(_title(champion), style="bold green"),
-        Text(f"  {meaning(document.space.objective)}", style="dim"),
-        Text(f"  {configuration(champion.params, '  ')}\n"),
+        Padding(Text(meaning(document.space.objective), style="dim"), (0, 0, 0, 2)),
+        Padding(Text(configuration(champion.params, "  ")), (0, 0, 1, 2)),
         _numbers(champion, document.dataset),
     ]
     if champion.phase is Phase.CONFIRM and champion.collapse_rate:

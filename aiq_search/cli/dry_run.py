@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiq_search.cli.options import Format
+from aiq_search.words import duration
 
 if TYPE_CHECKING:
     from aiq_search.app.options import RunOptions
@@ -29,7 +30,7 @@ def print_dry_run(file: Path, options: RunOptions, form: Format) -> None:
     columns = ["network", "configuration", "parameters", "MACs", "seconds per epoch"]
     size = "infinitely many" if estimate.size is None else f"{estimate.size:,}"
     size = size if estimate.size_exact else f"at most {size}"
-    expected, low, high = (_time(hours) for hours in (estimate.expected_hours, *estimate.hours))
+    expected, low, high = (duration(3600 * hours) for hours in (estimate.expected_hours, *estimate.hours))
     small, large = (f"{size / 1e6:,.0f} MB" for size in estimate.disk_bytes)
     behind = f", then up to {estimate.reference} for the reference network" if estimate.reference else ""
     show(
@@ -48,9 +49,3 @@ def _agrees(names: list[str]) -> bool:
 
     print_message(f"A dry run imports and runs code that the file names: {', '.join(names)}.")
     return bool(ask("Run it?"))
-
-
-def _time(hours: float) -> str:
-    if hours < 1 / 60:
-        return f"{3600 * hours:.0f} s"
-    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -73,13 +73,17 @@ def print_line(line: object) -> None:
 
 
 def print_message(message: object) -> None:
-    """Print a message that is not the result; a file's or another program's words may be in it."""
-    stderr().print(plain(str(message)), soft_wrap=True)
+    """Print a message that is not the result; a file's or another program's words may be in it.
+
+    On a terminal it wraps between words; elsewhere a line stays a line, for grep.
+    """
+    console = stderr()
+    console.print(plain(str(message)), soft_wrap=not console.is_terminal)
 
 
 def print_error(error: Exception) -> None:
     """Print an error that a command ends with."""
-    print(f"aiq: {plain(str(error))}", file=sys.stderr)
+    print_message(f"aiq: {error}")
 
 
 def print_log(text: str) -> None:

@@ -204,6 +204,24 @@ class TableEncoding(BaseModel):
             at += column.width
         return features
 
+    def decode(self, features: NDArray[np.float32]) -> list[float | str]:
+        """The value of each column, from the features of one row; a name that is not known is empty.
+
+        Args:
+            features: (features,).
+        """
+        values: list[float | str] = []
+        at = 0
+        for column in self.columns:
+            own = features[at : at + column.width]
+            at += column.width
+            if isinstance(column, NumberColumn):
+                values.append(float(own[0]))
+                continue
+            names = (*column.categories, *(("",) if column.missing else ()))
+            values.append(names[int(own.argmax())] if own.any() else "")
+        return values
+
     @staticmethod
     def _check_missing(column: NumberColumn | CategoryColumn, values: pd.Series[Any], path: Path) -> None:
         absent = np.flatnonzero(values.isna())

@@ -1,4 +1,4 @@
-"""The report: one HTML file that explains a study and opens offline."""
+"""The reports: one HTML file that explains a study, or compares several, and opens offline."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.redaction import redact
-from aiq_search.report import story
-from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_figures
+from aiq_search.report import side_by_side, story
+from aiq_search.report.figures import NetworkView, Picture, StudyFacts, build_comparison, build_figures
+from aiq_search.report.samples import DataSamples
 from aiq_search.study.description import question
 from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.words import typeset
@@ -22,7 +23,7 @@ from aiq_search.words import typeset
 if TYPE_CHECKING:
     from aiq_search.study import StudyView
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report"]
 
 
 def write_report(
@@ -30,6 +31,8 @@ def write_report(
     path: Path,
     view: NetworkView | None = None,
     findings: Sequence[str] = (),
+    *,
+    samples: DataSamples | None = None,
     pictures: Path | None = None,
 ) -> Path:
     """Write the report of a study.
@@ -39,6 +42,7 @@ def write_report(
         path: File to write; its folder is made.
         view: What only the networks can show.
         findings: The doctor's sentences; those that the numbers themselves suggest are added.
+        samples: What is shown of the data; None where they are not here.
         pictures: Folder for the data of each picture, as plotly's JSON; None for none.
 
     Returns:
@@ -48,9 +52,39 @@ def write_report(
     drawn = build_figures(facts, view)
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = view.demonstration if view else None
-    path.write_text(_page(facts, drawn, findings, shown), encoding="utf-8")
+    path.write_text(_page(facts, drawn, findings, shown, samples), encoding="utf-8")
     if pictures is not None:
         _write_pictures(drawn, pictures)
+    return path
+
+
+def write_comparison(studies: Sequence[StudyView], path: Path) -> Path:
+    """Write the report that shows several studies side by side.
+
+    Args:
+        studies: Two or more, each with a complete trial.
+        path: File to write; its folder is made.
+
+    Returns:
+        ``path``.
+    """
+    facts = [StudyFacts(study) for study in studies]
+    pictures, volumes = build_comparison(facts)
+    headline = f"{len(facts)} studies side by side"
+    page = _render(
+        "comparison.html",
+        title=f"{headline}: {', '.join(each.id for each in facts)}",
+        headline=headline,
+        date=time.strftime("%Y-%m-%d %H:%M"),
+        sentences=[*side_by_side.verdicts(facts), *side_by_side.notes(facts)],
+        champions=side_by_side.champions(facts),
+        pictures=pictures,
+        costs=side_by_side.costs(facts, volumes),
+        settings=side_by_side.settings(facts),
+        footer="",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
     return path
 
 
@@ -59,13 +93,16 @@ def _page(
     pictures: Sequence[Picture],
     findings: Sequence[str],
     demonstration: Mapping[str, Any] | None,
+    samples: DataSamples | None,
 ) -> str:
     headline = story.headline(facts)
     return _render(
+        "report.html",
         title=f"{facts.space}: {headline}",
         facts=facts,
         pictures=pictures,
         demonstration=demonstration,
+        samples=samples,
         date=time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.document.created)),
         question=typeset(question(facts.document)),
         story={"headline": headline, "sentences": story.sentences(facts)},
@@ -86,7 +123,7 @@ def _write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
         path.write_text(str(picture.figure.to_json()), encoding="utf-8")
 
 
-def _render(**values: object) -> str:
+def _render(template: str, **values: object) -> str:
     import jinja2
     from markupsafe import Markup
 
@@ -95,6 +132,7 @@ def _render(**values: object) -> str:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
 
     def marked(text: str) -> Markup:
@@ -103,7 +141,7 @@ def _render(**values: object) -> str:
 
     fixed = {name: Markup(_asset(f"report.{name}")) for name in ("css", "js")}  # noqa: S704 - our own files
     fixed |= {f"{name}_js": Markup(_asset(f"{name}.js")) for name in ("network", "champion")}  # noqa: S704
-    return room.get_template("report.html").render(
+    return room.get_template(template).render(
         json=lambda figure: marked(str(figure.to_json())),
         as_json=lambda document: marked(json.dumps(document, separators=(",", ":"))),
         plotly=_plotly(),

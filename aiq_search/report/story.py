@@ -10,7 +10,6 @@ from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.finalists import Outcome, Verdict
 from aiq_search.study.metrics import SIZES
-from aiq_search.study.time_spent import time_spent
 from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.words import compared, counted
 
@@ -56,11 +55,10 @@ def tiles(facts: StudyFacts) -> list[tuple[str, str, str]]:
 
 
 def sentences(facts: StudyFacts) -> list[str]:
-    """Who won, by how much, and why, and where the time went."""
-    spent = time_spent(facts.document, facts.records)
+    """Who won, by how much, and why."""
     reasons = [] if facts.champion is None else [*_decision(facts), *_against_the_most_accurate(facts)]
     reasons += [] if facts.champion is None else _held_back(facts)
-    return [_counts(facts), *reasons, *([] if spent is None else [str(spent)])]
+    return [_counts(facts), *reasons]
 
 
 def _counts(facts: StudyFacts) -> str:

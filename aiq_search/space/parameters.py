@@ -88,6 +88,18 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
         raise ValueError(f"the range is too large: low={low:g}, high={high:g}, step={step or 0:g}")
 
 
+def _range(low: float, high: float, log: bool, step: float | None, powers_of: int | None = None) -> str:
+    """A range in words.
+
+    >>> _range(2, 64, True, None), _range(0, 0.5, False, 0.1), _range(1, 8, False, None, 2)
+    ('2 to 64, log scale', '0 to 0.5, step 0.1', '1 to 8, powers of 2')
+    """
+    text = f"{low:g} to {high:g}"
+    text += ", log scale" if log else ""
+    text += f", step {step:g}" if step else ""
+    return text + (f", powers of {powers_of}" if powers_of else "")
+
+
 def float_steps(low: float, high: float, step: float) -> int:
     """How many values a range of real numbers has, its ends counted."""
     return math.floor((high - low) / step + _STEP_TOLERANCE) + 1
@@ -128,6 +140,11 @@ class IntParameter(_Parameter):
     def optuna_name(self, name: str) -> str:
         """The name under which Optuna knows the parameter: powers are drawn and kept as exponents."""
         return name if self.powers_of is None else f"log{self.powers_of}({name})"
+
+    @property
+    def values(self) -> str:
+        """The values as one reads them."""
+        return _range(self.low, self.high, self.log, self.step, self.powers_of)
 
     def suggest(self, trial: Suggester, name: str) -> int:
         """Ask Optuna for a value."""
@@ -183,6 +200,11 @@ class FloatParameter(_Parameter):
         _check_range(self.low, self.high, self.log, self.step)
         return self
 
+    @property
+    def values(self) -> str:
+        """The values as one reads them."""
+        return _range(self.low, self.high, self.log, self.step)
+
     def suggest(self, trial: Suggester, name: str) -> float:
         """Ask Optuna for a value."""
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
@@ -229,6 +251,11 @@ class CategoricalParameter(_Parameter):
             raise ValueError(f"choices must differ, but got {shown(list(choices))}")
         return choices
 
+    @property
+    def values(self) -> str:
+        """The values as one reads them."""
+        return ", ".join(str(choice) for choice in self.choices)
+
     def suggest(self, trial: Suggester, name: str) -> Scalar:
         """Ask Optuna for a value."""
         return trial.suggest_categorical(name, list(self.choices))  # type: ignore[no-any-return]
@@ -256,6 +283,11 @@ class DerivedParameter(_Parameter):
 
     type: Literal["derived"]
     value: str
+
+    @property
+    def values(self) -> str:
+        """The values as one reads them."""
+        return f"= {self.value}"
 
     @field_validator("value")
     @classmethod

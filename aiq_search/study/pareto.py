@@ -17,7 +17,10 @@ from aiq_search.study.record import TrialRecord
 from aiq_search.study.view import StudyView
 from aiq_search.training.measures import MEASURES
 
-__all__ = ["ParetoFront", "front_of", "pareto_front"]
+__all__ = ["TRADED", "ParetoFront", "front_of", "growth", "pareto_front"]
+
+# What is traded where a study has one objective alone.
+TRADED = (("accuracy", "maximize"), ("efficiency", "maximize"))
 
 # These numbers lie between 0 and 1: the worst is the one or the other.
 _BOUNDED = (*HEADLINE, *MEASURES)
@@ -82,7 +85,7 @@ def front_of(study: StudyView) -> ParetoFront:
     """The champion, and the front of the objectives: of accuracy and efficiency where there is only one."""
     directions = study.space.objective.directions
     if len(directions) == 1:
-        directions = (("accuracy", "maximize"), ("efficiency", "maximize"))
+        directions = TRADED
     front = pareto_front(study.records(Phase.EXPLORE), directions)
     try:
         return replace(front, champion=study.champion())
@@ -91,8 +94,7 @@ def front_of(study: StudyView) -> ParetoFront:
 
 
 def pareto_front(
-    records: Iterable[TrialRecord],
-    directions: Sequence[tuple[str, str]] = (("accuracy", "maximize"), ("efficiency", "maximize")),
+    records: Iterable[TrialRecord], directions: Sequence[tuple[str, str]] = TRADED
 ) -> ParetoFront:
     """The Pareto front of the complete, feasible trials.
 
@@ -103,30 +105,68 @@ def pareto_front(
     Returns:
         The front; empty, with hypervolume 0, where no trial qualifies.
     """
-    usable = [
-        record
-        for record in records
-        if record.state is TrialState.COMPLETE and record.feasible and not record.collapsed
-    ]
-    signs = np.array([-1.0 if direction == "maximize" else 1.0 for _, direction in directions])
-    losses = np.array([[record.metrics[name] for name, _ in directions] for record in usable])
-    losses = losses.reshape(len(usable), len(directions)) * signs  # all to be minimised
+    usable = _usable(records)
+    losses, reference = _losses(usable, directions)
     front = [i for i in range(len(usable)) if not _beaten(i, losses)]
-    worst = losses.max(axis=0) if usable else np.zeros(len(directions))
-    reference = np.array(
-        [
-            max(sign, 0.0) if name in _BOUNDED else worst[i]
-            for i, ((name, _), sign) in enumerate(zip(directions, signs, strict=True))
-        ]
-    )
     volume = hypervolume(losses[front], reference) if front else 0.0
     ordered = sorted(front, key=lambda i: (tuple(losses[i]), usable[i].key.number))
     return ParetoFront(
         tuple(directions),
         tuple(usable[i] for i in ordered),
-        tuple(float(number) + 0.0 for number in reference * signs),  # no -0.0
+        tuple(float(number) + 0.0 for number in reference * _signs(directions)),  # no -0.0
         volume,
     )
+
+
+def growth(
+    records: Iterable[TrialRecord], directions: Sequence[tuple[str, str]] = TRADED
+) -> list[tuple[TrialRecord, float]]:
+    """How the front grew: each trial that moved it, and the hypervolume after that trial.
+
+    Args:
+        records: As ``pareto_front`` takes them, in the order in which they ended.
+        directions: As there.
+
+    Returns:
+        The last hypervolume is that of ``pareto_front``.
+    """
+    usable = _usable(records)
+    losses, reference = _losses(usable, directions)
+    front = np.empty((0, len(directions)))
+    grown = []
+    for record, loss in zip(usable, losses, strict=True):
+        if (front <= loss).all(axis=1).any():
+            continue
+        front = np.vstack([front[~(loss <= front).all(axis=1)], loss])
+        grown.append((record, hypervolume(front, reference)))
+    return grown
+
+
+def _usable(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return [
+        record
+        for record in records
+        if record.state is TrialState.COMPLETE and record.feasible and not record.collapsed
+    ]
+
+
+def _signs(directions: Sequence[tuple[str, str]]) -> np.ndarray:
+    return np.array([-1.0 if direction == "maximize" else 1.0 for _, direction in directions])
+
+
+def _losses(
+    usable: Sequence[TrialRecord], directions: Sequence[tuple[str, str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The objectives, (trials, objectives), all to be minimised; and the reference point."""
+    signs = _signs(directions)
+    losses = np.array([[record.metrics[name] for name, _ in directions] for record in usable])
+    losses = losses.reshape(len(usable), len(directions)) * signs
+    worst = losses.max(axis=0) if usable else np.zeros(len(directions))
+    reference = [
+        max(sign, 0.0) if name in _BOUNDED else worst[i]
+        for i, ((name, _), sign) in enumerate(zip(directions, signs, strict=True))
+    ]
+    return losses, np.array(reference)
 
 
 def _beaten(index: int, losses: np.ndarray) -> bool:

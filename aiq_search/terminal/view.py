@@ -117,7 +117,10 @@ class _LiveView(SearchView):
         )
         self._task = self._progress.add_task("starting", total=None, left="")
         self._after: Spinner | None = None
-        self._live = Live(console=console, refresh_per_second=8, get_renderable=self._draw, transient=True)
+        self._live = self._shown()
+
+    def _shown(self) -> Live:
+        return Live(console=self._console, refresh_per_second=8, get_renderable=self._draw, transient=True)
 
     def __enter__(self) -> SearchView:
         self._live.start()
@@ -132,6 +135,7 @@ class _LiveView(SearchView):
         """Remove the view while the context lasts."""
         self._live.stop()
         yield
+        self._live = self._shown()  # started again, the old one would first erase as many lines as it had
         self._live.start()
 
     def on_event(self, event: Event) -> None:
@@ -186,7 +190,7 @@ class _LiveView(SearchView):
                 started.name,
                 f"epoch {epoch}",
                 score,
-                Text(configuration(started.params, "  "), style="dim", overflow="ellipsis"),
+                Text(configuration(started.params, "  "), style="dim", overflow="ellipsis", no_wrap=True),
             )
         return drawn
 

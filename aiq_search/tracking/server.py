@@ -193,7 +193,8 @@ def _wait_for(url: str, name: str, process: subprocess.Popen[bytes], log: IO[byt
 
     if not poll(answers, every=0.1, at_most=READY):
         raise AiqError(
-            f"MLflow's server did not answer at {url} within {READY:.0f} s. Look at the database's lock."
+            f"MLflow's server did not answer at {url} within {READY:.0f} s: the machine is too busy, or "
+            "another program has locked MLflow's database. Close what needs the processors, and try again."
         )
 
 

@@ -23,8 +23,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from llvmlite import binding
-
 __all__ = ["are_compiled", "cache_folder", "mark_compiled", "start_compiling", "wait_for_compiler"]
 
 # Far longer than it takes even on a busy machine.
@@ -111,6 +109,8 @@ def _locked(file: IO[str], kind: int) -> bool:
 
 def _digest() -> str:
     """Names all that the machine code depends on."""
+    from llvmlite import binding  # 70 MB, which who only looks at a study can do without
+
     digest = hashlib.sha256()
     for source in sorted((Path(__file__).parent / "engines" / "compiled").glob("*.py")):
         # Numba compiles again where a source file is at another place or newer, even if it holds the same.

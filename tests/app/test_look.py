@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from aiq_search.app import look
 from aiq_search.app.bundles import export_remote
 from aiq_search.app.look import Watch, all_studies, find_any
 from aiq_search.cli import main
 from aiq_search.errors import InputError, StudyError
-from aiq_search.study import Phase, Study, StudyEnded, TrialEnded, TrialState
+from aiq_search.study import Phase, PhaseStarted, Study, StudyEnded, TrialEnded, TrialState
 from aiq_search.tracking import Outbox
 from aiq_search.tracking.letters import FilesWritten, owner_of
 from aiq_search.tracking.reading import RemoteStudy
@@ -23,6 +24,7 @@ from aiq_search.tracking.reconcile import events_of
 from tests.search.simulation import finish, new_study
 from tests.tracking.conftest import empty_store  # noqa: F401 - a fixture
 from tests.tracking.delivering import deliver
+from tests.tracking.simulated import RecordedTrials, SimulatedTrial
 
 STUDY = "simulated-1"
 
@@ -246,3 +248,25 @@ def test_watch_prints_one_document_when_the_study_is_over(aiq) -> None:
     assert code == 0
     assert json.loads(out)["status"] == "finished"
     assert "finished study" in err
+
+
+def test_who_watches_a_race_sees_its_length_until_it_is_over_and_then_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = RecordedTrials([]).space.document() | {"confirm": {"runs": 10, "seeds": 2}}
+    explored = [SimulatedTrial(0).record()]
+    race = [SimulatedTrial(n, phase=Phase.CONFIRM, origin=0, replicate=n).record() for n in range(7)]
+    further = [SimulatedTrial(n, phase=Phase.CONFIRM, origin=0, replicate=n + 3).record() for n in (7, 8)]
+
+    def studies() -> list[RecordedTrials]:
+        seen = [explored, [*explored, *race[:3]], [*explored, *race, *further], [*explored, *race, *further]]
+        return [RecordedTrials(records, space=space) for records in seen]
+
+    first, *others = studies()
+    for study, later in zip([first, *others], others, strict=False):
+        study.is_running = True
+        monkeypatch.setattr(study, "refreshed", lambda later=later: later)
+    monkeypatch.setattr(look, "find_any", lambda *_: first)
+    events = list(Watch("x").events(every=0))
+    totals = [event.total for event in events if isinstance(event, PhaseStarted)]
+    assert totals == [60, 60, 12, 9]

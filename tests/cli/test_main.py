@@ -145,6 +145,30 @@ def test_without_a_name_the_newest_study_is_taken_and_named(aiq, study, command)
     assert "simulated-1" not in out + err
 
 
+def test_several_studies_are_reported_side_by_side(aiq, study):
+    finish(new_study(Path(".aiq"), "other", name="another"))
+    code, out, _ = aiq("report", "simulated", "another")
+    assert (code, out) == (0, "comparison.html\n")
+    assert "2 studies side by side" in Path("comparison.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("simulated", "nowhere"), "nowhere"),
+        (("simulated", "simulated-1"), "expected different studies, but study simulated-1 is named twice"),
+        (("simulated", "empty"), "study empty has no complete trial yet, so there is nothing to compare"),
+        (("simulated", "empty", "--allow-code", "mine"), "a comparison needs neither data nor code"),
+    ],
+)
+def test_studies_that_cannot_be_compared_are_refused_with_a_sentence(aiq, study, arguments, said):
+    new_study(Path(".aiq"), "empty", name="another")
+    code, out, err = aiq("report", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert not Path("comparison.html").exists()
+
+
 @pytest.mark.parametrize("command", ["best", "pareto", "trials", "watch", "report"])
 def test_without_any_study_the_commands_name_how_to_start_one(aiq, command):
     code, out, err = aiq(command)

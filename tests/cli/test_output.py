@@ -52,6 +52,21 @@ def test_controls_are_shown_and_not_sent():
     assert shown.encode()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_on_a_terminal_messages_and_errors_wrap_between_words(monkeypatch, terminal):
+    printed = io.StringIO()
+    console = output.SafeConsole(width=40)
+    console.file, console._force_terminal = printed, terminal
+    monkeypatch.setattr(output, "stderr", lambda: console)
+    said = "Ray cannot be started: the machine is too busy. Close other programs."
+    output.print_message(said)
+    output.print_error(ValueError(said))
+    lines = printed.getvalue().splitlines()
+    assert " ".join(line.strip() for line in lines) == f"{said} aiq: {said}"
+    assert len(lines) == (4 if terminal else 2)
+    assert not terminal or max(map(len, lines)) <= 40
+
+
 def test_lines_and_tabs_are_kept():
     assert output.plain("a\n  b\tc") == "a\n  b\tc"
 

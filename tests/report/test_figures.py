@@ -46,7 +46,7 @@ def test_a_whole_study_has_every_picture() -> None:
     pictures = drawn(simulated_study(30), VIEW)
     assert [p.name for p in pictures] == [
         *("tradeoff", "size", "finalists", "layers", "importances", "slices", "parallel"),
-        *("progress", "rungs", "learning", "confusion", "neurons", "states"),
+        *("progress", "rungs", "time", "learning", "confusion", "neurons", "states"),
     ]
     assert all(p.caption and p.title and p.figure.data for p in pictures)
 
@@ -58,7 +58,7 @@ def test_a_study_without_trials_has_none() -> None:
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING])
 def test_a_study_without_a_complete_trial_draws_what_it_can(state: TrialState) -> None:
     study = changed(SimulatedStudy(trials(5)), state=state)
-    assert {p.name for p in drawn(study)} <= {"rungs"}
+    assert {p.name for p in drawn(study)} <= {"rungs", "time"}
 
 
 def test_one_complete_trial_is_drawn() -> None:
@@ -254,3 +254,11 @@ def test_only_what_was_confirmed_is_called_champion() -> None:
     words += [trace.name or "" for p in pictures for trace in p.figure.data]
     words += [p.caption for p in pictures]
     assert not [text for text in words if "champion" in text.lower()]
+
+
+def test_the_time_is_drawn_as_shares_that_sum_to_all_of_it() -> None:
+    picture = by_name(drawn(simulated_study(30)))["time"]
+    shares = {trace.name: trace.x[0] for trace in picture.figure.data}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {"exploring, kept", "exploring, pruned", "failed", "confirming", "waiting", "start"} <= set(shares)
+    assert picture.caption.startswith("Where the time of")

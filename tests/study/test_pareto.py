@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiq_search.study import Phase, TrialKey, TrialRecord, TrialState, pareto_front
+from aiq_search.study.pareto import growth
 
 BOTH = (("accuracy", "maximize"), ("efficiency", "maximize"))
 
@@ -64,3 +65,14 @@ def test_a_minimised_share_is_measured_from_one(name):
     assert [r.key.number for r in front.records] == [0, 1]
     assert front.reference == (1, 100)
     assert front.hypervolume == pytest.approx(0.5 * 90)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=12))
+def test_the_growing_front_has_the_hypervolume_of_the_front_of_what_has_ended(points):
+    records = [trial(i, accuracy=a / 10, efficiency=e / 10) for i, (a, e) in enumerate(points)]
+    grown = dict((record.key.number, volume) for record, volume in growth(records))
+    volume = 0.0
+    for number in range(len(records)):
+        volume = grown.get(number, volume)
+        assert volume == pytest.approx(pareto_front(records[: number + 1]).hypervolume)
+    assert list(grown.values()) == sorted(grown.values())

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from aiq_search.study import Phase, TrialKey, TrialRecord, TrialState
-from aiq_search.study.time_spent import time_spent
+from aiq_search.study.time_spent import SearchClock, cost_of, time_spent
 from tests.search.simulation import new_study
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
@@ -57,3 +57,25 @@ def test_before_a_trial_has_ended_nothing_is_known(document):
     running = dataclasses.replace(trial(0, 1005, None, TrialState.RUNNING), ended=None)
     assert time_spent(document, [running]) is None
     assert time_spent(document, []) is None
+
+
+def test_the_cost_is_what_was_trained_and_the_time_on_the_clock(document):
+    space = document.space.model_validate(document.space.document() | {"resources": {"cpu": 2, "gpu": 0.5}})
+    records = [
+        trial(0, 1005, 1025, seconds=18, epochs=3),
+        trial(1, 1005, 1015, PRUNED, epochs=1),
+        trial(2, 1020, 1020, copied_from=0),
+        trial(3, 4612, 4622, epochs=2),  # after an hour without a driver
+    ]
+    cost = cost_of(document.changed(space=space, closed=4625.0), records)
+    assert (cost.trainings, cost.epochs) == (3, 6)
+    assert cost.hours * 3600 == pytest.approx(25 + 10 + 3)
+    assert cost.core_hours * 3600 == pytest.approx(2 * (18 + 10 + 10))
+    assert cost.gpu_hours * 3600 == pytest.approx(0.5 * (18 + 10 + 10))
+
+
+def test_the_clock_of_a_search_stops_where_no_driver_runs(document):
+    records = [trial(0, 1005, 1025, seconds=18), trial(1, 1005, 1015), trial(2, 4612, 4622)]
+    clock = SearchClock(document, records)
+    assert [clock.seconds(record) for record in records] == [25, 15, 35]
+    assert [clock.core_seconds(record) for record in records] == [28, 10, 38]

@@ -72,6 +72,20 @@ def shown_at(width=200):
     return view.search_view(console, publishes=True), console, printed
 
 
+def test_a_view_that_made_way_erases_nothing_of_what_was_printed_meanwhile():
+    shown, console, printed = shown_at()
+    with shown:
+        shown.on_event(PhaseStarted("s", Phase.EXPLORE, 10, 0, 0.0))
+        shown._live.refresh()
+        with shown.aside():
+            console.print("Champion: trial 1")
+        after = printed.getvalue().partition("Champion")[2]
+        shown._live.refresh()
+        drawn_again = printed.getvalue().partition("Champion")[2].removeprefix(after)
+    assert "exploring" in drawn_again
+    assert "\x1b[1A" not in drawn_again.partition("exploring")[0]  # cursor up
+
+
 def drawn(shown, console):
     with console.capture() as capture:
         console.print(shown._draw())

@@ -1,17 +1,28 @@
-"""All figures of a study, in the order of the report."""
+"""All figures of a study, or of several, in the order of the report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiq_search.report.figures import champion, data, layers, neurons, parameters, progress, tradeoff
+from aiq_search.report.figures import (
+    champion,
+    data,
+    layers,
+    neurons,
+    parameters,
+    progress,
+    side_by_side,
+    timing,
+    tradeoff,
+)
 from aiq_search.report.figures.facts import StudyFacts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["Picture", "build_figures"]
+__all__ = ["Picture", "build_comparison", "build_figures"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         ("parallel", "All trials at once", parameters.parallel_coordinates(facts)),
         ("progress", "Best so far", progress.best_so_far(facts)),
         ("rungs", "Trials stopped early", progress.rungs(facts)),
+        ("time", "Where the time went", timing.where_time_went(facts)),
         ("data", "The data", data.class_balance(facts)),
         ("learning", f"How the {best} learned", champion.learning_curves(facts)),
         ("confusion", f"Classes the {best} confuses", champion.confusion(facts, seen)),
@@ -53,3 +65,21 @@ def build_figures(facts: StudyFacts, view: champion.NetworkView | None = None) -
         ("states", f"What the {best}'s neurons do", champion.frequent_states(facts, seen)),
     ]
     return [Picture(name, title, made[1], made[0]) for name, title, made in drawn if made]
+
+
+def build_comparison(studies: Sequence[StudyFacts]) -> tuple[list[Picture], list[float]]:
+    """Draw several studies together.
+
+    Args:
+        studies: What was read of each.
+
+    Returns:
+        The pictures, and the hypervolume of each study.
+    """
+    fronts, how = side_by_side.fronts(studies)
+    grown, caption, volumes = side_by_side.hypervolumes(studies)
+    pictures = [
+        Picture("fronts", "Fronts and champions", how, fronts),
+        Picture("hypervolume", "How fast the front grew", caption, grown),
+    ]
+    return pictures, volumes

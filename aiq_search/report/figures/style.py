@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-__all__ = ["BAD", "BEST", "BLUE", "GREY", "ORANGE", "PALETTE", "SCALE", "figure", "trials"]
+__all__ = [
+    "BAD",
+    "BEST",
+    "BLUE",
+    "GREY",
+    "ORANGE",
+    "PALETTE",
+    "SCALE",
+    "figure",
+    "log_axis",
+    "style",
+    "trials",
+]
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish, and clear on white and on black.
 BLUE = "#3b82c4"
@@ -57,3 +70,21 @@ def trials(x: list[Any], y: list[Any], texts: list[str], name: str, color: str, 
         hovertemplate="%{text}<extra></extra>",
         marker={"color": color, "size": 8, "opacity": 0.75} | marker,
     )
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """An axis for sizes, as plotly takes it: logarithmic, with whole numbers at its ticks."""
+    found = _ticks(values)
+    axis: dict[str, Any] = {"type": "log"}
+    return axis | ({"tickvals": found, "ticktext": [f"{t:,}" for t in found]} if len(found) > 1 else {})
+
+
+def _ticks(values: Sequence[float]) -> list[int]:
+    """1, 2 and 5 times the powers of ten, or these alone if there are many.
+
+    >>> _ticks([300, 4000]), _ticks([10, 2e6])
+    ([500, 1000, 2000], [10, 100, 1000, 10000, 100000, 1000000])
+    """
+    fine = [m * 10**k for k in range(12) for m in (1, 2, 5)]
+    inside = [t for t in fine if min(values) <= t <= max(values)]
+    return inside if len(inside) <= 9 else [t for t in inside if str(t).startswith("1")]

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from aiq_search.report.figures.facts import StudyFacts
-from aiq_search.report.figures.style import BEST, BLUE, GREY, ORANGE, figure, trials
+from aiq_search.report.figures.style import BEST, BLUE, GREY, ORANGE, figure, log_axis, trials
 from aiq_search.study.pareto import pareto_front
 from aiq_search.words import counted, ratio, typeset
 
@@ -104,11 +104,8 @@ def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     shown = [r for r in facts.complete if {"aiq", "parameters"} <= set(r.metrics)]
     if not shown:
         return None
-    drawn = figure(
-        _points(facts, facts.drawn, "parameters", "aiq"), "parameters", "validation aIQ", xaxis_type="log"
-    )
-    ticks = _ticks([r.metrics["parameters"] for r in shown])
-    drawn.update_xaxes(tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
+    drawn = figure(_points(facts, facts.drawn, "parameters", "aiq"), "parameters", "validation aIQ")
+    drawn.update_xaxes(**log_axis([r.metrics["parameters"] for r in shown]))
     best = facts.champion
     tried = [r for r in facts.explored if "parameters" in r.metrics]  # also those stopped early
     big = max(tried, key=lambda r: r.metrics["parameters"])
@@ -120,17 +117,6 @@ def aiq_and_parameters(facts: StudyFacts) -> tuple[go.Figure, str] | None:
             f"{ratio(big.metrics['parameters'], best.metrics['parameters'])} times as many."
         )
     return drawn, text
-
-
-def _ticks(values: Sequence[float]) -> list[int]:
-    """Whole numbers for a log axis: 1, 2 and 5 times the powers of ten, or these alone if there are many.
-
-    >>> _ticks([300, 4000]), _ticks([10, 2e6])
-    ([500, 1000, 2000], [10, 100, 1000, 10000, 100000, 1000000])
-    """
-    fine = [m * 10**k for k in range(12) for m in (1, 2, 5)]
-    inside = [t for t in fine if min(values) <= t <= max(values)]
-    return inside if len(inside) <= 9 else [t for t in inside if str(t).startswith("1")]
 
 
 def _points(facts: StudyFacts, shown: Sequence[TrialRecord], x: str, y: str) -> list[go.Scatter]:

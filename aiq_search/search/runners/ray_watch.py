@@ -61,7 +61,7 @@ class TrialWatch:
                 now - min(self._pending[name] for name in overdue),
                 why_pending(self._resources),
             )
-            self._pending.update(dict.fromkeys(overdue, now))
+            self._pending.update(dict.fromkeys(self._pending, now))  # said once a minute, for all of them
 
     def ended(self, trial: Trial) -> bool:
         """Whether the trial's worker was ended because it took too long."""
