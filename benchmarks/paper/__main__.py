@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _pieces(name: str, budget: str, edits: Sequence[str]) -> list[Piece]:
-    """The searches of a claim under a budget; its studies are named after the claim, budget and piece."""
+    """The searches of a claim under a budget."""
     return [
-        replace(piece, name=f"{name}.{piece.name}", edits=(*piece.edits, *BUDGETS[budget][name], *edits))
+        replace(piece, edits=(*piece.edits, *BUDGETS[budget][piece.name], *edits))
         for piece in CLAIMS[name].pieces
     ]
 
@@ -93,7 +93,7 @@ def _state_cost(pieces: Sequence[Piece], options: RunOptions) -> None:
 def _trained(piece: Piece, budget: str, options: RunOptions) -> Study | None:
     """The study of a piece, finished; None where it was interrupted."""
     edits = hashlib.sha256("\n".join(piece.edits).encode()).hexdigest()[:6]  # other edits, another study
-    study_id = f"paper-{budget}-{piece.name.replace('.', '-').replace('_', '-')}-{edits}"
+    study_id = f"paper-{budget}-{piece.name}-{edits}"
     if (options.home / "studies" / study_id).exists():
         study = Study.open(options.home, study_id)
         if study.document.ended == "finished":
@@ -137,7 +137,7 @@ def _with_origin(frame: pd.DataFrame, name: str, study: Study) -> pd.DataFrame:
     ]
     made = study.document.provenance
     return frame.assign(
-        piece=name.partition(".")[2],
+        piece=name,
         widths=frame[widths].astype(int).astype(str).agg("-".join, axis=1),
         version=made.versions.get("aiq-search"),
         torch=made.versions.get("torch"),
