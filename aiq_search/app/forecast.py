@@ -237,15 +237,18 @@ def simulate(
             driver.begin()
             explored = _run(driver, clock, slots, lambda a: _Training(a, dataset, shape_of, costs))
             driver.end()
-    return explored * _times_as_long(space, trials, shape_of) + clock.now - explored
+
+    def epoch(arguments: Mapping[str, Any]) -> float:
+        measured = [dataset.validation, *(dataset.split(name) for name in space.dataset.watch)]
+        return costs.seconds(shape_of(arguments), len(dataset.train), sum(map(len, measured)))
+
+    return explored * _times_as_long(space, trials, epoch) + clock.now - explored
 
 
-def _times_as_long(
-    space: SearchSpace, simulated: int, shape_of: Callable[[Mapping[str, Any]], Shape]
-) -> float:
+def _times_as_long(space: SearchSpace, simulated: int, epoch: Callable[[Mapping[str, Any]], float]) -> float:
     """By how much all trials take longer than the first ones.
 
-    A grid begins with its narrowest networks, so its cells are weighed by their multiply-accumulates.
+    A grid begins with its narrowest networks, so its cells are weighed by how long their epochs take.
     """
     trials, seeds = space.search.trials, space.search.replicates
     if space.search.sampler.name != "grid" or trials == simulated:
@@ -254,7 +257,7 @@ def _times_as_long(
     some = random.Random(0).sample(cells, min(len(cells), _MOST_CELLS))  # noqa: S311
 
     def weight(cell: Mapping[str, Any]) -> float:
-        return shape_of(space.model_arguments(cell)).macs
+        return epoch(space.model_arguments(cell))
 
     first = statistics.fmean(map(weight, cells[: math.ceil(simulated / seeds)]))
     return trials / simulated * statistics.fmean(map(weight, some)) / first

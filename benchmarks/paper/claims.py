@@ -128,15 +128,15 @@ def _up_to(width: int, *layers: str) -> tuple[str, ...]:
 BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
     "small": {
         "lenet-300-100": (*_up_to(128, "hidden1", "hidden2"), "training.epochs=3"),
-        "fashion-300-100": (*_up_to(128, "hidden1", "hidden2"), "training.epochs=3", "search.replicates=3"),
+        "fashion-300-100": (*_up_to(32, "hidden1", "hidden2"), "training.epochs=3", "search.replicates=3"),
         "lenet-5-narrow": ("search.replicates=3", "training.epochs=2"),
         "lenet-5-widest": ("search.replicates=3", "training.epochs=2"),
         "lenet-5-wide": ("search.replicates=1", "training.epochs=2"),
         "lenet-5-rest": ("search.replicates=1", "training.epochs=2"),
         "regularised-300-100": ("training.epochs=3",),
         "regularised-5": ("training.epochs=2",),
-        **{f"noise-{percent}": ("search.replicates=1",) for percent in _NOISES},
-        "noise-75": ("search.replicates=3",),
+        **{f"noise-{percent}": ("search.replicates=1", "training.epochs=20") for percent in _NOISES},
+        "noise-75": ("search.replicates=3", "training.epochs=20"),
     },
     "full": {
         "lenet-300-100": (*_PAPERS, *_up_to(_WIDEST, "hidden1", "hidden2")),
