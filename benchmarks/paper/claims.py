@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from benchmarks.paper import verdicts
+from aiq_search.study import Study
+from benchmarks.paper import beyond, regularisers, verdicts
+from benchmarks.paper.measuring import MODULE, measured
+from benchmarks.paper.rows import Evidence, epochs_of, planned, trainings_of
 from benchmarks.paper.verdicts import Judgement
 
-__all__ = ["BUDGETS", "CLAIMS", "Claim", "Piece"]
+__all__ = ["BUDGETS", "CLAIMS", "Claim", "Finding", "Piece", "evidence"]
 
 _SPACES = Path(__file__).parents[2] / "search_spaces" / "paper"
 
@@ -33,6 +34,15 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """How the networks that a claim's studies keep are measured again; see ``measuring.measured``."""
+
+    points: Sequence[str]
+    observations: Sequence[int]
+    training: bool
+
+
+@dataclass(frozen=True)
 class Claim:
     """A claim of the paper.
 
@@ -41,12 +51,56 @@ class Claim:
         paper: What the paper has, in a sentence.
         pieces: Its searches.
         judge: What their trainings show.
+        by_epoch: Whether the rows are the epochs of trainings rather than trainings.
+        measuring: How trained networks are measured again, if they are.
     """
 
     title: str
     paper: str
     pieces: Sequence[Piece]
-    judge: Callable[[pd.DataFrame], Judgement]
+    judge: Callable[[Evidence], Judgement]
+    by_epoch: bool = False
+    measuring: Measuring | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the trainings of a claim show.
+
+    Attributes:
+        claim: The claim.
+        evidence: The numbers.
+        judgement: What follows from them.
+        trained: Of each piece, how many trainings are complete, and how many there will be.
+    """
+
+    claim: Claim
+    evidence: Evidence
+    judgement: Judgement
+    trained: Mapping[str, tuple[int, int]]
+
+
+def evidence(claim: Claim, studies: Mapping[str, Study], data_dir: Path | None) -> Finding | None:
+    """Judge a claim by what its studies have trained so far; None if that is nothing."""
+    trainings = trainings_of(studies)
+    if not len(trainings):
+        return None
+    again = claim.measuring
+    found = Evidence(
+        epochs_of(studies) if claim.by_epoch else trainings,
+        None
+        if again is None
+        else measured(
+            studies,
+            data_dir,
+            points=again.points,
+            observations=again.observations,
+            training=again.training,
+        ),
+    )
+    done = trainings["piece"].value_counts()
+    trained = {name: (int(done.get(name, 0)), planned(study)) for name, study in studies.items()}
+    return Finding(claim, found, claim.judge(found), trained)
 
 
 _LENET_5 = _SPACES / "lenet_5.yaml"
@@ -98,6 +152,7 @@ CLAIMS = {
             for percent in _NOISES
         ],
         verdicts.memorisation,
+        by_epoch=True,
     ),
     "regularisers": Claim(
         "Batch norm and dropout",
@@ -106,10 +161,20 @@ CLAIMS = {
             Piece("regularised-300-100", _SPACES / "regularisers_lenet_300_100.yaml"),
             Piece("regularised-5", _SPACES / "regularisers_lenet_5.yaml"),
         ],
-        verdicts.regularisers,
+        regularisers.judge,
+        measuring=Measuring((MODULE, "activation", "dropout"), (1000, 100), training=True),
+    ),
+    "beyond": Claim(
+        "Beyond the paper",
+        "Not in the paper: how rank and champion change with beta, with the number of observations and with "
+        "the capture point; whether efficiency predicts the generalisation gap; Fashion-MNIST.",
+        [_SURFACE, _FASHION, _GRID[0]],
+        beyond.judge,
+        measuring=Measuring((MODULE, "pooling"), (1000, 100), training=False),
     ),
 }
 
+# The paper's own recipe, and its widest network.
 _PAPERS = (
     "training.learning_rate=0.001",
     "training.schedule=constant",
