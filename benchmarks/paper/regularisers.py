@@ -101,8 +101,8 @@ def _reasons(ways: pd.DataFrame, verdicts: dict[str, str]) -> str:
             numbers = ", ".join(f"{n:,}" for n in sorted(set(of["observations"])))
             sentences.append(
                 f"No way to measure shows {kind} raising the efficiency more often than lowering it: "
-                f"the mode ({modes}), the capture point ({points}) and the number of observations ({numbers}) "
-                "are ruled out as the reason."
+                f"the mode ({modes}), the capture point ({points}) and the number of observations "
+                f"({numbers}) are ruled out as the reason."
             )
     if sentences:
         sentences.append(
