@@ -72,11 +72,13 @@ class Panel:
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>'
         )
 
-    def label(self, x: float, y: float, text: str, anchor: str = "start", below: float = 24) -> None:
-        """Words below a point, on a white ground."""
-        place = f'x="{self._at_x(x):.1f}" y="{self._at_y(y) + below:.1f}" text-anchor="{anchor}"'
-        ground = 'stroke="white" stroke-width="4" paint-order="stroke"'
-        self._marks.append(f'<text {place} {ground} font-weight="bold">{escape(text)}</text>')
+    def label(self, x: float, y: float, text: str, at: float, anchor: str = "start") -> None:
+        """Words below a point, at another height, with a line up to it."""
+        left, top, bottom = self._at_x(x), self._at_y(y) + 9, self._at_y(at)
+        self._marks.append(
+            f'<line x1="{left:.1f}" y1="{top:.1f}" x2="{left:.1f}" y2="{bottom - 13:.1f}" stroke="#d62728"/>'
+            f'<text x="{left:.1f}" y="{bottom:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+        )
 
     @property
     def width(self) -> int:

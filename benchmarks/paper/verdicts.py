@@ -174,7 +174,8 @@ def _size_figure(grid: pd.DataFrame, named: dict[str, pd.Series]) -> str:
         panel.dot(cell["parameters"], cell[TEST], "#d62728", size=8, ring=True)
         text = f"{' and '.join(names)}: {widths}, {cell['parameters']:,.0f} parameters, {cell[TEST]:.1%}"
         late = cell["parameters"] > math.sqrt(grid["parameters"].min() * grid["parameters"].max())
-        panel.label(cell["parameters"], cell[TEST], text, "end" if late else "start", below=30 + 18 * number)
+        at = low + (1 - low) * (0.3 - 0.1 * number)
+        panel.label(cell["parameters"], cell[TEST], text, at, "end" if late else "start")
     return figure([panel], scale=Scale("aIQ", shown["aiq"].min(), shown["aiq"].max()))
 
 
