@@ -40,6 +40,7 @@ class Measuring:
     points: Sequence[str]
     observations: Sequence[int]
     training: bool
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def evidence(claim: Claim, studies: Mapping[str, Study], data_dir: Path | None) 
             points=again.points,
             observations=again.observations,
             training=again.training,
+            seeds=again.seeds,
         ),
     )
     done = trainings["piece"].value_counts()
@@ -170,7 +172,7 @@ CLAIMS = {
         "the capture point; whether efficiency predicts the generalisation gap; Fashion-MNIST.",
         [_SURFACE, _FASHION, _GRID[0]],
         beyond.judge,
-        measuring=Measuring((MODULE, "pooling"), (1000, 100), training=False),
+        measuring=Measuring((MODULE, "pooling"), (1000, 100), training=False, seeds=1),
     ),
 }
 

@@ -5,6 +5,7 @@ A study with ``search.weights: all`` has the weights of every network, so that n
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def measured(
     points: Sequence[str],
     observations: Sequence[int],
     training: bool,
+    seeds: int | None = None,
 ) -> pd.DataFrame:
     """The efficiency of every network that a study keeps, measured in several ways.
 
@@ -52,6 +54,7 @@ def measured(
         observations: Besides the whole validation split, so many of its first samples, at the layer alone.
         training: Whether to measure in training mode, too: dropout drops, and batch norm takes the batch's
             own mean and variance.
+        seeds: Only so many first seeds of each cell; by default all.
 
     Returns:
         A row for each network and way: piece, trial, seed, widths, mode, point, observations, efficiency.
@@ -64,6 +67,8 @@ def measured(
         for record in study.records():
             trial = first.setdefault(record.config_hash, record.key.number)
             if record.state is not TrialState.COMPLETE or not study.weights_path(record.key).exists():
+                continue
+            if seeds is not None and (record.replicate or 0) >= seeds:
                 continue
             model = _network(study, record)
             ways = list(_ways(model, split, points, observations, training))
@@ -83,7 +88,7 @@ def _network(study: Study, record: TrialRecord) -> nn.Module:
     model = study.architecture(record.params).build()
     weights, _ = load_weights(study.weights_path(record.key))
     model.load_state_dict(weights)
-    return model
+    return model.eval()
 
 
 def _ways(
@@ -118,10 +123,10 @@ def _efficiencies(model: nn.Module, split: TensorSplit, number: int, training: b
     """The efficiency at each hidden layer and at what follows it, on the first samples of a split."""
     hidden = [name for name, _ in model.named_children() if f"{name}_elu" in dict(model.named_children())]
     there = [n for name in hidden for n in (name, *(name + end for end in _OF_A_LAYER)) if hasattr(model, n)]
-    model.train(training)
+    if training:
+        model = copy.deepcopy(model).train()  # batch norm takes note of what it sees
     torch.manual_seed(0)  # what dropout drops
     with StateCapture(model, layers=there, axis=dict.fromkeys(there, 1)) as captured:
         for raw in torch.split(split.inputs[:number], _BATCH):
             model(split.normalised(raw))
-    model.eval()
     return {name: layer.efficiency for name, layer in captured.compute().items()}

@@ -136,6 +136,7 @@ def test_a_network_is_measured_at_its_layers_and_after_what_follows_them():
     pictures = torch.tensor(draw.normal(size=(60, 1, 28, 28)), dtype=torch.float32)
     split = TensorSplit(pictures, torch.zeros(60, dtype=torch.int64), torch.ones(1), torch.zeros(1))
     model.get_submodule("fc_norm").bias.data.fill_(-100.0)  # all off after it
+    model.eval()
     rows = list(_ways(model, split, list(POINTS), [20], training=True))
     assert len(rows) == 2 * len(POINTS) + 1
     found = {(row["mode"], row["point"], row["observations"]): row["efficiency"] for row in rows}
