@@ -184,7 +184,7 @@ def curves(narrow_test):
                 "replicate": replicate,
             }
             | {"epoch": epoch, "aiq": aiq, "loss": abs(epoch - 3), "seed": replicate}
-            | {TEST: test if epoch == 3 else 0.1, TRAIN: 0.1 * epoch}
+            | {TEST: test if epoch == 3 else 0.1, TRAIN: 0.1 * epoch if noise else 0.9}
         )
     return pd.DataFrame(rows)
 
