@@ -194,23 +194,6 @@ def surfaces(evidence: Evidence) -> Judgement:
     elif ranks["accuracy"] > 0 and ranks["efficiency"] < 0:
         verdict = "partly"
     best = grid.loc[grid["aiq"].idxmax()]
-    sides = [(grid[f"model.hidden{n}"].min(), grid[f"model.hidden{n}"].max()) for n in (1, 2)]
-    half = math.sqrt(2)
-    panels = []
-    for name in ranks:
-        title = "aIQ" if name == "aiq" else name
-        panel = Panel(
-            f"{title}: {grid[name].min():.2f} (dark) to {grid[name].max():.2f} (bright)",
-            *("neurons of the first layer", "neurons of the second layer"),
-            *((low / half, high * half) for low, high in sides),
-            log="xy",
-        )
-        for (_, cell), colour in zip(grid.iterrows(), colours(grid[name].tolist()), strict=True):
-            x, y = cell["model.hidden1"], cell["model.hidden2"]
-            panel.cell(x / half, x * half, y / half, y * half, colour)
-        highest = grid.loc[grid[name].idxmax()]
-        panel.dot(highest["model.hidden1"], highest["model.hidden2"], "#d62728", size=7, ring=True)
-        panels.append(panel)
     table = pd.DataFrame(
         [
             {"number": "aIQ" if name == "aiq" else name, "rank correlation with size": rank}
@@ -235,12 +218,63 @@ def surfaces(evidence: Evidence) -> Judgement:
         "split; brighter is higher, and a ring marks the highest."
     )
     tables = {"What grows with size": table, "The five of the highest aIQ": top(rows, grid)}
-    return Judgement(verdict, short, ours, tables, figure(panels), caption)
+    return Judgement(verdict, short, ours, tables, figure(_surface_panels(grid)), caption)
+
+
+def _surface_panels(grid: pd.DataFrame) -> list[Panel]:
+    """Accuracy, efficiency and aIQ as colours over both widths."""
+    sides = [(grid[f"model.hidden{n}"].min(), grid[f"model.hidden{n}"].max()) for n in (1, 2)]
+    half = math.sqrt(2)
+    panels = []
+    for name in ("accuracy", "efficiency", "aiq"):
+        title = "aIQ" if name == "aiq" else name
+        panel = Panel(
+            f"{title}: {grid[name].min():.2f} (dark) to {grid[name].max():.2f} (bright)",
+            *("neurons of the first layer", "neurons of the second layer"),
+            *((low / half, high * half) for low, high in sides),
+            log="xy",
+        )
+        for (_, cell), colour in zip(grid.iterrows(), colours(grid[name].tolist()), strict=True):
+            x, y = cell["model.hidden1"], cell["model.hidden2"]
+            panel.cell(x / half, x * half, y / half, y * half, colour)
+        highest = grid.loc[grid[name].idxmax()]
+        panel.dot(highest["model.hidden1"], highest["model.hidden2"], "#d62728", size=7, ring=True)
+        panels.append(panel)
+    return panels
 
 
 def memorisation(evidence: Evidence) -> Judgement:
     """Accuracy on randomised training labels and on true test labels, over epochs."""
     curves = evidence.rows
+    table = _by_noise(curves)
+    at = 0.75 if (table["_noise"] == 0.75).any() else table["_noise"].iloc[-1]
+    noisiest = table[table["_noise"] == at]
+    best, widest = noisiest.loc[noisiest["_aiq"].idxmax()], noisiest.loc[noisiest["memorised"].idxmax()]
+    missed, memorised = _RESISTS - best["_test"], widest["memorised"] >= _MEMORISES
+    verdict = "not seen"
+    if missed <= 0.05:
+        verdict = "reproduced" if missed <= 0.01 and memorised else "partly"
+    short = f"{best['test, chosen epoch']} with {best['network']} at {best['randomised']}"
+    ours = (
+        f"With {best['randomised']} of the labels randomised, the network of the highest aIQ, "
+        f"{best['network']}, has {best['test, chosen epoch']} on the true test labels at the chosen epoch "
+        f"and {best['test, last epoch']} at the last. "
+        + ("" if memorised else "No network that was trained memorised. ")
+        + f"{widest['network']} has the highest training accuracy, {widest['training, last epoch']} where "
+        f"the true labels explain at most {widest['true labels explain']:.3f}, and ends at "
+        f"{widest['test, last epoch']} on the test split."
+    )
+    caption = (
+        "LeNet-5 on MNIST with randomised training labels: accuracy by epoch, means of the seeds, on the "
+        "true test labels (lines) and on the randomised training labels (dashed). Where a dashed line rises "
+        "above what the true labels explain, the network memorises, and its test accuracy falls."
+    )
+    shown = table.drop(columns=["_noise", "_aiq", "_test"])
+    return Judgement(verdict, short, ours, {"By share of randomised labels": shown}, _curves(curves), caption)
+
+
+def _by_noise(curves: pd.DataFrame) -> pd.DataFrame:
+    """Each network at each share of randomised labels."""
     rows = []
     for (noise, widths), cell in curves.groupby([NOISE, "widths"], sort=True):
         last = cell[cell["epoch"] == cell["epoch"].max()]
@@ -259,49 +293,26 @@ def memorisation(evidence: Evidence) -> Judgement:
                 "_noise": noise,
                 "_aiq": chosen["aiq"].mean(),
                 "_test": chosen[TEST].mean(),
-                "_last": last[TEST].mean(),
             }
         )
-    table = pd.DataFrame(rows)
-    at = 0.75 if (table["_noise"] == 0.75).any() else table["_noise"].iloc[-1]
-    noisiest = table[table["_noise"] == at]
-    best, widest = noisiest.loc[noisiest["_aiq"].idxmax()], noisiest.loc[noisiest["memorised"].idxmax()]
-    missed, memorised = _RESISTS - best["_test"], widest["memorised"] >= _MEMORISES
-    verdict = "not seen"
-    if missed <= 0.05:
-        verdict = "reproduced" if missed <= 0.01 and memorised else "partly"
-    short = f"{best['test, chosen epoch']} with {best['network']} at {best['randomised']}"
-    ours = (
-        f"With {best['randomised']} of the labels randomised, the network of the highest aIQ, "
-        f"{best['network']}, has {best['test, chosen epoch']} on the true test labels at the chosen epoch "
-        f"and {best['test, last epoch']} at the last. "
-        + ("" if memorised else "No network that was trained memorised. ")
-        + f"{widest['network']} has the highest training accuracy, {widest['training, last epoch']} where the "
-        f"true labels explain at most {widest['true labels explain']:.3f}, and ends at "
-        f"{widest['test, last epoch']} on the test split."
-    )
+    return pd.DataFrame(rows)
+
+
+def _curves(curves: pd.DataFrame) -> str:
     panels, names = [], list(dict.fromkeys(curves["widths"]))
     for noise in sorted(curves[NOISE].unique()):
         shown = curves[curves[NOISE] == noise]
+        last = int(shown["epoch"].max())
         panel = Panel(
             f"{100 * noise:.0f} % of the labels randomised",
             *("epoch", "accuracy"),
-            (1, max(2, int(shown["epoch"].max()))),
+            (1, max(2, last)),
             (0.0, 1.0),
-            names={epoch: str(epoch) for epoch in (1, *range(5, shown["epoch"].max() + 1, 5))},
+            names={epoch: str(epoch) for epoch in (1, *range(5, last + 1, 5))},
         )
         for number, name in enumerate(names):
             means = shown[shown["widths"] == name].groupby("epoch")[[TRAIN, TEST]].mean()
             panel.line(list(means[TEST].items()), distinct(number))
             panel.line(list(means[TRAIN].items()), distinct(number), dashed=True)
         panels.append(panel)
-    caption = (
-        "LeNet-5 on MNIST with randomised training labels: accuracy by epoch, means of the seeds, on the "
-        "true test labels (lines) and on the randomised training labels (dashed). Where a dashed line rises "
-        "above what the true labels explain, the network memorises, and its test accuracy falls."
-    )
-    legend = {name: distinct(number) for number, name in enumerate(names)}
-    table = table.drop(columns=["_noise", "_aiq", "_test", "_last"])
-    return Judgement(
-        verdict, short, ours, {"By share of randomised labels": table}, figure(panels, legend), caption
-    )
+    return figure(panels, {name: distinct(number) for number, name in enumerate(names)})
