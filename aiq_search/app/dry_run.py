@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import time
@@ -132,6 +133,8 @@ def dry_run(
     space, code = load_space(source, options.edits), options.code
     machine = options.machine
     check_space(space, machine=machine)
+    size = space_size(space)
+    space = _ended_by_its_grid(space, size.number)
     names = unchecked_code(space, CodePolicy(packages=code.packages))
     if names and not agree(names):
         package = names[0].partition(":")[0].partition(".")[0]
@@ -150,7 +153,6 @@ def dry_run(
         seconds = list(_simulations(space, dataset, networks, costs, concurrency))
     total, reference = space.search.trials + space.confirm.trainings, most_trainings(space)
     disk = [_disk_bytes(space, total + reference, concurrency, probe.bytes) for probe in (narrowest, widest)]
-    size = space_size(space)
     return DryRun(
         name=space.name,
         size=int(size.number) if size.number < 2**63 else None,
@@ -167,6 +169,15 @@ def dry_run(
         ),
         disk_bytes=(min(disk), max(disk)),
     )
+
+
+def _ended_by_its_grid(space: SearchSpace, cells: float) -> SearchSpace:
+    """The space with no more trials than its grid has: each cell and queued point on each seed."""
+    if space.search.sampler.name != "grid" or cells == math.inf:
+        return space
+    most = (int(cells) + len(space.enqueue)) * space.search.replicates
+    search = space.search.model_copy(update={"trials": min(space.search.trials, most)})
+    return space.model_copy(update={"search": search})
 
 
 def _disk_bytes(space: SearchSpace, trials: int, concurrency: int, weights: int) -> int:

@@ -16,10 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiq_search.search.driver import StudyDriver
+from aiq_search.space.points import grid
 from aiq_search.study import Study, TrialKey
 from aiq_search.training.measures import INT8_ACCURACY
 from aiq_search.worker import Assignment, Report, Rung
@@ -47,6 +49,9 @@ _REPORT_SECONDS = 0.02
 
 # A longer search is simulated so far, and the rest taken to be alike.
 _MOST_TRIALS = 60
+
+# So many cells of a grid are built to see how much they differ.
+_MOST_CELLS = 256
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,30 @@ def simulate(
             driver.begin()
             explored = _run(driver, clock, slots, lambda a: _Training(a, dataset, shape_of, costs))
             driver.end()
-    return explored * space.search.trials / trials + clock.now - explored
+
+    def epoch(arguments: Mapping[str, Any]) -> float:
+        measured = [dataset.validation, *(dataset.split(name) for name in space.dataset.watch)]
+        return costs.seconds(shape_of(arguments), len(dataset.train), sum(map(len, measured)))
+
+    return explored * _times_as_long(space, trials, epoch) + clock.now - explored
+
+
+def _times_as_long(space: SearchSpace, simulated: int, epoch: Callable[[Mapping[str, Any]], float]) -> float:
+    """By how much all trials take longer than the first ones.
+
+    A grid begins with its narrowest networks, so its cells are weighed by how long their epochs take.
+    """
+    trials, seeds = space.search.trials, space.search.replicates
+    if space.search.sampler.name != "grid" or trials == simulated:
+        return trials / simulated
+    cells = list(islice(grid(space), math.ceil(trials / seeds)))
+    some = random.Random(0).sample(cells, min(len(cells), _MOST_CELLS))  # noqa: S311
+
+    def weight(cell: Mapping[str, Any]) -> float:
+        return epoch(space.model_arguments(cell))
+
+    first = statistics.fmean(map(weight, cells[: math.ceil(simulated / seeds)]))
+    return trials / simulated * statistics.fmean(map(weight, some)) / first
 
 
 class _Clock:

@@ -209,6 +209,7 @@ class SearchOptions(Section):
         max_hours: Stop asking for configurations after this time.
         target: Stop when the objective has reached this value.
         no_improvement: Stop when this many trials in a row brought nothing better.
+        weights: Of which networks the weights are kept: best (the few that may become the champion) or all.
         duplicates: A configuration asked for again is trained with a new seed (new_seed), or
             answered by what is known (known_result).
         max_retries: How often a trial whose worker died is tried again.
@@ -225,6 +226,7 @@ class SearchOptions(Section):
     max_hours: float | None = Field(default=None, gt=0)
     target: float | None = None
     no_improvement: int | None = Field(default=None, ge=1, le=_MOST)
+    weights: Literal["best", "all"] = "best"
     duplicates: Literal["new_seed", "known_result"] = "known_result"
     max_retries: int = Field(default=3, ge=0, le=_MOST)
     max_failed: float = Field(default=0.5, gt=0, le=1)

@@ -22,6 +22,7 @@ class Retention:
     """Keeps the weights of the best exploring trials, and of each finalist's best seed.
 
     Of a grid with replicates, it keeps the best seed of the best cells, and of those that are not complete.
+    With ``search.weights: all``, it keeps those of every trial that is complete.
 
     Args:
         study: The study.
@@ -30,6 +31,7 @@ class Retention:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._objective = study.space.objective
+        self._all = study.space.search.weights == "all"
         self._count = max(_BEST, study.space.confirm.finalists or 0)
         self._best: list[TrialRecord] = []  # the best first
         self._best_seed: dict[int | str | None, TrialRecord] = {}  # of a finalist, or of a cell
@@ -43,6 +45,8 @@ class Retention:
             The trials, this one or earlier ones, whose weights are not worth keeping from now on.
         """
         replicates = self._study.space.search.replicates
+        if self._all:
+            return [] if record.state is TrialState.COMPLETE else [record]
         if record.key.phase is Phase.EXPLORE and replicates > 1:
             return self._add_to_cell(record, replicates)
         if record.state is not TrialState.COMPLETE or record.copied_from is not None:
@@ -84,6 +88,8 @@ class Retention:
 
     def sweep(self, unfinished: Iterable[TrialKey]) -> None:
         """Delete every file of weights but those that are kept and those of unfinished trials."""
+        if self._all:
+            return
         kept = [*self._best, *self._best_seed.values(), *(cell.record for cell in self._best_cells)]
         names = {self._study.weights_path(record.key) for record in kept}
         for key in unfinished:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from benchmarks.paper import verdicts
+from aiq_search.study import Study
+from benchmarks.paper import beyond, regularisers, verdicts
+from benchmarks.paper.measuring import MODULE, measured
+from benchmarks.paper.rows import Evidence, epochs_of, planned, trainings_of
 from benchmarks.paper.verdicts import Judgement
 
-__all__ = ["BUDGETS", "CLAIMS", "Claim", "Piece"]
+__all__ = ["BUDGETS", "CLAIMS", "Claim", "Finding", "Piece", "evidence"]
 
 _SPACES = Path(__file__).parents[2] / "search_spaces" / "paper"
-
-# The paper's own recipe, and its widest network.
-_PAPERS = ("training.learning_rate=0.001", "training.epochs=200", "training.patience=5")
-_WIDEST = 1024
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,16 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """How the networks that a claim's studies keep are measured again; see ``measuring.measured``."""
+
+    points: Sequence[str]
+    observations: Sequence[int]
+    training: bool
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
 class Claim:
     """A claim of the paper.
 
@@ -44,37 +52,96 @@ class Claim:
         paper: What the paper has, in a sentence.
         pieces: Its searches.
         judge: What their trainings show.
+        by_epoch: Whether the rows are the epochs of trainings rather than trainings.
+        measuring: How trained networks are measured again, if they are.
     """
 
     title: str
     paper: str
     pieces: Sequence[Piece]
-    judge: Callable[[pd.DataFrame], Judgement]
+    judge: Callable[[Evidence], Judgement]
+    by_epoch: bool = False
+    measuring: Measuring | None = None
 
+
+@dataclass(frozen=True)
+class Finding:
+    """What the trainings of a claim show.
+
+    Attributes:
+        claim: The claim.
+        evidence: The numbers.
+        judgement: What follows from them.
+        trained: Of each piece, how many trainings are complete, and how many there will be.
+    """
+
+    claim: Claim
+    evidence: Evidence
+    judgement: Judgement
+    trained: Mapping[str, tuple[int, int]]
+
+
+def evidence(claim: Claim, studies: Mapping[str, Study], data_dir: Path | None) -> Finding | None:
+    """Judge a claim by what its studies have trained so far; None if that is nothing."""
+    trainings = trainings_of(studies)
+    if not len(trainings):
+        return None
+    again = claim.measuring
+    found = Evidence(
+        epochs_of(studies) if claim.by_epoch else trainings,
+        None
+        if again is None
+        else measured(
+            studies,
+            data_dir,
+            points=again.points,
+            observations=again.observations,
+            training=again.training,
+            seeds=again.seeds,
+        ),
+    )
+    done = trainings["piece"].value_counts()
+    trained = {name: (int(done.get(name, 0)), planned(study)) for name, study in studies.items()}
+    return Finding(claim, found, claim.judge(found), trained)
+
+
+_LENET_5 = _SPACES / "lenet_5.yaml"
+_CHANNELS = "model.conv1 * model.conv2"
+
+
+def _part(*constraints: str) -> tuple[str, ...]:
+    """A part of a grid: constraints on its parameters."""
+    return (f"objective.constraints={json.dumps(constraints)}",)
+
+
+_SURFACE = Piece("lenet-300-100", _SPACES / "lenet_300_100.yaml")
+_FASHION = Piece("fashion-300-100", _SPACES / "lenet_300_100.yaml", ("dataset.name=fashion_mnist",))
+
+# The grid of LeNet-5 in parts, which together are the whole of it: few networks take most of its time.
+_GRID = [
+    Piece("lenet-5-narrow", _LENET_5, _part(f"{_CHANNELS} <= 64")),
+    Piece("lenet-5-widest", _LENET_5, _part(f"{_CHANNELS} >= 4096", "model.fc >= 64")),
+    Piece("lenet-5-wide", _LENET_5, _part(f"{_CHANNELS} > 64", f"{_CHANNELS} < 4096", "model.fc >= 64")),
+    Piece("lenet-5-rest", _LENET_5, _part(f"{_CHANNELS} > 64", "model.fc < 64")),
+]
+
+# Percent of the labels that are randomised: the paper's first.
+_NOISES = (75, 0, 50, 25, 90)
 
 CLAIMS = {
-    "size": Claim(
-        "Size",
-        "The LeNet-5 of the highest aIQ has 30,912 times fewer parameters than the most accurate one, and is "
-        "2.32 points less accurate.",
-        [Piece("lenet-5", _SPACES / "lenet_5.yaml")],
-        verdicts.size,
-    ),
     "lenet_300_100": Claim(
         "LeNet-300-100",
         "As the layers of LeNet-300-100 get wider, accuracy rises and efficiency falls, so that narrow "
         "networks have the highest aIQ.",
-        [Piece("lenet-300-100", _SPACES / "lenet_300_100.yaml")],
+        [_SURFACE],
         verdicts.surfaces,
     ),
-    "regularisers": Claim(
-        "Batch norm and dropout",
-        "Batch norm and dropout raise the efficiency.",
-        [
-            Piece("lenet-5", _SPACES / "regularisers_lenet_5.yaml"),
-            Piece("lenet-300-100", _SPACES / "regularisers_lenet_300_100.yaml"),
-        ],
-        verdicts.regularisers,
+    "size": Claim(
+        "Size",
+        "The LeNet-5 of the highest aIQ has 30,912 times fewer parameters than the most accurate one, and is "
+        "2.32 points less accurate.",
+        _GRID,
+        verdicts.size,
     ),
     "memorisation": Claim(
         "Memorisation",
@@ -84,30 +151,66 @@ CLAIMS = {
             Piece(
                 f"noise-{percent}", _SPACES / "memorisation.yaml", (f"dataset.label_noise={percent / 100}",)
             )
-            for percent in (0, 25, 50, 75, 90)
+            for percent in _NOISES
         ],
         verdicts.memorisation,
+        by_epoch=True,
+    ),
+    "regularisers": Claim(
+        "Batch norm and dropout",
+        "Batch norm and dropout raise the efficiency.",
+        [
+            Piece("regularised-300-100", _SPACES / "regularisers_lenet_300_100.yaml"),
+            Piece("regularised-5", _SPACES / "regularisers_lenet_5.yaml"),
+        ],
+        regularisers.judge,
+        measuring=Measuring((MODULE, "activation", "dropout"), (1000, 100), training=True),
+    ),
+    "beyond": Claim(
+        "Beyond the paper",
+        "Not in the paper: how rank and champion change with beta, with the number of observations and with "
+        "the capture point; whether efficiency predicts the generalisation gap; Fashion-MNIST.",
+        [_SURFACE, _FASHION, _GRID[0]],
+        beyond.judge,
+        measuring=Measuring((MODULE, "pooling"), (1000, 100), training=False, seeds=1),
     ),
 }
 
-# Edits of every piece of a claim. small is for two cores and a night; full is the paper's grid and recipe.
+# The paper's own recipe, and its widest network.
+_PAPERS = (
+    "training.learning_rate=0.001",
+    "training.schedule=constant",
+    "training.epochs=200",
+    "training.patience=5",
+)
+_WIDEST = 1024
+_TO_MEMORISE = ("training.optimizer=sgd", "training.learning_rate=0.001", "training.epochs=200")
+
+
+def _up_to(width: int, *layers: str) -> tuple[str, ...]:
+    return tuple(f"parameters.model.{layer}.high={width}" for layer in layers)
+
+
+# Edits of each piece. small is for two cores and two hours; full is the paper's grid and recipe.
 BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
     "small": {
-        "size": ("search.replicates=3", "training.epochs=4"),
-        "lenet_300_100": (),
-        "regularisers": (),
-        "memorisation": ("search.replicates=3",),
+        "lenet-300-100": (*_up_to(128, "hidden1", "hidden2"), "training.epochs=3"),
+        "fashion-300-100": (*_up_to(32, "hidden1", "hidden2"), "training.epochs=3", "search.replicates=3"),
+        "lenet-5-narrow": ("search.replicates=3", "training.epochs=2"),
+        "lenet-5-widest": ("search.replicates=3", "training.epochs=2"),
+        "lenet-5-wide": ("search.replicates=1", "training.epochs=2"),
+        "lenet-5-rest": ("search.replicates=1", "training.epochs=2"),
+        "regularised-300-100": ("training.epochs=3",),
+        "regularised-5": ("training.epochs=2",),
+        **{f"noise-{percent}": ("search.replicates=1", "training.epochs=20") for percent in _NOISES},
+        "noise-75": ("search.replicates=3", "training.epochs=20"),
     },
     "full": {
-        "size": (
-            *_PAPERS,
-            *(f"parameters.{name}.high={_WIDEST}" for name in ("model.conv1", "model.conv2", "model.fc")),
-        ),
-        "lenet_300_100": (
-            *_PAPERS,
-            *(f"parameters.{name}.high={_WIDEST}" for name in ("model.hidden1", "model.hidden2")),
-        ),
-        "regularisers": _PAPERS,
-        "memorisation": ("training.learning_rate=0.001", "training.epochs=200"),
+        "lenet-300-100": (*_PAPERS, *_up_to(_WIDEST, "hidden1", "hidden2")),
+        "fashion-300-100": (*_PAPERS, *_up_to(_WIDEST, "hidden1", "hidden2")),
+        **{piece.name: (*_PAPERS, *_up_to(_WIDEST, "conv1", "conv2", "fc")) for piece in _GRID},
+        "regularised-300-100": _PAPERS,
+        "regularised-5": _PAPERS,
+        **{f"noise-{percent}": _TO_MEMORISE for percent in _NOISES},
     },
 }

@@ -9,11 +9,21 @@ from xml.sax.saxutils import escape
 
 from plotly.colors import qualitative, sample_colorscale
 
-__all__ = ["Panel", "colours", "figure"]
+__all__ = ["Panel", "Scale", "colours", "distinct", "figure"]
 
 _WIDTH, _HEIGHT = 420, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 30, 48
 _TICKS = 5
+_IN_A_ROW = 3  # panels
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the colours from dark to bright mean."""
+
+    name: str
+    low: float
+    high: float
 
 
 @dataclass
@@ -27,6 +37,8 @@ class Panel:
         across: Smallest and largest x.
         upwards: Smallest and largest y.
         log: Which axes are logarithmic, of x and y.
+        wide: Whether it is twice as wide.
+        names: What is written below the x axis in place of numbers, by x.
     """
 
     title: str
@@ -35,6 +47,8 @@ class Panel:
     across: tuple[float, float]
     upwards: tuple[float, float]
     log: str = ""
+    wide: bool = False
+    names: Mapping[float, str] | None = None
     _marks: list[str] = field(default_factory=list)
 
     def dot(self, x: float, y: float, colour: str, size: float = 3.5, ring: bool = False) -> None:
@@ -58,64 +72,96 @@ class Panel:
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>'
         )
 
-    def label(self, x: float, y: float, text: str, anchor: str = "start") -> None:
-        """Words beside a point."""
+    def label(self, x: float, y: float, text: str, at: float, anchor: str = "start") -> None:
+        """Words below a point, at another height, with a line up to it."""
+        left, top, bottom = self._at_x(x), self._at_y(y) + 9, self._at_y(at)
         self._marks.append(
-            f'<text x="{self._at_x(x) + 7:.1f}" y="{self._at_y(y) - 7:.1f}" '
-            f'text-anchor="{anchor}">{escape(text)}</text>'
+            f'<line x1="{left:.1f}" y1="{top:.1f}" x2="{left:.1f}" y2="{bottom - 13:.1f}" stroke="#d62728"/>'
+            f'<text x="{left:.1f}" y="{bottom:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
         )
 
-    def svg(self, left: int) -> str:
-        """Its marks and axes, so many units from the left."""
-        frame = f'<rect x="{_LEFT}" y="{_TOP}" width="{_WIDTH - _LEFT - _RIGHT}" ' + (
+    @property
+    def width(self) -> int:
+        """Of the whole panel."""
+        return _WIDTH * (2 if self.wide else 1)
+
+    def svg(self, left: int, above: int = 0) -> str:
+        """Its marks and axes, so many units from the left and the top."""
+        frame = f'<rect x="{_LEFT}" y="{_TOP}" width="{self.width - _LEFT - _RIGHT}" ' + (
             f'height="{_HEIGHT - _TOP - _BOTTOM}" fill="none" stroke="#888"/>'
         )
         middle = (_TOP + _HEIGHT - _BOTTOM) / 2
         words = [
             f'<text x="{_LEFT}" y="18" font-weight="bold">{escape(self.title)}</text>',
-            f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 10}" '
+            f'<text x="{(_LEFT + self.width - _RIGHT) / 2}" y="{_HEIGHT - 10}" '
             f'text-anchor="middle">{escape(self.x)}</text>',
             f'<text transform="translate(14 {middle}) rotate(-90)" '
             f'text-anchor="middle">{escape(self.y)}</text>',
         ]
         ticks = [
             f'<text x="{self._at_x(value):.1f}" y="{_HEIGHT - _BOTTOM + 16}" '
-            f'text-anchor="middle">{_shown(value)}</text>'
-            for value in _ticks(self.across, "x" in self.log)
+            f'text-anchor="middle">{escape(text)}</text>'
+            for value, text in self._below()
         ]
         ticks += [
             f'<text x="{_LEFT - 6}" y="{self._at_y(value) + 4:.1f}" text-anchor="end">{_shown(value)}</text>'
             for value in _ticks(self.upwards, "y" in self.log)
         ]
         return (
-            f'<g transform="translate({left} 0)">' + "".join([*self._marks, frame, *words, *ticks]) + "</g>"
+            f'<g transform="translate({left} {above})">'
+            + "".join([frame, *self._marks, *words, *ticks])
+            + "</g>"
         )
+
+    def _below(self) -> list[tuple[float, str]]:
+        """What is written below the x axis, and where."""
+        if self.names is not None:
+            return list(self.names.items())
+        return [(value, _shown(value)) for value in _ticks(self.across, "x" in self.log)]
 
     def _at_x(self, value: float) -> float:
         share = _share(value, self.across, "x" in self.log)
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + share * (self.width - _LEFT - _RIGHT)
 
     def _at_y(self, value: float) -> float:
         share = _share(value, self.upwards, "y" in self.log)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def figure(panels: Sequence[Panel], legend: Mapping[str, str] | None = None) -> str:
-    """Panels side by side as one SVG, with the colour of each name in the legend below."""
-    entries = list((legend or {}).items())
-    width, height = _WIDTH * len(panels), _HEIGHT + 20 * math.ceil(len(entries) / (3 * len(panels)))
-    keys = []
-    for number, (name, colour) in enumerate(entries):
-        x, y = 40 + 140 * (number % (3 * len(panels))), _HEIGHT + 12 + 20 * (number // (3 * len(panels)))
-        keys.append(f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colour}"/>')
+def figure(
+    panels: Sequence[Panel], legend: Mapping[str, str] | None = None, scale: Scale | None = None
+) -> str:
+    """Panels in rows of three as one SVG; below, the colour of each name or the scale of the colours."""
+    rows = [panels[start : start + _IN_A_ROW] for start in range(0, len(panels), _IN_A_ROW)]
+    width = max(sum(panel.width for panel in row) for row in rows)
+    bottom, drawn = _HEIGHT * len(rows), []
+    for number, row in enumerate(rows):
+        lefts = [sum(panel.width for panel in row[:before]) for before in range(len(row))]
+        drawn += [panel.svg(left, _HEIGHT * number) for panel, left in zip(row, lefts, strict=True)]
+    keys = [] if scale is None else [_scale(scale, bottom)]
+    a_line = max(1, (width - _LEFT) // 140)
+    for number, (name, colour) in enumerate((legend or {}).items()):
+        x, y = _LEFT + 140 * (number % a_line), bottom + 14 + 20 * (number // a_line)
+        keys.append(f'<rect x="{x}" y="{y - 10}" width="10" height="10" fill="{colour}"/>')
         keys.append(f'<text x="{x + 15}" y="{y}">{escape(name)}</text>')
-    drawn = [panel.svg(_WIDTH * number) for number, panel in enumerate(panels)]
+    height = bottom + 24 * (scale is not None) + 22 * math.ceil(len(legend or {}) / a_line)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         f'font-size="12" fill="#222"><rect width="{width}" height="{height}" fill="white"/>'
         + "".join([*drawn, *keys])
         + "</svg>\n"
     )
+
+
+def _scale(scale: Scale, above: int) -> str:
+    """Colours from dark to bright, and what the first and the last mean."""
+    steps = 40
+    parts = [
+        f'<rect x="{_LEFT + 5 * step}" y="{above + 2}" width="5.5" height="12" fill="{colour}"/>'
+        for step, colour in enumerate(colours(list(range(steps))))
+    ]
+    text = f"{escape(scale.name)}: {scale.low:.2f} (left) to {scale.high:.2f} (right)"
+    return "".join(parts) + f'<text x="{_LEFT + 5 * steps + 10}" y="{above + 13}">{text}</text>'
 
 
 def colours(values: Sequence[float]) -> list[str]:
@@ -140,7 +186,7 @@ def _share(value: float, bounds: tuple[float, float], log: bool) -> float:
 def _ticks(bounds: tuple[float, float], log: bool) -> list[float]:
     low, high = bounds
     if log:
-        base = 2.0 if high / low < 2000 else 10.0
+        base = 2.0 if high / low < 300 else 10.0
         powers = range(math.ceil(math.log(low, base) - 1e-9), math.floor(math.log(high, base) + 1e-9) + 1)
         every = max(1, len(powers) // 7)
         return [base**power for power in powers][::every]

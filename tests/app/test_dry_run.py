@@ -1,5 +1,6 @@
 """What a dry run estimates: the costs of networks, and how long a search will take."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,32 @@ def test_slots_and_pruning_shorten_a_search_and_more_trials_lengthen_it(digits):
     assert unpruned / 2.4 < simulated(digits, ["search.pruner=none"], slots=2) < unpruned
     assert simulated(digits, slots=1) < unpruned
     assert simulated(digits, ["search.trials=600"]) > 5 * simulated(digits, ["search.trials=60"])
+
+
+GRID = [
+    "search.sampler=grid",
+    "search.pruner=none",
+    "search.trials=100000",
+    "confirm.runs=0",
+    "training.patience=null",
+    "training.epochs=2",
+    "objective.constraints=[]",
+    "enqueue=[]",
+]
+
+
+def test_a_grid_takes_what_its_cells_take_on_each_seed_however_many_trials_it_may_have(digits):
+    width = {"model.hidden1": {"type": "int", "low": 2, "high": 64, "powers_of": 2}}
+    edits = [f"parameters={json.dumps(width)}", *GRID]
+    estimate = dry_run(SPACES / "digits.yaml", RunOptions(overrides=(*edits, "search.replicates=20")))
+    assert estimate.trials == 6 * 20
+    assert estimate.expected_hours < 0.2
+    space = load_space(SPACES / "digits.yaml", [*edits, "search.replicates=20", "search.trials=120"])
+    shapes = {2**n: Shape(2**n, 50, {"hidden1": 2**n}, 100, 400) for n in range(1, 7)}
+    costs = Costs((0.0, 1e-4, 0.0), (0.0, 0.0, 0.0))
+    seconds = simulate(space, digits, lambda arguments: shapes[arguments["hidden1"]], costs, 1)
+    trained = 20 * sum(shapes) * 1e-4 * len(digits.train) * 2
+    assert trained < seconds < 1.3 * trained + 120 * 0.34
 
 
 @pytest.mark.slow

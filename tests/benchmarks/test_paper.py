@@ -2,32 +2,38 @@
 
 import itertools
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from aiq_search.datasets import known_shape
+from aiq_search.models import build_model
 from aiq_search.search.check import check_networks, check_space
 from aiq_search.space import load_space
-from benchmarks.paper import verdicts
-from benchmarks.paper.__main__ import epochs_of, main, trainings_of
-from benchmarks.paper.claims import BUDGETS, CLAIMS
+from aiq_search.training import TensorSplit, evaluate
+from benchmarks.paper import beyond, regularisers, verdicts
+from benchmarks.paper.__main__ import main
+from benchmarks.paper.claims import BUDGETS, CLAIMS, Finding
 from benchmarks.paper.document import write_section
+from benchmarks.paper.measuring import MODULE, POINTS, _ways
+from benchmarks.paper.rows import NOISE, TEST, TRAIN, Evidence, epochs_of, trainings_of
 from tests.search.simulation import finish, new_study
 
-PIECES = [
-    (name, budget, piece) for name, claim in CLAIMS.items() for budget in BUDGETS for piece in claim.pieces
-]
+PIECES = {piece.name: piece for claim in CLAIMS.values() for piece in claim.pieces}
 
 
-@pytest.mark.parametrize(("name", "budget", "piece"), PIECES)
-def test_every_search_can_be_run_and_reports_what_its_claim_is_about(name, budget, piece):
-    space = load_space(piece.space, (*piece.edits, *BUDGETS[budget][name]))
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+def test_every_search_can_be_run_and_reports_what_its_claim_is_about(piece, budget):
+    space = load_space(piece.space, (*piece.edits, *BUDGETS[budget][piece.name]))
     check_space(space)
     check_networks(space, *known_shape(space.dataset.name))
-    assert space.search.replicates >= 3
+    assert space.search.weights == "all"
+    assert budget == "small" or space.search.replicates == 5
     assert "test" in space.dataset.watch
     assert space.training.patience is None or space.training.patience == 5
 
@@ -43,10 +49,14 @@ def grid_rows(accuracy, efficiency, names=("model.conv1", "model.conv2", "model.
                 {"piece": "grid", "trial": trial * seeds, "replicate": replicate, "seed": replicate}
                 | dict(zip(names, widths, strict=True))
                 | {"widths": "-".join(map(str, widths)), "accuracy": good, "efficiency": well}
-                | {"aiq": (good**2 * well) ** (1 / 3), verdicts.TEST: good - 0.01}
-                | {"parameters": size, "parameters_weights": size * 2}
+                | {"aiq": (good**2 * well) ** (1 / 3), TEST: good - 0.01}
+                | {"parameters": size, "parameters_weights": size * 2, "epochs": 2}
             )
     return pd.DataFrame(rows)
+
+
+def of_grid(*arguments):
+    return Evidence(grid_rows(*arguments))
 
 
 def is_svg(text):
@@ -57,7 +67,7 @@ def test_size_compares_the_best_aiq_with_the_best_accuracy_seed_by_seed():
     def accuracy(*widths):
         return 0.96 + 0.023 * (widths == (32, 32, 32))
 
-    found = verdicts.size(grid_rows(accuracy, lambda *widths: 0.9 if widths == (2, 2, 2) else 0.2))
+    found = verdicts.size(of_grid(accuracy, lambda *widths: 0.9 if widths == (2, 2, 2) else 0.2))
     assert "2-2-2 has 4,096 times fewer parameters than 32-32-32" in found.ours
     assert "2.3 ± " in found.ours
     assert found.verdict == "partly"  # the paper's factor is 30,912
@@ -66,15 +76,15 @@ def test_size_compares_the_best_aiq_with_the_best_accuracy_seed_by_seed():
     assert betas.loc[1, "aIQ at this beta"] == pytest.approx(((0.961 * 0.9) ** 0.5), abs=1e-3)
     assert is_svg(found.svg)
     lost_too_much = verdicts.size(
-        grid_rows(lambda *w: 0.8 + 0.19 * (w == (32, 32, 32)), lambda *w: 0.9 if w == (2, 2, 2) else 0.1)
+        of_grid(lambda *w: 0.8 + 0.19 * (w == (32, 32, 32)), lambda *w: 0.9 if w == (2, 2, 2) else 0.1)
     )
     assert lost_too_much.verdict == "not seen"
 
 
 def test_surfaces_follow_the_ranks():
     names = ("model.hidden1", "model.hidden2")
-    rising = verdicts.surfaces(grid_rows(lambda a, b: 0.8 + a * b / 1e4, lambda a, b: 1 / (a * b), names))
-    falling = verdicts.surfaces(grid_rows(lambda a, b: 0.9 - a * b / 1e4, lambda a, b: a * b / 2e3, names))
+    rising = verdicts.surfaces(of_grid(lambda a, b: 0.8 + a * b / 1e4, lambda a, b: 1 / (a * b), names))
+    falling = verdicts.surfaces(of_grid(lambda a, b: 0.9 - a * b / 1e4, lambda a, b: a * b / 2e3, names))
     assert (rising.verdict, falling.verdict) == ("reproduced", "not seen")
     assert is_svg(rising.svg)
 
@@ -82,11 +92,13 @@ def test_surfaces_follow_the_ranks():
 def regularised(gain_norm, gain_dropout, seeds=5):
     draw = np.random.default_rng(0)
     rows = []
-    for width, norm, rate, replicate in itertools.product((2, 8), (False, True), (0.0, 0.5), range(seeds)):
+    for width, norm, rate, seed in itertools.product((2, 8), (False, True), (0.0, 0.5), range(seeds)):
+        if norm and rate:
+            continue
         gain = gain_norm * norm + gain_dropout * (rate > 0) + 0.001 * draw.standard_normal()
         rows.append(
-            {"piece": "lenet-5", "model.conv1": width, "model.batch_norm": norm, "model.dropout": rate}
-            | {"replicate": replicate, "efficiency": 0.5 + gain, "seed": replicate}
+            {"piece": "lenet-5", "widths": str(width), "model.batch_norm": norm, "model.dropout": rate}
+            | {"seed": seed, "efficiency": 0.5 + gain}
         )
     return pd.DataFrame(rows)
 
@@ -94,17 +106,67 @@ def regularised(gain_norm, gain_dropout, seeds=5):
 @pytest.mark.parametrize(
     ("norm", "dropout", "said"),
     [
-        (0.05, 0.05, "batch norm: reproduced; dropout: reproduced"),
-        (0.05, -0.05, "batch norm: reproduced; dropout: contradicted"),
-        (0.0, 0.05, "batch norm: (not seen|partly|contradicted); dropout: reproduced"),
+        (0.05, 0.05, "batch norm: reproduced .*; dropout: reproduced"),
+        (0.05, -0.05, "batch norm: reproduced .*; dropout: contradicted"),
+        (0.0, 0.05, "batch norm: (not seen|partly|contradicted) .*; dropout: reproduced"),
     ],
 )
 def test_regularisers_are_compared_seed_by_seed(norm, dropout, said):
-    found = verdicts.regularisers(regularised(norm, dropout))
+    found = regularisers.judge(Evidence(regularised(norm, dropout)))
     assert re.match(said, found.ours)
-    table = found.tables["Paired by seed"]
+    table = found.tables["Paired by seed (sign: differs from 0 at 5 %)"]
     assert list(table["seeds"].unique()) == [5]
     assert table[table["with"] == "dropout 0.5"]["mean"].mean() == pytest.approx(dropout, abs=0.002)
+    assert is_svg(found.svg)
+
+
+def test_for_what_is_contradicted_each_way_to_measure_it_is_a_reason_or_is_ruled_out():
+    lowered, raised = regularised(0.05, -0.05), regularised(0.05, 0.05)
+    way = {"point": "dropout", "observations": 1000}
+    usual = lowered.assign(mode="evaluation", **way)
+    for other, said in ((raised, "Dropout does raise .* in training mode"), (lowered, "No way .* dropout")):
+        measured = pd.concat([usual, other.assign(mode="training", **way)])
+        assert re.search(said, regularisers.judge(Evidence(lowered, measured)).ours)
+
+
+def test_a_network_is_measured_at_its_layers_and_after_what_follows_them():
+    arguments = {"conv1": 2, "conv2": 3, "fc": 4, "batch_norm": True, "dropout": 0.5}
+    model = build_model("lenet_5", arguments, (1, 28, 28), 10)
+    draw = np.random.default_rng(0)
+    pictures = torch.tensor(draw.normal(size=(60, 1, 28, 28)), dtype=torch.float32)
+    split = TensorSplit(pictures, torch.zeros(60, dtype=torch.int64), torch.ones(1), torch.zeros(1))
+    model.get_submodule("fc_norm").bias.data.fill_(-100.0)  # all off after it
+    model.eval()
+    rows = list(_ways(model, split, list(POINTS), [20], training=True))
+    assert len(rows) == 2 * len(POINTS) + 1
+    found = {(row["mode"], row["point"], row["observations"]): row["efficiency"] for row in rows}
+    usual = evaluate(model, split, beta=2.0).efficiency
+    assert found["evaluation", MODULE, 60] == usual > 0
+    assert found["evaluation", "activation", 60] == found["training", "dropout", 60] == 0
+
+
+def test_efficiency_that_is_size_alone_has_no_correlation_at_equal_parameters():
+    draw = np.random.default_rng(0)
+    size = np.repeat(np.arange(40.0), 2)
+    alone = np.column_stack([draw.normal(size=80) - 0.3 * size, draw.normal(size=80) + 0.3 * size, size])
+    assert abs(beyond.partial_correlation(alone)) < 0.25
+    both = alone.copy()
+    both[:, 1] = both[:, 0] + size
+    assert beyond.partial_correlation(both) > 0.5
+
+
+def test_beyond_the_paper_ranks_are_compared_by_beta_observations_and_data_set():
+    names = ("model.hidden1", "model.hidden2")
+    rows = grid_rows(lambda a, b: 0.8 + a * b / 1e4, lambda a, b: 1 / (a + b), names)
+    rows[TRAIN] = (
+        rows["accuracy"] + 0.02 * rows["parameters"] / 1000 + 0.01 * rows["seed"] * rows["trial"] % 7
+    )
+    both = pd.concat([rows.assign(piece=name) for name in ("lenet-300-100", "fashion-300-100")])
+    ways = [both.assign(point=MODULE, observations=number, mode="evaluation") for number in (100, 10_000)]
+    found = beyond.judge(Evidence(both, pd.concat(ways)))
+    assert "On 100 images the ranks of lenet-300-100 correlate at +1.00" in found.ours
+    assert "MNIST and Fashion-MNIST has a rank correlation of +1.00" in found.ours
+    assert "at equal parameters" in found.ours
     assert is_svg(found.svg)
 
 
@@ -114,16 +176,22 @@ def curves(narrow_test):
         (0, 75), (("2-4-8", 0.8, narrow_test), ("32-64-128", 0.4, 0.6)), range(3), range(1, 5)
     ):
         rows.append(
-            {"piece": f"noise-{noise}", "widths": widths, "trial": widths, "replicate": replicate}
+            {
+                "piece": f"noise-{noise}",
+                NOISE: noise / 100,
+                "widths": widths,
+                "trial": widths,
+                "replicate": replicate,
+            }
             | {"epoch": epoch, "aiq": aiq, "loss": abs(epoch - 3), "seed": replicate}
-            | {verdicts.TEST: test if epoch == 3 else 0.1, verdicts.TRAIN: 0.1 * epoch}
+            | {TEST: test if epoch == 3 else 0.1, TRAIN: 0.1 * epoch if noise else 0.9}
         )
     return pd.DataFrame(rows)
 
 
 @pytest.mark.parametrize(("test", "verdict"), [(0.93, "reproduced"), (0.89, "partly"), (0.5, "not seen")])
 def test_memorisation_is_judged_at_the_chosen_epoch_of_the_best_aiq(test, verdict):
-    found = verdicts.memorisation(curves(test))
+    found = verdicts.memorisation(Evidence(curves(test)))
     assert found.verdict == verdict
     assert f"2-4-8, has {test:.4g} ± 0 (3 seeds)" in found.ours
     assert is_svg(found.svg)
@@ -131,13 +199,21 @@ def test_memorisation_is_judged_at_the_chosen_epoch_of_the_best_aiq(test, verdic
 
 def test_a_section_replaces_its_older_self_and_leaves_the_others(tmp_path):
     document = tmp_path / "paper.md"
-    rows = grid_rows(lambda *w: 0.9, lambda *w: 1 / w[0])
+    found = of_grid(lambda *w: 0.9, lambda *w: 1 / w[0])
+    trained = {"grid": (81, 90)}
     for name, command in (("size", "run-1"), ("lenet_300_100", "run-2"), ("size", "run-3")):
-        write_section(document, name, CLAIMS[name], command, rows, verdicts.size(rows))
+        finding = Finding(CLAIMS[name], found, verdicts.size(found), trained)
+        write_section(document, name, command, finding, ["the-rest"])
     text = document.read_text()
-    assert [text.count(command) for command in ("run-1", "run-2", "run-3")] == [0, 1, 1]
-    assert text.index("run-3") < text.index("run-2")
-    assert len(pd.read_csv(tmp_path / "paper" / "size.csv")) == len(rows)
+    sections = text[text.index("<!--") :]
+    assert [sections.count(command) for command in ("run-1", "run-2", "run-3")] == [0, 1, 1]
+    table = text[: text.index("<!--")]
+    assert "run-1" not in table
+    assert "run-3" in table
+    assert table.count("| not run |") == len(CLAIMS) - 2
+    assert "grid 81 of 90" in text
+    assert "Not run: the-rest" in text
+    assert len(pd.read_csv(tmp_path / "paper" / "size.csv")) == len(found.rows)
     for linked in re.findall(r"\]\((paper/[^)]+)\)", text):
         assert (tmp_path / linked).is_file()
 
@@ -151,13 +227,13 @@ def test_the_epochs_of_a_study_are_rows_with_their_cell_and_origin(tmp_path):
         confirm={"runs": 0, "finalists": None},
     )
     finish(study)
-    rows = epochs_of({"memorisation.noise-75": study})
+    rows = epochs_of({"noise-75": study})
     assert len(rows) == 4 * 2 * 4  # cells, seeds, epochs
     assert list(rows["piece"].unique()) == ["noise-75"]
     assert set(rows["widths"]) == {"4-4", "4-8", "8-4", "8-8"}
     assert rows.groupby("widths")["trial"].nunique().eq(1).all()
     assert list(rows["epoch"][:4]) == [1, 2, 3, 4]
-    trainings = trainings_of({"size.grid": study})
+    trainings = trainings_of({"grid": study})
     assert len(trainings) == 4 * 2
     last = rows[rows["epoch"] == 4].set_index(["trial", "replicate"])["aiq"]
     pd.testing.assert_series_equal(trainings.set_index(["trial", "replicate"])["aiq"], last)
@@ -165,7 +241,7 @@ def test_the_epochs_of_a_study_are_rows_with_their_cell_and_origin(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_claim_in_miniature_through_the_product(tmp_path, monkeypatch, capsys):
+def test_every_claim_in_miniature_through_the_product(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AIQ_RUNNER", "in_process")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -176,20 +252,35 @@ def test_a_claim_in_miniature_through_the_product(tmp_path, monkeypatch, capsys)
     parts = {"train": slice(0, 400), "test": slice(400, 500)}
     inputs = {f"x_{name}": pictures[part] for name, part in parts.items()}
     np.savez(tmp_path / "rows.npz", **inputs, **{f"y_{name}": labels[part] for name, part in parts.items()})
-    edits = ["dataset.name=rows.npz", "dataset.validation=100", "search.replicates=2", "training.epochs=2"]
-    edits += [
-        f"parameters.model.{name}.high={high}" for name, high in (("conv1", 4), ("conv2", 2), ("fc", 2))
-    ]
-    command = ["size", "--output", "paper.md", *(part for edit in edits for part in ("--set", edit))]
-    assert main([*command, "--cost"]) == 0
-    assert not (tmp_path / "paper-studies").exists()
-    assert re.search(r"together about \S+ h on this machine", capsys.readouterr().err)
+    grid = [f"parameters.model.{name}.high=4" for name in ("hidden1", "hidden2")]
+    edits = {
+        "lenet-300-100": (*grid, "search.replicates=2"),
+        "lenet-5-narrow": tuple(f"parameters.model.{name}.high=2" for name in ("conv1", "conv2", "fc")),
+        "noise-75": ("parameters.model.conv2.choices=[4, 8]", "search.replicates=1"),
+        "regularised-300-100": ("parameters.model.hidden1.choices=[4]", "search.replicates=2"),
+    }
+    monkeypatch.setitem(BUDGETS, "small", edits)
+    for name, claim in CLAIMS.items():
+        monkeypatch.setitem(CLAIMS, name, replace(claim, pieces=claim.pieces[:1]))
+    sets = ["dataset.name=rows.npz", "dataset.validation=100", "training.epochs=2"]
+    command = ["all", "--output", "paper.md", *(part for edit in sets for part in ("--set", edit))]
+    assert main([*command, "--write"]) == 0
+    assert not (tmp_path / "paper.md").exists()
     assert main(command) == 0
-    written = pd.read_csv(tmp_path / "paper" / "size.csv")
-    assert len(written) == 2 * 2  # cells, seeds
-    assert written.groupby("trial")["seed"].nunique().eq(2).all()
-    assert {verdicts.TEST, "version", "git_commit"} <= set(written.columns)
+    assert re.search(r"together about \S+ h on this machine", capsys.readouterr().err)
     text = (tmp_path / "paper.md").read_text()
-    assert re.search(r"\*\*Verdict: (reproduced|partly|not seen)\.\*\*", text)
-    assert main(command) == 0  # nothing is trained again
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "paper" / "size.csv"), written)
+    assert text.count("**Verdict: ") == len(CLAIMS)
+    assert "not run |" not in text
+    written = pd.read_csv(tmp_path / "paper" / "lenet_300_100.csv")
+    assert len(written) == 4 * 2  # cells, seeds
+    assert written.groupby("trial")["seed"].nunique().eq(2).all()
+    assert {TEST, TRAIN, "version", "git_commit"} <= set(written.columns)
+    again = pd.read_csv(tmp_path / "paper" / "regularisers-measured.csv")
+    usual = again[
+        (again["mode"] == "evaluation") & (again["point"] == MODULE) & (again["observations"] == 100)
+    ]
+    assert len(usual) == 2 * 4 * 2  # of all observations and of the first 100, which here are all
+    assert usual["efficiency"].to_numpy() == pytest.approx(usual["recorded"].to_numpy(), abs=1e-4)
+    assert main(["lenet_300_100", *command[1:]]) == 0  # nothing is trained again
+    assert "lenet-300-100: finished" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "paper" / "lenet_300_100.csv"), written)

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import optuna
+import pytest
 
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.ledger import Ledger
@@ -109,6 +110,20 @@ def test_those_whose_weights_go_are_all_but_the_best(tmp_path):
     gone = [gone for record in records for gone in retention.add(record)]
     ranked = sorted(records, key=lambda record: -record.metrics["aiq"])
     assert sorted(r.key.number for r in gone) == sorted(r.key.number for r in ranked[7:])
+
+
+@pytest.mark.parametrize("replicates", [1, 3])
+def test_all_weights_are_kept_where_the_space_asks_for_it_but_those_of_what_failed(tmp_path, replicates):
+    search = {"weights": "all", "sampler": "grid", "pruner": "none", "replicates": replicates}
+    study = new_study(tmp_path, search=search, confirm={"runs": 0, "finalists": None})
+    retention = Retention(study)
+    records = [made_up(number, replicate=number % replicates) for number in range(30)]
+    failed = made_up(30, TrialState.FAIL)
+    assert [gone for record in [*records, failed] for gone in retention.add(record)] == [failed]
+    kept = study.weights_path(records[0].key)
+    kept.write_bytes(b"weights")
+    retention.sweep([])
+    assert kept.exists()
 
 
 def test_of_a_finalist_s_seeds_the_best_one_is_kept(tmp_path):
