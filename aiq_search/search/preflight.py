@@ -145,12 +145,7 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
             capture=space.objective.capture,
         )
 
-    def give_up() -> None:
-        raise InputError(
-            f"{name} took longer than {_SECONDS:g} s for one training step of {_SAMPLES} samples"
-        )
-
-    with as_a_trial(space), calling_every(_SECONDS, give_up):
+    with as_a_trial(space), _bounded(name):
         run = fresh_run()
         _check_outputs(name, run.model, samples)
         layers = measured_layers([run.model], shape, space.objective.capture)
@@ -165,6 +160,30 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
         _check_checkpoint(name, run, fresh_run())
         size = model_size(run.model, shape)
     return TriedNetwork(params, size.parameters, size.macs, tuple(sorted(layers)))
+
+
+class _OutOfTimeError(BaseException):
+    """The network takes too long; it passes every ``except Exception`` on its way, the user's included."""
+
+
+@contextmanager
+def _bounded(name: str) -> Iterator[None]:
+    """Give a network its time.
+
+    Raises:
+        InputError: It takes longer.
+    """
+
+    def give_up() -> None:
+        raise _OutOfTimeError
+
+    try:
+        with calling_every(_SECONDS, give_up):
+            yield
+    except _OutOfTimeError:
+        raise InputError(
+            f"{name} took longer than {_SECONDS:g} s for one training step of {_SAMPLES} samples"
+        ) from None
 
 
 def _check_sampler(space: SearchSpace) -> None:
