@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiq_search.lowering.costs import COSTLY_SECONDS
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Study, TrialKey
 from aiq_search.training.measures import INT8_ACCURACY
@@ -255,7 +256,8 @@ def _run(driver: StudyDriver, clock: _Clock, slots: int, begin: Callable[[Assign
 
     while True:
         while len(queue) < slots and (assignment := driver.next_assignment()) is not None:
-            go_on(TrialKey.parse(assignment.key), begin(assignment), _TRIAL_SECONDS)
+            timed = COSTLY_SECONDS if "latency_ms" in assignment.costs else 0
+            go_on(TrialKey.parse(assignment.key), begin(assignment), _TRIAL_SECONDS + timed)
         if not queue:
             return explored
         clock.now, _, key, training = heapq.heappop(queue)
@@ -302,6 +304,7 @@ class _Training:
             "parameters": self._shape.parameters,
             "parameters_weights": self._shape.parameters,
             "macs": self._shape.macs,
+            **self._made_up_costs(),
         }
         if self._at < 1:
             samples = round(self._at * len(self._dataset.train))
@@ -317,6 +320,10 @@ class _Training:
             done=done,
             final=final,
         )
+
+    def _made_up_costs(self) -> dict[str, float]:
+        all_of_them = {"activation_bytes": 4 * self._shape.outputs, "latency_ms": 1e-7 * self._shape.macs}
+        return {name: all_of_them[name] for name in self._assignment.costs}
 
     def _metrics(self) -> dict[str, float]:
         """Numbers like those of LeNets on MNIST: see docs/quality.md for the real ones."""
