@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiq_search.lowering.costs import COSTLY_SECONDS
 from aiq_search.search.driver import StudyDriver
 from aiq_search.study import Study, TrialKey
 from aiq_search.training.measures import INT8_ACCURACY
@@ -45,6 +44,8 @@ _MEASURED = 500
 # What the driver and Ray take for each trial and for each report, while its slot waits.
 _TRIAL_SECONDS = 0.3
 _REPORT_SECONDS = 0.02
+# What taking the latency of a small network takes, see ``lowering.costs``.
+_LATENCY_SECONDS = 0.2
 
 # A longer search is simulated so far, and the rest taken to be alike.
 _MOST_TRIALS = 60
@@ -256,7 +257,7 @@ def _run(driver: StudyDriver, clock: _Clock, slots: int, begin: Callable[[Assign
 
     while True:
         while len(queue) < slots and (assignment := driver.next_assignment()) is not None:
-            timed = COSTLY_SECONDS if "latency_ms" in assignment.costs else 0
+            timed = _LATENCY_SECONDS if "latency_ms" in assignment.costs else 0
             go_on(TrialKey.parse(assignment.key), begin(assignment), _TRIAL_SECONDS + timed)
         if not queue:
             return explored

@@ -16,10 +16,10 @@ from aiq_search.study.description import meaning
 from aiq_search.study.document import DatasetDescription, StudyDocument
 from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.study.finalists import Verdict
-from aiq_search.study.metrics import COSTS, shown
+from aiq_search.study.metrics import COSTS
 from aiq_search.study.progress import ranking
 from aiq_search.study.reference import Comparison
-from aiq_search.words import compared, counted
+from aiq_search.words import compared, counted, shown
 
 if TYPE_CHECKING:
     from aiq_search.space import SearchSpace

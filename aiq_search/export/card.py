@@ -13,7 +13,8 @@ from aiq_search.export.documents import (
     PreprocessingDocument,
     SpreadDocument,
 )
-from aiq_search.study.metrics import COSTS, shown
+from aiq_search.training.measures import COSTS
+from aiq_search.words import shown
 
 __all__ = ["PREDICT_SCRIPT", "device_table", "model_card", "numbers_table"]
 

@@ -18,10 +18,7 @@ from aiq_search.lowering.onnx_extra import onnx_runner, require_onnx
 from aiq_search.lowering.plan import Plan
 from aiq_search.lowering.planning import Preprocessing, plan_network
 
-__all__ = ["COSTLY_SECONDS", "CostMeter", "Latency", "activation_bytes", "latency"]
-
-# About what taking the time of a small network takes.
-COSTLY_SECONDS = 0.2
+__all__ = ["CostMeter", "Latency", "activation_bytes", "latency"]
 
 # Time is taken of blocks of calls, each so long, after some calls that do not count. Of a network that takes
 # long there are fewer.

@@ -9,10 +9,10 @@ from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.finalists import Outcome, Verdict
-from aiq_search.study.metrics import COSTS, SIZES, shown
+from aiq_search.study.metrics import COSTS, SIZES
 from aiq_search.study.time_spent import time_spent
 from aiq_search.training.measures import INT8_ACCURACY
-from aiq_search.words import compared, counted
+from aiq_search.words import compared, counted, shown
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord

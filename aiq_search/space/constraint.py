@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from aiq_search.space.errors import shown
 from aiq_search.suggest import did_you_mean
-from aiq_search.training.measures import INT8_ACCURACY, MEASURES
+from aiq_search.training.measures import COSTS, INT8_ACCURACY, MEASURES
 
-__all__ = ["COSTS", "EFFICIENCY_OF", "REPORTED_NUMBERS", "SIZES", "UNTRAINED", "Constraint", "feasible"]
+__all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "SIZES", "UNTRAINED", "Constraint", "feasible"]
 
 # What a trial reports, besides efficiency/<layer>.
 REPORTED_NUMBERS = (
@@ -30,10 +30,6 @@ REPORTED_NUMBERS = (
 
 # Of these, the sizes of a network: known before it is trained, the same in every epoch.
 SIZES = ("parameters", "parameters_weights", "macs")
-
-# And what a sample takes on a small machine: the bytes of its activations, and milliseconds on this CPU. They
-# are reported where the objective or a constraint names them.
-COSTS = ("activation_bytes", "latency_ms")
 
 # What training does not change, and is known before it.
 UNTRAINED = (*SIZES, *COSTS)

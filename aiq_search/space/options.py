@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from aiq_search.space.constraint import COSTS, Constraint
+from aiq_search.space.constraint import Constraint
 from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
 from aiq_search.training.capture import CaptureField, CaptureOptions
-from aiq_search.training.measures import INT8_ACCURACY, MEASURES, AccuracyName
+from aiq_search.training.measures import COSTS, INT8_ACCURACY, MEASURES, AccuracyName
 
 __all__ = [
     "RUNGS",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from aiq_search.space import SearchSpace
 from aiq_search.study.description import widths
 from aiq_search.study.finalists import Verdict
-from aiq_search.study.metrics import shown
 from aiq_search.study.progress import ranking
+from aiq_search.words import shown
 
 __all__ = ["FinalistRow", "finalist_rows"]
 

@@ -11,10 +11,10 @@ from aiq_search.errors import NothingFeasibleError
 from aiq_search.space import SearchSpace
 from aiq_search.study.champion import Champion, is_eligible, judge_finalists
 from aiq_search.study.events import Phase, TrialState
-from aiq_search.study.metrics import shown
 from aiq_search.study.posterior import Posterior
 from aiq_search.study.progress import ranking
 from aiq_search.study.score import mean_metrics
+from aiq_search.words import shown
 
 if TYPE_CHECKING:
     from aiq_search.study.view import StudyView

@@ -21,9 +21,10 @@ from aiq_search.study import (
 )
 from aiq_search.study.champion import break_tie, is_eligible, judge_finalists
 from aiq_search.study.finalists import verdicts
-from aiq_search.study.metrics import EXACT, HEADLINE, shown
+from aiq_search.study.metrics import EXACT, HEADLINE
 from aiq_search.study.progress import Best, objective_of, ranking
 from aiq_search.study.record import without_retried
+from aiq_search.words import shown
 
 __all__ = ["Tally"]
 
