@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["compared", "counted", "duration", "ratio", "typeset"]
+__all__ = ["compared", "counted", "duration", "ratio", "shown", "typeset"]
+
+# How numbers of a trial are written that are not from 0 to 1.
+_FORMS = dict.fromkeys(("activation_bytes", "macs", "parameters", "parameters_weights"), ",.0f")
+_FORMS |= dict.fromkeys(("latency_ms", "latency_ms_iqr"), ".4g")
 
 
 def counted(number: int, noun: str, verb: str = "") -> str:
@@ -64,3 +68,15 @@ def compared(ours: float, theirs: float) -> str:
     if times == "1.0":
         return "about as many"
     return f"{times} times fewer" if ours < theirs else f"{times} times as many"
+
+
+def shown(name: str, value: float, sd: float | None = None, *, sign: bool = False) -> str:
+    """A number of a trial, and its standard deviation if it has one; a difference with its sign.
+
+    >>> shown("aiq", 0.8, 0.03), shown("activation_bytes", 1568.0, 0.0), shown("latency_ms", 0.00712, 0.0004)
+    ('0.8000 ± 0.0300', '1,568', '0.00712 ± 0.0004')
+    """
+    form = _FORMS.get(name, ".4f")
+    exact = form == ",.0f"  # no seed changes it
+    deviation = "" if sd is None or exact else f" ± {sd:{form}}"
+    return f"{value:{'+' if sign else ''}{form}}{deviation}"

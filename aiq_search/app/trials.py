@@ -8,7 +8,7 @@ from typing import Any
 from aiq_search.app.look import find_any
 from aiq_search.errors import InputError, StudyError
 from aiq_search.study import Phase, StudyView, TrialRecord
-from aiq_search.study.metrics import SIZES
+from aiq_search.study.metrics import UNTRAINED
 from aiq_search.suggest import did_you_mean
 
 __all__ = ["select_trials", "trial_document", "trial_of"]
@@ -39,7 +39,8 @@ def select_trials(
     Args:
         rows: The rows.
         state: Keep those of this state alone.
-        sort: Sort by this column: the largest first, of loss and sizes the smallest; without a value last.
+        sort: Sort by this column: the largest first, of loss, sizes and costs the smallest; without a
+            value last.
         top: Keep so many of the first.
 
     Raises:
@@ -51,7 +52,7 @@ def select_trials(
     chosen = [row for row in rows if state is None or row["state"] == state.upper()]
     if sort is not None:
         having = [row for row in chosen if row.get(sort) is not None]
-        small_first = sort in (*SIZES, "loss", "train_loss", "trial", "name")
+        small_first = sort in (*UNTRAINED, "loss", "train_loss", "trial", "name")
         try:
             having.sort(key=lambda row: row[sort], reverse=not small_first)
         except TypeError:  # of several types

@@ -17,9 +17,10 @@ from aiq_search.study.description import meaning
 from aiq_search.study.document import DatasetDescription, StudyDocument
 from aiq_search.study.finalist_rows import finalist_rows
 from aiq_search.study.finalists import Verdict
+from aiq_search.study.metrics import COSTS
 from aiq_search.study.progress import ranking
 from aiq_search.study.reference import Comparison
-from aiq_search.words import compared, counted
+from aiq_search.words import compared, counted, shown
 
 if TYPE_CHECKING:
     from aiq_search.space import SearchSpace
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["champion_view", "comparison_view", "finalists_view"]
 
 
-def _spread(spread: Spread | None) -> str:
-    if spread is None:
-        return ""
-    return f"{spread.mean:.4f} ± {spread.sd:.4f}" if spread.n > 1 else f"{spread.mean:.4f}"
+def _spread(name: str, spread: Spread | None) -> str:
+    return "" if spread is None else shown(name, spread.mean, spread.sd if spread.n > 1 else None)
+
+
+def _explored(name: str, value: float | None) -> str:
+    return shown(name, value) if name in COSTS and value is not None else number(value)
 
 
 def champion_view(
@@ -122,17 +125,17 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
         Column("", ["aIQ", *names[1:], "accuracy of the commonest class"], prose=True),
         column(
             f"explored (1{UNBROKEN}seed)",
-            [number(champion.explored.metrics.get(n)) for n in names],
+            [_explored(n, champion.explored.metrics.get(n)) for n in names],
             "validation",
         ),
     ]
     if champion.judges:
         spreads = champion.validation
         head = f"{'confirmed' if champion.phase is Phase.CONFIRM else 'mean'} ({_seeds(spreads)})"
-        columns.append(column(head, [_spread(spreads[n]) for n in names], "validation"))
+        columns.append(column(head, [_spread(n, spreads[n]) for n in names], "validation"))
     if champion.test:
         head = f"test ({_seeds(champion.test, 'further ')})"
-        columns.append(column(head, [_spread(champion.test[n]) for n in names], "test"))
+        columns.append(column(head, [_spread(n, champion.test.get(n)) for n in names], "test"))
     if majority["validation"] is None:
         columns = [replace(each, cells=each.cells[:-1]) for each in columns]
     return Grid(columns)
@@ -159,7 +162,7 @@ def _sizes(comparison: Comparison) -> Grid:
     for name, head in (("aiq", "aIQ"), ("accuracy", "accuracy")):
         if comparison.confirmed:
             both = [comparison.spreads(r)[name] for r in (comparison.ours, comparison.theirs)]
-            columns.append(Column(f"test {head}", [_spread(each) for each in both], right=True))
+            columns.append(Column(f"test {head}", [_spread(name, each) for each in both], right=True))
         else:
             cells = [number(record.metrics[name]) for record in records]
             columns.append(Column(f"explored {head}", cells, right=True))

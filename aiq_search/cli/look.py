@@ -77,7 +77,8 @@ def trials(
     view, rows = trials_of(study, tracking_uri)
     rows = select_trials(rows, state=state, sort=sort, top=top)
     _print_which(view, study)
-    columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", "configuration", "epochs"]
+    columns = ["name", "state", "aiq", "accuracy", "efficiency", "parameters", *view.space.objective.costs]
+    columns += ["configuration", "epochs"]
     columns += [sort] if sort is not None and sort not in columns else []
     columns += ["feasible"] if view.space.objective.constraints else []
     if any(row["reason"] for row in rows):
@@ -126,8 +127,9 @@ def _show_trial(name: str | None, number: int, tracking_uri: str | None, form: F
 def _for_people(row: Mapping[str, Any], parameters: Iterable[str]) -> dict[str, Any]:
     """A row with whole numbers as such, and its configuration in one cell."""
     from aiq_search.cli.output import configuration
+    from aiq_search.study.metrics import EXACT
 
-    shown = {name: int(value) if name in ("parameters", "macs") else value for name, value in row.items()}
+    shown = {name: int(value) if name in EXACT else value for name, value in row.items()}
     return {**shown, "configuration": configuration({n: row[n] for n in parameters if n in row})}
 
 

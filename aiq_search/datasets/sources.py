@@ -169,10 +169,13 @@ def _download(constructor: Any, class_name: str, data_dir: Path, *, train: bool)
         data_dir.mkdir(parents=True, exist_ok=True)
         return constructor(data_dir, train=train, download=True)
     except Exception as error:
+        files = "torchvision's files there"
+        if class_name in _IDX_CLASSES:
+            files = f"its four files, packed or not, in {data_dir / class_name / 'raw'}"
         raise InputError(
             f"data set {class_name}: not found or damaged in {data_dir / class_name}, and it could not be "
-            f"downloaded ({first_line(error)}). Put torchvision's files there, or name the folder that has "
-            "them with --data-dir or AIQ_DATA_DIR."
+            f"downloaded ({first_line(error)}). Put {files}, or name another "
+            "data folder with --data-dir or AIQ_DATA_DIR."
         ) from None
 
 

@@ -53,7 +53,8 @@ def from_table(options: DatasetOptions, encoding: TableEncoding | None = None) -
         named[options.groups] = text_column(frame[options.groups], path)
     kept = _rows_to_keep(named, options, path)
     target = named[options.target].iloc[kept]
-    labels, classes = number_labels({"train": _labels(target, path)}, None, str(path))
+    where = f"dataset.target: {path}, column {options.target!r}"
+    labels, classes = number_labels({"train": _labels(target, path)}, None, where)
     groups = None
     if options.groups:
         groups = np.unique(named[options.groups].iloc[kept].to_numpy(str), return_inverse=True)[1]

@@ -13,6 +13,8 @@ from aiq_search.export.documents import (
     PreprocessingDocument,
     SpreadDocument,
 )
+from aiq_search.training.measures import COSTS
+from aiq_search.words import shown
 
 __all__ = ["PREDICT_SCRIPT", "device_table", "model_card", "numbers_table"]
 
@@ -45,6 +47,10 @@ for number, row in enumerate(probabilities):
     print(number, document["classes"][row.argmax()], f"{row.max():.4f}", sep="\\t")
 '''
 
+_COSTS = {
+    "activation_bytes": "activations at once, bytes",
+    "latency_ms": "milliseconds of a sample, in the search",
+}
 _NAMES = {"aiq": "aIQ", "accuracy": "accuracy", "efficiency": "efficiency", "loss": "loss (nats)"}
 
 
@@ -62,6 +68,9 @@ def numbers_table(metrics: MetricsDocument) -> str:
         cells = [f"{metrics.splits[split].measures[measure]:.4f}" for split in ("validation", "test")]
         cells += [_spread(metrics, split, measure) for split in ("validation", "test")]
         lines.append(f"| {measure} | {' | '.join(cells)} |")
+    for cost in COSTS:
+        if cost in metrics.configuration.get("validation", {}):
+            lines.append(f"| {_COSTS[cost]} | | | {_spread(metrics, 'validation', cost)} | |")
     for layer in metrics.splits["validation"].layers:
         cells = [f"{metrics.splits[split].layers[layer]:.4f}" for split in ("validation", "test")]
         lines.append(f"| efficiency of `{layer}` | {' | '.join(cells)} | | |")
@@ -125,8 +134,7 @@ def _spread(metrics: MetricsDocument, split: str, name: str) -> str:
     spread: SpreadDocument | None = metrics.configuration.get(split, {}).get(name)
     if spread is None:
         return "-"
-    deviation = "" if spread.sd is None else f" ± {spread.sd:.4f}"
-    return f"{spread.mean:.4f}{deviation} (n = {spread.n})"
+    return f"{shown(name, spread.mean, spread.sd)} (n = {spread.n})"
 
 
 def _reference(metrics: MetricsDocument) -> str:

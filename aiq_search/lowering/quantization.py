@@ -6,11 +6,11 @@ import copy
 import logging
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aiq_search.errors import InputError, first_line
-from aiq_search.lowering.onnx_extra import OPSET, require_onnx
-from aiq_search.lowering.plan import Activation, Convolution, Plan, Pool
-
-if TYPE_CHECKING:
-    from onnx import NodeProto, TensorProto
+from aiq_search.lowering.float_onnx import float_model
+from aiq_search.lowering.onnx_extra import require_onnx
+from aiq_search.lowering.plan import Convolution, Plan
 
 __all__ = ["CALIBRATION", "NAME", "Quantised", "QuantisedLayer", "dequantised", "quantised_onnx"]
 
@@ -32,15 +30,6 @@ CALIBRATION = 1000
 # What is computed with integers. A ReLU becomes a part of the layer before it; all other activations are
 # functions of the 256 values that such a layer gives.
 _QUANTISED = ["AveragePool", "Conv", "MaxPool", "Relu"]
-_OPERATORS = {
-    "elu": "Elu",
-    "gelu": "Gelu",
-    "gelu_tanh": "Gelu",
-    "leaky_relu": "LeakyRelu",
-    "relu": "Relu",
-    "silu": "Sigmoid",
-    "tanh": "Tanh",
-}
 
 
 def quantised_onnx(plan: Plan, samples: NDArray[Any]) -> bytes:
@@ -67,7 +56,7 @@ def quantised_onnx(plan: Plan, samples: NDArray[Any]) -> bytes:
         with tempfile.TemporaryDirectory() as folder, _quiet():
             target = Path(folder) / NAME
             quantize_static(
-                _float_model(plan),
+                float_model(plan),
                 target,
                 _reader(chosen),
                 quant_format=QuantFormat.QDQ,
@@ -119,88 +108,6 @@ def _stripped(content: bytes) -> bytes:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     return bytes(model.SerializeToString())
-
-
-# ---- the network as an ONNX whose names are known --------------------------------------------------------
-
-
-def _float_model(plan: Plan) -> Any:  # noqa: ANN401 - a ModelProto
-    from onnx import TensorProto, helper
-
-    nodes = list(_float_nodes(plan))
-    last = nodes[-1].output[0]
-    nodes += [
-        helper.make_node("Flatten", [last], ["logits"], axis=1),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    kind = TensorProto.UINT8 if plan.input_dtype == "uint8" else TensorProto.FLOAT
-    shape: list[str | int | None] = ["batch", *plan.sample_shape]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", plan.classes])
-        for name in ("logits", "probabilities")
-    ]
-    graph = helper.make_graph(
-        nodes, "network", [helper.make_tensor_value_info("inputs", kind, shape)], outputs, _weights(plan)
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="aiq-search")
-
-
-def _weights(plan: Plan) -> list[TensorProto]:
-    from onnx import numpy_helper
-
-    channels = (-1, 1, 1)
-    arrays: dict[str, NDArray[Any]] = {
-        "shape": np.array([-1, *plan.input_shape]),
-        "scale": plan.scale.reshape(channels),
-        "shift": plan.shift.reshape(channels),
-    }
-    for number, step in enumerate(plan.steps):
-        if isinstance(step.layer, Convolution):
-            arrays |= {f"weight{number}": step.layer.weight, f"bias{number}": step.layer.bias}
-    return [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in arrays.items()]
-
-
-def _float_nodes(plan: Plan) -> Iterator[NodeProto]:
-    """The nodes of a network up to what the logits are made from.
-
-    The output of each is called ``value<number>``: what the quantiser finds out about it has that name too.
-    """
-    from onnx import helper
-
-    yield helper.make_node("Cast", ["inputs"], ["numbers"], to=1)
-    yield helper.make_node("Reshape", ["numbers", "shape"], ["shaped"])
-    yield helper.make_node("Mul", ["shaped", "scale"], ["scaled"])
-    yield helper.make_node("Add", ["scaled", "shift"], ["value0"])
-    count = 0
-    for number, step in enumerate(plan.steps):
-        parts: Sequence[Any] = (step.layer, *step.before, *([step.pool] if step.pool else []), *step.after)
-        for part in parts:
-            source, target = f"value{count}", f"value{count + 1}"
-            count += 1
-            if isinstance(part, Activation) and part.function == "silu":
-                yield helper.make_node("Sigmoid", [source], [f"sigmoid{count}"])
-                yield helper.make_node("Mul", [source, f"sigmoid{count}"], [target])
-            else:
-                yield _node(part, number, source, target)
-
-
-def _node(part: Convolution | Pool | Activation, number: int, source: str, target: str) -> NodeProto:
-    from onnx import helper
-
-    if isinstance(part, Activation):
-        options: dict[str, Any] = {"alpha": part.alpha} if part.function in ("elu", "leaky_relu") else {}
-        if part.function == "gelu_tanh":
-            options["approximate"] = "tanh"
-        return helper.make_node(_OPERATORS[part.function], [source], [target], **options)
-    if isinstance(part, Pool):
-        kind = "MaxPool" if part.kind == "max" else "AveragePool"
-        return helper.make_node(kind, [source], [target], kernel_shape=part.kernel, strides=part.stride)
-    return helper.make_node(
-        "Conv", [source, f"weight{number}", f"bias{number}"], [target],
-        strides=part.stride, dilations=part.dilation, group=part.groups,
-        pads=[*part.padding, *part.padding_behind],
-    )  # fmt: skip
 
 
 # ---- reading it again -------------------------------------------------------------------------------------

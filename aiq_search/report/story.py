@@ -9,9 +9,9 @@ from aiq_search.study.champion import Spread
 from aiq_search.study.description import command_line
 from aiq_search.study.events import TrialState
 from aiq_search.study.finalists import Outcome, Verdict
-from aiq_search.study.metrics import SIZES
+from aiq_search.study.metrics import COSTS, SIZES
 from aiq_search.training.measures import INT8_ACCURACY
-from aiq_search.words import compared, counted
+from aiq_search.words import compared, counted, shown
 
 if TYPE_CHECKING:
     from aiq_search.study.record import TrialRecord
@@ -163,7 +163,12 @@ def _validated(facts: StudyFacts, reference: TrialRecord) -> list[tuple[str, str
     """The validation split: the champion's fresh seeds, and the one that showed the reference network."""
     validation = {} if facts.winner is None else facts.winner.validation
     return [
-        (f"{_words(name)}, validation", _spread(value), _number(reference.metrics.get(name)), "")
+        (
+            _words(name) if name in COSTS else f"{_words(name)}, validation",
+            _spread(name, value),
+            _number(name, reference.metrics.get(name)),
+            "",
+        )
         for name, value in validation.items()
         if name != "objective"
     ]
@@ -178,7 +183,8 @@ def _tested(facts: StudyFacts, beside: Comparison | None) -> list[tuple[str, str
         there = theirs.get(name)
         if there is not None:
             note += "" if there.n == value.n else f"; of {there.n} of them for the reference network"
-        rows.append((f"{_words(name)}, test", _spread(value), "" if there is None else _spread(there), note))
+        reference = "" if there is None else _spread(name, there)
+        rows.append((f"{_words(name)}, test", _spread(name, value), reference, note))
     return rows
 
 
@@ -247,12 +253,12 @@ def _compared(one: TrialRecord, other: TrialRecord, name: str) -> str:
     return compared(one.metrics.get(name, 0.0), other.metrics.get(name, 0.0))
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _number(name: str, value: float | None) -> str:
+    return "" if value is None else shown(name, value)
 
 
-def _spread(value: Spread) -> str:
-    return f"{value.mean:.4f} ± {value.sd:.4f}" if value.n > 1 else f"{value.mean:.4f}"
+def _spread(name: str, value: Spread) -> str:
+    return shown(name, value.mean, value.sd if value.n > 1 else None)
 
 
 def _both(one: str, other: str) -> str:
@@ -263,6 +269,8 @@ def _words(name: str) -> str:
     return {
         "aiq": "aIQ",
         INT8_ACCURACY: "accuracy in eight bits",
+        "activation_bytes": "activations at once, bytes",
+        "latency_ms": "milliseconds of a sample",
         "parameters_weights": "parameters, convolution and linear weights only",
         "macs": "multiply-accumulates",
     }.get(name, name)

@@ -11,9 +11,9 @@ from aiq_search.datasets import check_options, known_shape
 from aiq_search.errors import InputError
 from aiq_search.models import Architecture, check_argument_names, check_model_name
 from aiq_search.search.layers import check_layers
+from aiq_search.search.lowerable import check_lowerable
 from aiq_search.search.machine import Machine
 from aiq_search.search.pruners import create_pruner
-from aiq_search.search.quantisable import check_quantisable
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.parameters import CategoricalParameter, DerivedParameter, Scalar
@@ -273,8 +273,8 @@ def check_networks(
 
     Raises:
         SpaceError: The model refuses its arguments or the shape of the data, a network is too large, what is
-            captured or constrained is a layer that no network has, or the accuracy in eight bits is
-            constrained of a network that cannot be quantised.
+            captured or constrained is a layer that no network has, or a number that takes a device format is
+            asked for of a network that has none.
     """
     if is_reference(space.model.name) and not code.allows(space.model.name):
         return
@@ -295,10 +295,10 @@ def check_networks(
         return [network(space, params, input_shape, classes, code) for params in points]
 
     check_layers(space, networks, more, input_shape)
-    if space.objective.confirmed_measures:
+    if space.objective.confirmed_measures or space.objective.costs:
         memory = Machine.here().memory
         fitting = [each for each in [*networks, *more()] if training_bytes(each) <= memory]
-        check_quantisable(space, fitting, input_shape, here=machine is not None)
+        check_lowerable(space, fitting, input_shape, here=machine is not None)
 
 
 def training_bytes(model: nn.Module) -> int:

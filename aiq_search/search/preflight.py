@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiq_search.alarm import calling_every
 from aiq_search.datasets import Dataset, Split, load_dataset
 from aiq_search.errors import InputError, first_line
+from aiq_search.lowering.costs import CostMeter
 from aiq_search.lowering.onnx_extra import onnx_available
 from aiq_search.models import Architecture, model_size
 from aiq_search.search.check import (
@@ -24,6 +25,7 @@ from aiq_search.search.check import (
     training_bytes,
 )
 from aiq_search.search.layers import measured_layers
+from aiq_search.search.lowerable import cannot_be_measured
 from aiq_search.search.machine import Machine
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space.errors import SpaceError
@@ -32,8 +34,8 @@ from aiq_search.statespace import evaluation_mode
 from aiq_search.training import DivergedError, TensorSplit, TrainingRun, load_checkpoint, save_checkpoint
 from aiq_search.training.augment import Augmentation
 from aiq_search.training.kernel_cache import are_compiled
+from aiq_search.training.lowered import costs, int8_accuracies
 from aiq_search.training.measures import Measures
-from aiq_search.training.quantised import int8_accuracies
 from aiq_search.user_code import NO_CODE, CodePolicy, is_reference
 
 if TYPE_CHECKING:
@@ -111,6 +113,8 @@ def preflight(
             networks.append(_try(space, params, dataset, code))
         except DivergedError:
             continue  # a search takes that for a failed trial
+        except SpaceError:
+            raise
         except InputError as error:
             raise space.error(("model",), f"{error} (with {described(params)})") from error.__cause__
         except Exception as error:
@@ -145,12 +149,7 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
             capture=space.objective.capture,
         )
 
-    def give_up() -> None:
-        raise InputError(
-            f"{name} took longer than {_SECONDS:g} s for one training step of {_SAMPLES} samples"
-        )
-
-    with as_a_trial(space), calling_every(_SECONDS, give_up):
+    with as_a_trial(space), _bounded(name):
         run = fresh_run()
         _check_outputs(name, run.model, samples)
         layers = measured_layers([run.model], shape, space.objective.capture)
@@ -162,9 +161,48 @@ def _try(space: SearchSpace, params: Mapping[str, Any], dataset: Dataset, code: 
         run.run_epoch()
         if space.objective.confirmed_measures and onnx_available():
             int8_accuracies(run, ["validation"])
+        _check_latency(space, run)
         _check_checkpoint(name, run, fresh_run())
         size = model_size(run.model, shape)
     return TriedNetwork(params, size.parameters, size.macs, tuple(sorted(layers)))
+
+
+class _OutOfTimeError(BaseException):
+    """The network takes too long; it passes every ``except Exception`` on its way, the user's included."""
+
+
+@contextmanager
+def _bounded(name: str) -> Iterator[None]:
+    """Give a network its time.
+
+    Raises:
+        InputError: It takes longer.
+    """
+
+    def give_up() -> None:
+        raise _OutOfTimeError
+
+    try:
+        with calling_every(_SECONDS, give_up):
+            yield
+    except _OutOfTimeError:
+        raise InputError(
+            f"{name} took longer than {_SECONDS:g} s for one training step of {_SAMPLES} samples"
+        ) from None
+
+
+def _check_latency(space: SearchSpace, run: TrainingRun) -> None:
+    """Check that the time of a network can be taken, where it is asked for.
+
+    Raises:
+        SpaceError: ONNX cannot express it.
+    """
+    if "latency_ms" not in space.objective.costs or not onnx_available():
+        return
+    try:
+        costs(run, ["latency_ms"], CostMeter())
+    except InputError as error:
+        raise cannot_be_measured(space, "latency_ms", error) from error.__cause__
 
 
 def _check_sampler(space: SearchSpace) -> None:

@@ -30,7 +30,7 @@ class RunningTrial:
         record: What was known of it when it began.
         epochs: Metrics of the epochs reported so far.
         chosen: The epoch of the lowest validation loss, as the worker reported it.
-        size: parameters, parameters_weights, macs, ceiling/<layer>.
+        size: parameters, parameters_weights, macs, costs, ceiling/<layer>.
         engine: What trains and measures.
         engine_reason: Why torch, where the compiled engine would have been taken.
         seconds: How long that has taken workers.

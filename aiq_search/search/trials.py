@@ -322,6 +322,7 @@ def _assignment(study: Study, record: TrialRecord, rungs: Rungs | None) -> Assig
         capture=study.space.objective.capture.model_dump(mode="json"),
         test=record.key.phase is not Phase.EXPLORE and record.replicate is not None,
         int8=confirming and bool(study.space.objective.confirmed_measures),
+        costs=study.space.objective.costs,
         checkpoint=str(study.checkpoint_path(record.key)),
         weights=str(study.weights_path(record.key)),
         minutes=study.space.search.trial_minutes,

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 from aiq_search.space.errors import shown
 from aiq_search.suggest import did_you_mean
-from aiq_search.training.measures import INT8_ACCURACY, MEASURES
+from aiq_search.training.measures import COSTS, INT8_ACCURACY, MEASURES
 
-__all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "SIZES", "Constraint", "feasible"]
+__all__ = ["EFFICIENCY_OF", "REPORTED_NUMBERS", "SIZES", "UNTRAINED", "Constraint", "feasible"]
 
 # What a trial reports, besides efficiency/<layer>.
 REPORTED_NUMBERS = (
     "accuracy",
+    "activation_bytes",
     "aiq",
     "efficiency",
+    "latency_ms",
     "loss",
     "macs",
     "parameters",
@@ -28,6 +30,9 @@ REPORTED_NUMBERS = (
 
 # Of these, the sizes of a network: known before it is trained, the same in every epoch.
 SIZES = ("parameters", "parameters_weights", "macs")
+
+# What training does not change, and is known before it.
+UNTRAINED = (*SIZES, *COSTS)
 
 # Before the name of a layer: its efficiency.
 EFFICIENCY_OF = "efficiency/"

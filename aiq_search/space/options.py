@@ -13,7 +13,7 @@ from aiq_search.space.constraint import Constraint
 from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
 from aiq_search.training.capture import CaptureField, CaptureOptions
-from aiq_search.training.measures import INT8_ACCURACY, MEASURES, AccuracyName
+from aiq_search.training.measures import COSTS, INT8_ACCURACY, MEASURES, AccuracyName
 
 __all__ = [
     "RUNGS",
@@ -29,10 +29,12 @@ __all__ = [
 
 Number = Literal[
     "accuracy",
+    "activation_bytes",
     "aiq",
     "auroc",
     "balanced_accuracy",
     "efficiency",
+    "latency_ms",
     "loss",
     "macro_f1",
     "macs",
@@ -136,15 +138,22 @@ class ObjectiveOptions(Section):
     @cached_property
     def measures(self) -> tuple[str, ...]:
         """What is measured beside accuracy: the measures that the objective or a constraint names."""
-        named = {self.accuracy, *(name for name, _ in self.directions)}
-        named |= {constraint.name for constraint in self.number_constraints}
-        return tuple(sorted(named & set(MEASURES)))
+        return tuple(sorted(self._named & set(MEASURES)))
+
+    @cached_property
+    def costs(self) -> tuple[str, ...]:
+        """Of activation_bytes and latency_ms, those that the objective or a constraint names."""
+        return tuple(sorted(self._named & set(COSTS)))
+
+    @property
+    def _named(self) -> set[str]:
+        constrained = {constraint.name for constraint in self.number_constraints}
+        return {self.accuracy, *(name for name, _ in self.directions)} | constrained
 
     @cached_property
     def confirmed_measures(self) -> tuple[str, ...]:
         """What only confirmations report: accuracy in eight bits, where a constraint names it."""
-        named = {constraint.name for constraint in self.number_constraints}
-        return tuple(sorted(named & {INT8_ACCURACY}))
+        return tuple(sorted(self._named & {INT8_ACCURACY}))
 
     @cached_property
     def number_constraints(self) -> tuple[Constraint, ...]:

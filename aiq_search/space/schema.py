@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from aiq_search.datasets import DatasetOptions
 from aiq_search.datasets.options import FIELDS_OF
-from aiq_search.space.constraint import SIZES
+from aiq_search.space.constraint import UNTRAINED
 from aiq_search.space.errors import Key, SpaceError, shown
 from aiq_search.space.expression import Expression
 from aiq_search.space.options import (
@@ -148,7 +148,7 @@ class SearchSpace(Section):
     def _check_objectives(self) -> SearchSpace:
         """Successive halving and a target need one objective that training decides."""
         names = [name for name, _ in self.objective.directions]
-        if "pruner" not in self.search.model_fields_set and (len(names) > 1 or names[0] in SIZES):
+        if "pruner" not in self.search.model_fields_set and (len(names) > 1 or names[0] in UNTRAINED):
             pareto = PrunerOptions(name="pareto")
             # Frozen for others.
             self.__dict__["search"] = self.search.model_copy(update={"pruner": pareto})
@@ -160,9 +160,9 @@ class SearchSpace(Section):
                     "set search.pruner to pareto or none",
                     ("search", "pruner"),
                 )
-            if names[0] in SIZES:
+            if names[0] in UNTRAINED:
                 raise SpaceError(
-                    f"{pruner} would stop the networks with many {names[0]}, however good they are: this "
+                    f"{pruner} would stop networks for their {names[0]} alone, however good they are: this "
                     "objective is known before training; set search.pruner to pareto or none",
                     ("search", "pruner"),
                 )

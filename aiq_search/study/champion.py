@@ -285,7 +285,7 @@ def _best_explored(space: SearchSpace, explored: Sequence[TrialRecord]) -> Champ
         raise NothingFeasibleError(_how_near(space, explored))
     record = best[0]
     numbers = {**record.scored, "objective": score(space.objective, record)}
-    names = (*HEADLINE, *space.objective.measures, "objective")
+    names = (*HEADLINE, *space.objective.measures, *space.objective.costs, "objective")
     validation = {name: Spread.of([numbers[name]]) for name in names}
     return Champion(explored=record, record=record, validation=validation)
 
@@ -335,10 +335,11 @@ def _judged(
     judges = [r for r in records if (r.replicate or 0) < judging]
     if not complete or not judges:
         return None
-    means = mean_metrics(judges)
     names = (*HEADLINE, *space.objective.measures, *space.objective.confirmed_measures)
     validation = {name: Spread.of([_scored(r, name) for r in judges]) for name in names}
     scores = [score(space.objective, r) if r.state is TrialState.COMPLETE else worst for r in judges]
+    if worked := _complete(judges):
+        validation |= {n: Spread.of([r.metrics[n] for r in worked]) for n in space.objective.costs}
     validation["objective"] = Spread.of(scores)
     fresh = [r for r in records if (r.replicate or 0) >= judging]
     test = {
@@ -352,7 +353,7 @@ def _judged(
         validation=validation,
         test=test,
         collapse_rate=sum(r.collapsed or r.state is TrialState.FAIL for r in records) / len(records),
-        feasible=feasible(space.objective.number_constraints, means),
+        feasible=feasible(space.objective.number_constraints, mean_metrics(judges)),
         judges=judges,
         further=fresh,
     )

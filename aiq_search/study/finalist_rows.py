@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from aiq_search.space import SearchSpace
 from aiq_search.study.description import widths
 from aiq_search.study.finalists import Verdict
-from aiq_search.study.metrics import SIZES
 from aiq_search.study.progress import ranking
+from aiq_search.words import shown
 
 __all__ = ["FinalistRow", "finalist_rows"]
 
@@ -47,16 +47,12 @@ def finalist_rows(space: SearchSpace, verdicts: Sequence[Verdict]) -> list[Final
 def _row(space: SearchSpace, verdict: Verdict) -> FinalistRow:
     finalist, seeds = verdict.finalist, len(verdict.finalist.judges)
     spread, (name, sign) = finalist.validation["objective"], ranking(space.objective)
-    mean = f"{sign * spread.mean:.4f}" + (f" ± {spread.sd:.4f}" if spread.n > 1 else "")
-    if name in SIZES:  # no seed changes it
-        mean = f"{sign * spread.mean:,.0f}"
+    mean = shown(name, sign * spread.mean, spread.sd if spread.n > 1 else None)
     params = {key: value for key, value in finalist.params.items() if key in space.parameters}
     listed = ", ".join(f"{key.partition('.')[2]}={value}" for key, value in params.items())
     lead = ""
     if verdict.lead is not None and verdict.outcome != "won":
-        lead = f"{sign * verdict.lead.mean:+.4f} ± {verdict.lead.sd:.4f}"
-        if name in SIZES:
-            lead = f"{sign * verdict.lead.mean:+,.0f}"
+        lead = shown(name, sign * verdict.lead.mean, verdict.lead.sd, sign=True)
     return FinalistRow(
         trial=str(finalist.trial),
         configuration=widths(space, finalist.params) or listed,

@@ -14,6 +14,7 @@ from aiq_search.study.events import Phase, TrialState
 from aiq_search.study.posterior import Posterior
 from aiq_search.study.progress import ranking
 from aiq_search.study.score import mean_metrics
+from aiq_search.words import shown
 
 if TYPE_CHECKING:
     from aiq_search.study.view import StudyView
@@ -132,7 +133,7 @@ def _verdict(
             f"not promising enough for more than {_seeds(finalist)}; a champion needs {space.confirm.needed}",
         )
     lead = finalist.lead_over(winner)
-    difference = f"{name} {sign * lead.mean:+.4f} ± {lead.sd:.4f}"
+    difference = f"{name} {shown(name, sign * lead.mean, lead.sd, sign=True)}"
     if winner.ties_with(finalist) and finalist.ties_with(winner):
         larger = finalist.record.metrics["parameters"] > winner.record.metrics["parameters"]
         by_size = space.confirm.ties == "smallest"

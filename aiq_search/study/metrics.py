@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from aiq_search.space.constraint import SIZES
-from aiq_search.training.measures import INT8_ACCURACY, MEASURES
+from aiq_search.space.constraint import SIZES, UNTRAINED
+from aiq_search.training.measures import COSTS, INT8_ACCURACY, MEASURES
 
-__all__ = ["HEADLINE", "ONCE", "SIZES", "is_merit"]
+__all__ = ["COSTS", "EXACT", "HEADLINE", "ONCE", "SIZES", "UNTRAINED", "is_merit"]
 
 HEADLINE = ("aiq", "accuracy", "efficiency")  # from 0 to 1, more is better
 
 # Beginnings of the names of what a trial reports once, not in every epoch. ceiling/<layer> is the highest
-# efficiency that the layer can show on the validation split, where that is below 1.
-ONCE = (*SIZES, "ceiling/", "test/", INT8_ACCURACY)
+# efficiency that the layer can show on the validation split, where that is below 1. latency_ms_iqr is the
+# spread of latency_ms.
+ONCE = (*UNTRAINED, "ceiling/", "test/", INT8_ACCURACY)
+
+# The same for each training of a configuration, unlike latency_ms, which is measured.
+EXACT = (*SIZES, "activation_bytes")
 
 
 def is_merit(name: str) -> bool:

@@ -7,9 +7,9 @@ each fresh seed is another.
 
 The next seed goes to the contender that may be best: the one with the highest posterior mean plus one
 standard deviation (an upper confidence bound, as in Srinivas et al., 2010). irace and SMAC race on fresh
-seeds too, but use neither what exploring has shown nor what similar configurations have. Where sizes are
-compared, which no seed changes, it goes to the contender with the highest expected gain (constrained expected
-improvement; Gardner et al., 2014).
+seeds too, but use neither what exploring has shown nor what similar configurations have. Where sizes or
+latencies are compared, which training does not change, it goes to the contender with the highest expected
+gain (constrained expected improvement; Gardner et al., 2014).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functools import partial
 from aiq_search.space import Constraint, SearchSpace
 from aiq_search.space.constraint import feasible
 from aiq_search.study.events import TrialState
-from aiq_search.study.metrics import SIZES
+from aiq_search.study.metrics import EXACT, UNTRAINED
 from aiq_search.study.posterior import (
     Observation,
     Posterior,
@@ -116,8 +116,8 @@ class Race:
     ) -> None:
         self._runs = space.confirm.judging
         self._needed = space.confirm.needed
-        exact = [c for c in space.objective.number_constraints if c.name in SIZES]
-        noisy = [c for c in space.objective.number_constraints if c.name not in SIZES]
+        exact = [c for c in space.objective.number_constraints if c.name in EXACT]
+        noisy = [c for c in space.objective.number_constraints if c.name not in EXACT]
         judges = [r for r in without_retried(confirmed) if (r.replicate or 0) < self._runs]
         started = Counter(r.origin for r in judges)
         started.update(queued)
@@ -142,8 +142,9 @@ class Race:
         spread = variance_over_seeds(shown, fresh)
         alike = similarities(space, [record.params for record in entrants.values()])
         scores = posteriors(shown, fresh, alike)
-        self._sizes = ranking(space.objective)[0] in SIZES
-        if self._sizes:
+        ranked_by, _ = ranking(space.objective)
+        self._untrained = ranked_by in UNTRAINED
+        if ranked_by in EXACT:
             scores = [Posterior(observation.value, 0.0) for observation in shown]  # no seed changes them
         violations = [posteriors(*numbers(partial(_violation, constraint)), alike) for constraint in noisy]
         standing = []
@@ -191,17 +192,17 @@ class Race:
             return None
         hopeful = [c for c in running if c.feasible is not False]
         favourite = (
-            max(hopeful, key=self._promise, default=None) if self._sizes else next(iter(hopeful), None)
+            max(hopeful, key=self._promise, default=None) if self._untrained else next(iter(hopeful), None)
         )
         return favourite if favourite is not None and favourite.started < self._needed else None
 
     def _promise(self, contender: Contender) -> float:
         """How much a fresh seed of a contender promises.
 
-        Of sizes this is the expected gain over the leader, or over the largest contender: by how much it is
-        smaller, times the probability that it meets the constraints. Seeds under way share it.
+        Of sizes and latencies this is the expected gain over the leader, or over the largest contender: by
+        how much it is smaller, times the probability that it meets the constraints. Seeds under way share it.
         """
-        if not self._sizes:
+        if not self._untrained:
             return contender.score.mean + contender.optimism
         beaten = self.leader.score.mean if self.leader else self.contenders[-1].score.mean - 1
         waiting = contender.started - len(contender.seeds)

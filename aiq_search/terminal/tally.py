@@ -21,9 +21,10 @@ from aiq_search.study import (
 )
 from aiq_search.study.champion import break_tie, is_eligible, judge_finalists
 from aiq_search.study.finalists import verdicts
-from aiq_search.study.metrics import HEADLINE, SIZES
+from aiq_search.study.metrics import EXACT, HEADLINE
 from aiq_search.study.progress import Best, objective_of, ranking
 from aiq_search.study.record import without_retried
+from aiq_search.words import shown
 
 __all__ = ["Tally"]
 
@@ -123,7 +124,7 @@ class Tally:
             name, sign = ranking(space.objective)
             mean = sign * leader.validation["objective"].mean
             lines.append(
-                f"leading  {leader.explored.name}: mean {_LABELS.get(name, name)} {mean:.4f} over "
+                f"leading  {leader.explored.name}: mean {_LABELS.get(name, name)} {shown(name, mean)} over "
                 f"{len(leader.judges)} fresh seeds"
             )
         refused = max(finalists, key=lambda finalist: finalist.mean, default=None)
@@ -137,6 +138,8 @@ def _numbers(metrics: Mapping[str, float], ranked_by: str) -> str:
     """The numbers of a trial, the one that it is ranked by first."""
     names = dict.fromkeys((ranked_by, *HEADLINE, "parameters"))
     return ", ".join(
-        f"{metrics[name]:,.0f} {name}" if name in SIZES else f"{_LABELS.get(name, name)} {metrics[name]:.4f}"
+        f"{shown(name, metrics[name])} {name}"
+        if name in EXACT
+        else f"{_LABELS.get(name, name)} {shown(name, metrics[name])}"
         for name in names
     )

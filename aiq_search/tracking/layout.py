@@ -28,7 +28,7 @@ from aiq_search.study.events import (
     TrialStarted,
     TrialState,
 )
-from aiq_search.study.metrics import HEADLINE, ONCE, SIZES
+from aiq_search.study.metrics import COSTS, HEADLINE, ONCE, SIZES, UNTRAINED
 from aiq_search.tracking.study_facts import DIGITS, reference_line, reference_numbers
 from aiq_search.training.measures import INT8_ACCURACY
 
@@ -195,7 +195,7 @@ def ended_points(event: TrialEnded, epochs: Sequence[EpochEnded]) -> list[Point]
 
 def best_points(event: TrialEnded, ended: int) -> list[Point]:
     """Numbers of a new best trial, for the study's run; the step is how many trials had ended."""
-    shown = {name: value for name, value in event.metrics.items() if name in (*HEADLINE, *SIZES)}
+    shown = {name: value for name, value in event.metrics.items() if name in (*HEADLINE, *UNTRAINED)}
     return _points(shown, milliseconds(event.time), ended)
 
 
@@ -206,7 +206,7 @@ def champion_points(champion: Mapping[str, Any], time: float, step: int) -> list
         prefix + name: spread["mean"]
         for split, prefix in (("validation", ""), ("test", "test/"))
         for name, spread in (metrics.get(split) or {}).items()
-        if name in (*HEADLINE, INT8_ACCURACY)
+        if name in (*HEADLINE, *COSTS, INT8_ACCURACY)
     }
     numbers = {name: round(value, DIGITS) for name, value in numbers.items()}
     numbers |= {k: champion[k] for k in SIZES if isinstance(champion.get(k), int | float)}

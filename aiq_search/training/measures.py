@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiq_search.training.evaluation import Evaluation, TensorSplit
 
 __all__ = [
+    "COSTS",
     "INT8_ACCURACY",
     "MEASURES",
     "AccuracyName",
@@ -27,6 +28,9 @@ MEASURES = ("auroc", "balanced_accuracy", "macro_f1", "top_5")
 AccuracyName: TypeAlias = Literal["accuracy", "auroc", "balanced_accuracy", "macro_f1", "top_5"]
 # Accuracy of the network in eight bits: measured once, of a confirmation that has ended.
 INT8_ACCURACY = "int8/accuracy"
+# What a sample takes on a small machine: the most bytes of activations at once, and milliseconds on this CPU.
+# They are measured once, before training; latency_ms brings its spread, latency_ms_iqr.
+COSTS = ("activation_bytes", "latency_ms")
 _TOP = 5
 
 

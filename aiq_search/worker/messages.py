@@ -32,6 +32,7 @@ class Assignment:
         capture: Fields of ``training.capture.CaptureOptions``.
         test: Whether the chosen epoch is measured on the test split too.
         int8: Whether the network of the chosen epoch is measured in eight bits too.
+        costs: Of activation_bytes and latency_ms, those that are measured before training.
         checkpoint: Where the unfinished trial is kept.
         weights: Where the finished network's weights go.
         minutes: The trial fails when it takes longer.
@@ -53,6 +54,7 @@ class Assignment:
     measures: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
     int8: bool = False
+    costs: tuple[str, ...] = ()
     capture: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -63,9 +65,8 @@ class Assignment:
     def from_json(cls, text: str) -> Assignment:
         """The inverse of ``to_json``."""
         document = json.loads(text)
-        document["rungs"] = tuple(document["rungs"])
-        document["measures"] = tuple(document["measures"])
-        document["watch"] = tuple(document["watch"])
+        for name in ("rungs", "measures", "watch", "costs"):
+            document[name] = tuple(document[name])
         return cls(**document)
 
 
@@ -91,7 +92,7 @@ class Report:
     Attributes:
         epochs: Number and metrics of each epoch reported: the last one; after a restart, all.
         chosen: The epoch of the lowest validation loss so far.
-        size: parameters, parameters_weights, macs, and ceiling/<layer>, see ``study.metrics.ONCE``.
+        size: parameters, parameters_weights, macs, costs and ceiling/<layer>, see ``study.metrics.ONCE``.
         done: Whether the trial is over.
         final: What is measured at a trial's end, where asked for: test/aiq, test/accuracy, test/efficiency
             and the measures; int8/accuracy, and with test test/int8/accuracy.

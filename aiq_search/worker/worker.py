@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -32,6 +32,9 @@ from aiq_search.training.capture import CaptureOptions
 from aiq_search.training.measures import INT8_ACCURACY, Measures
 from aiq_search.user_code import CodePolicy
 from aiq_search.worker.messages import RUNG_SAMPLES, Assignment, Report, Rung
+
+if TYPE_CHECKING:
+    from aiq_search.lowering.costs import CostMeter
 
 __all__ = ["TrialWorker"]
 
@@ -60,13 +63,14 @@ class TrialWorker:
         torch.backends.cudnn.deterministic = True
         self._dataset = dataset
         self._gpu = gpu
+        self._meter: CostMeter | None = None
         self._code = CodePolicy.for_running(packages)  # the working folder is that of this node
 
     def begin(self, assignment: Assignment) -> None:
         """Take an assignment; the first step builds its network."""
         self._assignment = assignment
         self._run: TrainingRun | None = None
-        self._size: dict[str, int] = {}
+        self._size: dict[str, float] = {}
         self._ceilings: dict[str, float] = {}
         self._rungs = assignment.rungs
         self._saved = self._started = time.monotonic()
@@ -147,6 +151,7 @@ class TrialWorker:
         """Build the network and load its checkpoint; whether there was one."""
         self._run = self._fresh_run()
         self._size = dict(vars(model_size(self._run.model, self._dataset.input_shape)))
+        self._size |= self._costs(self._run)
         self._ceilings = _ceilings(self._run)
         checkpoint = place_of(self._assignment.checkpoint)
         if not patiently(checkpoint.is_file):
@@ -175,6 +180,17 @@ class TrialWorker:
             capture=CaptureOptions.model_validate(assignment.capture),
         )
 
+    def _costs(self, run: TrainingRun) -> dict[str, float]:
+        """What one sample costs, where the objective or a constraint names it."""
+        if not self._assignment.costs:
+            return {}
+        # Imported here: most workers measure no costs.
+        from aiq_search.lowering.costs import CostMeter
+        from aiq_search.training.lowered import costs
+
+        self._meter = self._meter or CostMeter()
+        return costs(run, self._assignment.costs, self._meter)
+
     def _complete(self, run: TrainingRun, epochs: Sequence[EpochResult]) -> Report:
         if run.best is None:
             raise RuntimeError("a finished run has a chosen epoch")
@@ -185,7 +201,7 @@ class TrialWorker:
             final |= {f"test/{name}": value for name, value in measured.measures.items()}
         if self._assignment.int8:
             # Imported here: most workers never quantise.
-            from aiq_search.training.quantised import int8_accuracies
+            from aiq_search.training.lowered import int8_accuracies
 
             prefixes = {"validation": "", **({"test": "test/"} if self._assignment.test else {})}
             accuracies = int8_accuracies(run, prefixes)

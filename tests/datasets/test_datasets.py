@@ -438,6 +438,6 @@ def test_a_missing_data_set_without_internet_says_what_to_do(tmp_path, monkeypat
     from torchvision.datasets import FashionMNIST
 
     monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
-    said = r"FashionMNIST.*could not be downloaded.*--data-dir or AIQ_DATA_DIR"
+    said = r"could not be downloaded.*four files, packed or not, in .*/FashionMNIST/raw.*--data-dir"
     with pytest.raises(InputError, match=said):
         load_dataset(DatasetOptions(name="fashion_mnist"), tmp_path)

@@ -18,8 +18,20 @@ PAGE = (ROOT / "docs" / "tutorials" / "your-data.md").read_text("utf-8")
 SECTION = PAGE.partition("## Five kinds of data")[2]
 EXAMPLES = re.findall(r"^dataset: (\{.*?\}) +# ", SECTION, re.M)
 MODULE, SCRIPT = re.findall(r"```python\n(.*?)```", SECTION, re.S)
-# What is classified with the network of each example, and the share of right answers to expect at least.
-INPUTS = ["flowers.csv", "pictures/0", "signals.npz"]
+# What is classified with the network of each example, and how many samples that is.
+INPUTS = [
+    ("flowers.csv", 150),
+    ("pictures/0", 178),
+    ("signals.npy", 9),
+    ("arrays.npy", 9),
+    ("samples.npy", 9),
+]
+NEW = """
+import numpy as np, mydata
+np.save("signals.npy", np.load("signals.npz")["x_train"][:9])
+np.save("arrays.npy", mydata.arrays()["x_train"][:9])
+np.save("samples.npy", np.stack([mydata.samples()[number][0] for number in range(9)]))
+"""
 
 SPACE = """
 schema_version: 1
@@ -38,7 +50,7 @@ def folder(tmp_path_factory):
     """A folder with the module and the data that the section shows."""
     folder = tmp_path_factory.mktemp("your-data")
     (folder / "mydata.py").write_text(MODULE)
-    subprocess.run([sys.executable, "-c", SCRIPT], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-c", SCRIPT + NEW], cwd=folder, check=True)
     return folder
 
 
@@ -81,16 +93,10 @@ def test_each_example_is_searched_exported_and_used(folder, tmp_path, number):
     bundle = f"champion-{number}"
     exported = aiq(folder, "export", f"mine-{number}", "--output", bundle, "--format", "safetensors")
     assert exported.returncode == 0, exported.stderr
-    if number >= len(INPUTS):
-        return
-    if number == 2:
-        import numpy as np
-
-        np.save(folder / "new.npy", np.load(folder / "signals.npz")["x_train"][:9])
-    given = "new.npy" if number == 2 else INPUTS[number]
+    given, samples = INPUTS[number]
     predicted = aiq(folder, "predict", bundle, given, "--format", "json")
     assert predicted.returncode == 0, predicted.stderr
-    assert len(json.loads(predicted.stdout)) == [150, 178, 9][number]
+    assert len(json.loads(predicted.stdout)) == samples
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_the_default_follows_from_the_objective(objective, pruner):
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ({"minimize": "macs"}, "would stop the networks with many macs"),
+        ({"minimize": "macs"}, "would stop networks for their macs alone"),
         ({"maximize": ["aiq", "accuracy"]}, "there are several objectives"),
     ],
 )

@@ -1,6 +1,7 @@
 import math
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,8 @@ from torch import nn
 
 import aiq_search.search.preflight as preflight_module
 from aiq_search.datasets import DatasetOptions, known_shape, load_dataset
+from aiq_search.errors import InputError
+from aiq_search.models import model_size
 from aiq_search.search.check import check_space, network
 from aiq_search.search.machine import Machine
 from aiq_search.search.preflight import load_data, part_of, preflight
@@ -186,6 +189,45 @@ def test_a_network_that_hangs_is_given_up(digits, monkeypatch):
     monkeypatch.setattr(preflight_module, "_SECONDS", 0.2)
     with pytest.raises(SpaceError, match=r"hanging took longer than 0\.2 s for one training step"):
         preflight(space_of("hanging"), digits, HERE, Machine.here())
+
+
+class Stubborn(Hanging):
+    """It takes every exception for its own."""
+
+    def forward(self, x):
+        while True:
+            with suppress(Exception):
+                time.sleep(0.01)
+
+
+def stubborn(input_shape, classes, width=8):
+    return nn.Sequential(nn.Flatten(), Stubborn(64, width), nn.ELU(), nn.Linear(width, classes))
+
+
+class SlowOnMeta(nn.Linear):
+    """It hangs where nothing is computed, as the size of large networks is counted."""
+
+    def forward(self, x):
+        while x.is_meta:
+            time.sleep(0.01)
+        return super().forward(x)
+
+
+def test_the_limit_holds_within_any_except(digits, monkeypatch):
+    monkeypatch.setattr(preflight_module, "_SECONDS", 0.2)
+    with pytest.raises(SpaceError, match=r"stubborn took longer than 0\.2 s"):
+        preflight(space_of("stubborn"), digits, HERE, Machine.here())
+
+
+def test_the_limit_passes_where_a_network_s_size_is_counted(monkeypatch):
+    monkeypatch.setattr(preflight_module, "_SECONDS", 0.2)
+    monkeypatch.setattr("aiq_search.models.size._SMALL", 0)  # on the meta device
+    model = nn.Sequential(nn.Flatten(), SlowOnMeta(64, 2), nn.GLU(), nn.Linear(1, 2))
+    with (
+        pytest.raises(InputError, match=r"slow took longer than 0\.2 s"),
+        preflight_module._bounded("slow"),
+    ):
+        model_size(model, (64,))
 
 
 def test_batches_are_as_large_as_in_training(digits):

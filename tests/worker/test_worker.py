@@ -93,6 +93,26 @@ def test_the_ceiling_of_a_hidden_layer_is_reported_where_it_is_below_1(dataset, 
     assert last.epochs[0][1]["efficiency/hidden1"] <= ceilings["ceiling/hidden1"]
 
 
+def test_what_a_sample_costs_is_measured_once_and_changes_no_training(dataset, tmp_path):
+    worker, asked = TrialWorker(dataset), assignment(tmp_path, costs=("activation_bytes", "latency_ms"))
+    without, reports = reports_of(worker, assignment(tmp_path)), reports_of(worker, asked)
+    assert [report.epochs for report in reports] == [report.epochs for report in without]
+    costs = {name: reports[-1].size[name] for name in reports[-1].size.keys() - without[-1].size.keys()}
+    assert all(report.size == reports[-1].size for report in reports)
+    assert costs.keys() == {"activation_bytes", "latency_ms", "latency_ms_iqr"}
+    assert costs["activation_bytes"] == 4 * (8 + 4)
+    assert 0 < costs["latency_ms"] < 1000
+    assert Report.from_json(reports[0].to_json()) == reports[0]
+
+
+def test_a_network_without_such_a_cost_fails_with_the_reason(dataset, tmp_path):
+    arguments = {"depth": 2, "residual": True}
+    task = assignment(tmp_path, model="cnn", arguments=arguments, costs=("activation_bytes",))
+    (report,) = reports_of(TrialWorker(dataset), task)
+    assert "is a Residual, for which there is no device format" in report.reason
+    assert report.traceback is None
+
+
 def test_the_next_assignment_starts_from_nothing(dataset, tmp_path):
     worker = TrialWorker(dataset)
     assert reports_of(worker, assignment(tmp_path)) == reports_of(worker, assignment(tmp_path))

@@ -27,7 +27,7 @@ from aiq_search.lowering.plan import Plan
 from aiq_search.lowering.quantization import CALIBRATION, Quantised, dequantised
 from aiq_search.training.capture import CaptureOptions
 
-__all__ = ["activation_bytes", "builds", "check_drop", "latencies", "measure_int8", "weight_bytes"]
+__all__ = ["builds", "check_drop", "latencies", "measure_int8", "weight_bytes"]
 
 _CALLS, _LONGEST = 300, 0.5  # calls, or seconds
 _PER_OUTPUT = 8  # bytes of an output's bias and factor beside its weights in eight bits
@@ -38,14 +38,6 @@ def weight_bytes(plan: Plan) -> dict[str, int]:
     layers = plan.convolutions
     int8 = sum(layer.weight.size + _PER_OUTPUT * layer.bias.size for layer in layers)
     return {"float32": 4 * plan.weights, "int8": int8}
-
-
-def activation_bytes(plan: Plan) -> dict[str, int]:
-    """Bytes of the buffer of the C files by format; the raw input and the logits are the caller's."""
-    return {
-        "float32": 4 * plan.places()[1],
-        "int8": plan.places(of_input=plan.input_dtype == "float32")[1],
-    }
 
 
 def builds(

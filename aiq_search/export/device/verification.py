@@ -16,10 +16,11 @@ from aiq_search.export.check import Check
 from aiq_search.export.device.c_float import c_files
 from aiq_search.export.device.c_int8 import int8_c_files
 from aiq_search.export.device.compiler import CompilerError, run_c
-from aiq_search.export.device.demand import activation_bytes, builds, measure_int8, weight_bytes
+from aiq_search.export.device.demand import builds, measure_int8, weight_bytes
 from aiq_search.export.errors import BundleError, BundleMismatchError
 from aiq_search.export.measurement import environment
 from aiq_search.export.onnx_file import checked_onnx
+from aiq_search.lowering.costs import activation_bytes
 from aiq_search.lowering.onnx_extra import onnx_available
 from aiq_search.lowering.plan import Plan
 from aiq_search.lowering.planning import plan_network

@@ -16,7 +16,6 @@ from aiq_search.export.device.c_float import c_files
 from aiq_search.export.device.c_int8 import int8_c_files
 from aiq_search.export.device.compiler import compile_ahead
 from aiq_search.export.device.demand import (
-    activation_bytes,
     builds,
     check_drop,
     latencies,
@@ -26,6 +25,7 @@ from aiq_search.export.device.demand import (
 from aiq_search.export.documents import DeviceDocument, Int8Document, PreprocessingDocument
 from aiq_search.export.onnx_file import load_onnx
 from aiq_search.export.running import run_in_batches, standalone_runner
+from aiq_search.lowering.costs import activation_bytes
 from aiq_search.lowering.onnx_extra import require_onnx
 from aiq_search.lowering.plan import Plan
 from aiq_search.lowering.planning import plan_network
