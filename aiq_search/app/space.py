@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.options import RunOptions
 from aiq_search.space import SearchSpace, load_space
-from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
+from aiq_search.space.parameters import Categorical, Derived
 from aiq_search.space.points import drawn, space_size
 from aiq_search.space.shipped import shipped_spaces
 from aiq_search.words import counted
@@ -52,9 +52,9 @@ class CheckedSpace:
         """A row for each parameter: name, type, range and condition."""
         rows = []
         for name, parameter in self.space.parameters.items():
-            if isinstance(parameter, DerivedParameter):
+            if isinstance(parameter, Derived):
                 values = f"= {parameter.value}"
-            elif isinstance(parameter, CategoricalParameter):
+            elif isinstance(parameter, Categorical):
                 values = ", ".join(str(choice) for choice in parameter.choices)
             else:
                 values = f"{parameter.low:g} to {parameter.high:g}"

@@ -95,7 +95,7 @@ def _trained(piece: Piece, budget: str, options: RunOptions) -> Study | None:
     edits = hashlib.sha256("\n".join(piece.edits).encode()).hexdigest()[:6]  # other edits, another study
     study_id = f"paper-{budget}-{piece.name.replace('.', '-').replace('_', '-')}-{edits}"
     if (options.home / "studies" / study_id).exists():
-        study = Study.open(options.home, study_id)
+        study = Study.open(study_id, options.home)
         if study.document.ended == "finished":
             return study
         result = resume_search(study_id, options)
