@@ -79,13 +79,9 @@ class _Parameter(Section):
         return value
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are set: only these are written to a file."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _scale(log: bool) -> dict[str, bool]:
-    return {"log": log} if log else {}
+def _given(kind: str, required: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a parameter that are set: only these are written to a file."""
+    return {"type": kind, **required, **{name: value for name, value in options.items() if value is not None}}
 
 
 def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
@@ -139,8 +135,8 @@ class Int(_Parameter):
         powers_of: int | None = None,
         when: str | None = None,
     ) -> None:
-        options = {"step": step, "powers_of": powers_of, "when": when}
-        super().__init__(type="int", low=low, high=high, **_scale(log), **_given(options))
+        options = {"log": log or None, "step": step, "powers_of": powers_of, "when": when}
+        super().__init__(**_given("int", {"low": low, "high": high}, options))
 
     @model_validator(mode="after")
     def _check(self) -> Int:
@@ -225,8 +221,8 @@ class Float(_Parameter):
         step: float | None = None,
         when: str | None = None,
     ) -> None:
-        options = {"step": step, "when": when}
-        super().__init__(type="float", low=low, high=high, **_scale(log), **_given(options))
+        options = {"log": log or None, "step": step, "when": when}
+        super().__init__(**_given("float", {"low": low, "high": high}, options))
 
     @model_validator(mode="after")
     def _check(self) -> Float:
@@ -282,7 +278,7 @@ class Categorical(_Parameter):
     def __init__(
         self, choices: Sequence[bool | int | float | str | None], *, when: str | None = None
     ) -> None:
-        super().__init__(type="categorical", choices=choices, **_given({"when": when}))
+        super().__init__(**_given("categorical", {"choices": choices}, {"when": when}))
 
     @field_validator("choices")
     @classmethod
@@ -327,7 +323,7 @@ class Derived(_Parameter):
 
     @checks_as_pydantic
     def __init__(self, value: str, *, when: str | None = None) -> None:
-        super().__init__(type="derived", value=value, **_given({"when": when}))
+        super().__init__(**_given("derived", {"value": value}, {"when": when}))
 
     @field_validator("value")
     @classmethod

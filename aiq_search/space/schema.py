@@ -82,8 +82,12 @@ class SearchSpace(SpaceFields):
         resources: ResourceOptions | Mapping[str, Any] | None = None,
         schema_version: Literal[1] = 1,
     ) -> None:
-        required = {"name": name, "model": model, "dataset": dataset, "parameters": parameters}
-        optional = {
+        given: dict[str, Any] = {
+            "schema_version": schema_version,
+            "name": name,
+            "model": model,
+            "dataset": dataset,
+            "parameters": parameters,
             "enqueue": enqueue,
             "objective": objective,
             "search": search,
@@ -91,8 +95,7 @@ class SearchSpace(SpaceFields):
             "confirm": confirm,
             "resources": resources,
         }
-        given = {section: value for section, value in optional.items() if value is not None}
-        super().__init__(schema_version=schema_version, **required, **given)
+        super().__init__(**{section: value for section, value in given.items() if value is not None})
 
     @classmethod
     def read(cls, document: Any, source: Source) -> SearchSpace:  # noqa: ANN401

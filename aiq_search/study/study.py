@@ -133,12 +133,11 @@ class Study(StudyFolder):
         if is_study_id(name) and (directory / FILE).is_file():
             return cls._read(directory)
         of_space = [study for study in list_studies(home) if study.space.name == name]
-        for study in reversed(of_space):  # one that failed to start must not hide the one before it
-            if next(study._trials.records(Phase.EXPLORE), None) is not None:
-                return study
-        if of_space:
-            return of_space[-1]
-        raise _not_found(home, name)
+        if not of_space:
+            raise _not_found(home, name)
+        # One that failed to start must not hide the one before it.
+        begun = (study for study in reversed(of_space) if any(study._trials.records(Phase.EXPLORE)))
+        return next(begun, of_space[-1])
 
     @classmethod
     def _read(cls, directory: Path) -> Study:

@@ -6,7 +6,8 @@ import importlib
 import sys
 import time
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Group
@@ -55,9 +56,10 @@ class NotebookView(LiveView):
         """Leave what stays, and the counts."""
         self._update(Group(*self._lines, self._counts()))
 
-    def aside(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def aside(self) -> Iterator[None]:
         """Do nothing: what else the cell prints has its own place."""
-        return nullcontext()
+        yield
 
     def on_event(self, event: Event) -> None:
         """Redraw, if the last time is a moment ago."""
