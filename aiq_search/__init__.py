@@ -2,17 +2,17 @@
 
 **A space** says what is searched: a file (``aiq new`` writes one), a shipped one by name, or Python objects.
 
->>> from aiq_search import Float, Int, SearchSpace
->>> space = SearchSpace(
-...     name="tiny",
-...     model="mlp",
-...     dataset="digits",
-...     parameters={
-...         "model.hidden1": Int(2, 64, log=True),
-...         "training.learning_rate": Float(5e-3, 1e-1, log=True),
-...     },
-...     search={"trials": 20},
-... )
+    >>> from aiq_search import Float, Int, SearchSpace
+    >>> space = SearchSpace(
+    ...     name="tiny",
+    ...     model="mlp",
+    ...     dataset="digits",
+    ...     parameters={
+    ...         "model.hidden1": Int(2, 64, log=True),
+    ...         "training.learning_rate": Float(5e-3, 1e-1, log=True),
+    ...     },
+    ...     search={"trials": 20},
+    ... )
 
 ``space.to_yaml()`` is the text of its file, which ``aiq search`` takes as well.
 
