@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     home = arguments.home or aiq_home()
-    studies = [Study.find(home, name) for name in arguments.studies]
+    studies = [Study.open(name, home) for name in arguments.studies]
     first = studies[0]
     explored = first.records(Phase.EXPLORE)
     epochs = sum(record.epochs for record in explored)

@@ -347,7 +347,7 @@ def write_best(directory: Path) -> Path:
     Raises:
         AiqError: There is no champion yet, or its weights or data are gone.
     """
-    study = Study.open(directory.absolute().parent.parent, directory.name)
+    study = Study.open(directory.name, directory.absolute().parent.parent)
     bundle = directory / BEST / "bundle"
     bundle.parent.mkdir(exist_ok=True)
     data = StudyData(study, code=CodePolicy.for_running())  # what the search may, its processes may

@@ -15,7 +15,6 @@ from aiq_search.app.run import run_prepared, showing
 from aiq_search.errors import AiqError, InputError, StudyError
 from aiq_search.places import LocalPath, Place
 from aiq_search.study import Study, StudyListener
-from aiq_search.study.home import aiq_home
 
 __all__ = ["Removal", "delete_study", "retry_failed"]
 
@@ -64,7 +63,7 @@ def delete_study(
         StudyError: There is no such study, or a driver holds it.
         AiqError: MLflow does not answer; nothing was removed.
     """
-    study = Study.find(home or aiq_home(), name)
+    study = Study.open(name, home)
     plan = _plan(study, None if keep_runs else study.tracking_uri(tracking_uri))
     if not agree(plan):
         return plan
@@ -122,7 +121,7 @@ def retry_failed(
         InputError: No trial failed.
     """
     options = replace(options or RunOptions(), **changes)
-    study = Study.find(options.home, name)
+    study = Study.open(name, options.home)
     with study.held():
         notes = study.repair()
         if not study.queue_failed():

@@ -100,7 +100,7 @@ def _check_own(study: str, submission: str) -> None:
     """Raise StudyError if another submission started the study: what was submitted would not be what runs."""
     from aiq_search.study import Study
 
-    if Study.open(aiq_home(), study).document.provenance.job != submission:
+    if Study.open(study).document.provenance.job != submission:
         raise StudyError(
             f"study {study} is on this cluster already, started by another submission or search; nothing was "
             f"changed. Continue it with `aiq resume {study}`, or submit the file under another --study."

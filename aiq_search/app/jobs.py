@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import tempfile
@@ -20,7 +21,6 @@ from aiq_search.places import shared_place
 from aiq_search.space import SearchSpace
 from aiq_search.space.shipped import find_space
 from aiq_search.study import Study, StudyView
-from aiq_search.study.home import aiq_home
 from aiq_search.study.provenance import versions
 from aiq_search.study.study import check_study_id, new_study_id
 from aiq_search.tracking import default_tracking_uri
@@ -38,6 +38,8 @@ __all__ = [
     "resume_submitted",
     "submit_study",
 ]
+
+_log = logging.getLogger("aiq_search.jobs")
 
 # A driver that is asked to stop needs about half a minute: epochs end, then MLflow gets the last events.
 DRAIN_SECONDS = 120
@@ -62,10 +64,13 @@ def submit_study(
         InputError: The file or the storage is wrong, what it needs is too large, or the id is taken.
         AiqError: The cluster does not answer.
     """
-    from aiq_search.app.prepare import prepare_space
+    from aiq_search.app.prepare import prepare_space, with_imported
 
     options = options or RunOptions()
     space = prepare_space(source, options.edits, options.code)
+    options, imported = with_imported(space, options)  # here: the cluster may not reach the storage
+    for note in imported:
+        _log.info(note)
     study = check_study_id(options.study_id) if options.study_id is not None else new_study_id(space)
     if options.storage is not None:
         options = replace(options, storage=str(shared_place(options.storage)))
@@ -159,7 +164,7 @@ def is_submitted(name: str, home: Path | None = None, take_over: bool = False) -
     if os.environ.get("AIQ_JOB"):
         return None  # this is the cluster
     try:
-        study: StudyView = Study.find(home or aiq_home(), name)
+        study: StudyView = Study.open(name, home)
     except StudyError:
         elsewhere = os.environ.get("RAY_API_SERVER_ADDRESS") or is_server(default_tracking_uri())
         if take_over or not elsewhere:

@@ -73,7 +73,7 @@ def find_any(
     if name is None:
         return _latest(tracking_uri, home)
     try:
-        return _newest(Study.find(home, name), name, tracking_uri)
+        return _newest(Study.open(name, home), name, tracking_uri)
     except StudyError as error:
         uri = _existing_store(tracking_uri)
         if uri is None or (home / "studies" / name).exists():

@@ -37,8 +37,9 @@ class RunOptions:
         data_dir: Folder of the data files; by default the study's, or ``AIQ_DATA_DIR``.
         address: A Ray cluster that this machine is a node of; by default one is started here.
         home: AIQ_HOME.
-        warm_start: Earlier studies of the same space (ids or names) that the sampler learns from; for a new
-            study only.
+        warm_start: Earlier studies of the same space (ids or names) that the sampler learns from, or Optuna
+            storages (``sqlite:///old.db?study=NAME``, the path of a journal) whose best configurations are
+            tried first; for a new study only.
         allow_code: Packages that the file may name code of, besides modules of the working folder.
         runner: What trains: ``ray``, or ``in_process`` for one trial after the other in this process, without
             Ray's start; by default ``AIQ_RUNNER``, or ``ray``.

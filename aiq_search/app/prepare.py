@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,6 +35,7 @@ __all__ = [
     "prepare_new",
     "prepare_resumed",
     "prepare_space",
+    "with_imported",
 ]
 
 _log = logging.getLogger("aiq_search.search")
@@ -177,6 +179,9 @@ def prepare_new(
         check_address(options.address)
     tracking_uri = check_tracking_uri(options.tracking_uri or default_tracking_uri())
     space, code = load_space(source, options.edits), options.code  # before torch, which the checks import
+    options, imported = with_imported(space, options)
+    if imported:
+        space = load_space(source, options.edits)
     if begin is not None:
         begin()
     from aiq_search.search.check import check_space
@@ -187,7 +192,7 @@ def prepare_new(
         start_compiling()
     dataset = load_data(space, options.data_dir, code, machine)
     place = chosen_storage(options.storage)
-    earlier = [Study.find(options.home, name) for name in options.warm_start]
+    earlier = [Study.open(name, options.home) for name in options.warm_start]
     for each in earlier:
         check_same_question(space, each)
     try:
@@ -205,10 +210,37 @@ def prepare_new(
         raise AiqError(
             f"{options.home}: no study can be created there ({error.strerror}); set AIQ_HOME."
         ) from None
-    notes = list(filter(None, [constraints_note(space)]))
+    notes = [*imported, *filter(None, [constraints_note(space)])]
     notes += [f"Warm start: using {learn_from(study, each)} trials from study {each.id}." for each in earlier]
     data = StudyData(study, dataset=dataset, code=code)
     return PreparedStudy(study, data, options, tracking_uri, notes=notes)
+
+
+def with_imported(space: SearchSpace, options: RunOptions) -> tuple[RunOptions, list[str]]:
+    """Options that enqueue what they name of Optuna storages to start from.
+
+    Args:
+        space: The space as it is edited so far.
+        options: The options.
+
+    Returns:
+        The options, without storages, and a sentence for each.
+
+    Raises:
+        InputError: A storage cannot be read, or nothing of it belongs to the space.
+    """
+    from aiq_search.search.optuna_import import import_configurations, is_optuna_storage
+
+    storages = [name for name in options.warm_start if is_optuna_storage(name)]
+    if not storages:
+        return options, []
+    imported = [import_configurations(space, storage) for storage in storages]
+    points = [*space.enqueue, *(point for each in imported for point in each.points)]
+    return replace(
+        options,
+        warm_start=[name for name in options.warm_start if name not in storages],
+        overrides=[*options.overrides, f"enqueue={json.dumps(points)}"],
+    ), [each.note for each in imported]
 
 
 def prepare_resumed(
@@ -291,7 +323,7 @@ def find_or_fetch(name: str, options: RunOptions) -> Study:
         StudyError: Neither has it.
     """
     try:
-        return Study.find(options.home, name)
+        return Study.open(name, options.home)
     except StudyError:
         if options.study_storage is None or (options.home / "studies" / name / "study.json").exists():
             raise

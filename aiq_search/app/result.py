@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from aiq_search.app.summary import ResultSummary
 from aiq_search.errors import AiqError, NothingFeasibleError
 from aiq_search.study import (
     Champion,
@@ -37,7 +38,7 @@ Announce: TypeAlias = "Callable[[SearchResult], None]"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """What a search found; as text, and in a notebook, the champion with its numbers, and the finalists.
 
     Attributes:
         study: The study, to look further.
@@ -75,9 +76,11 @@ class SearchResult:
         return comparison_of(self.study)
 
     def __repr__(self) -> str:
-        best = self.champion
-        found = "no champion" if best is None else f"{best.title} trial {best.trial}"
-        return f"<SearchResult of {self.study.id}: {self.reason}, {found}>"
+        return ResultSummary.of(self).text()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return ResultSummary.of(self).html()
 
     def pareto_front(self) -> ParetoFront:
         """The trials that no other beats in every objective, in accuracy and efficiency if there is one."""

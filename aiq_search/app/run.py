@@ -55,8 +55,8 @@ def run_search(
         listeners: Receive every event.
         publish: Gives MLflow what the study found; by default ``publish_end``.
         worker: Creates what answers assignments with reports; by default it trains.
-        progress: Whether to show on stderr how the search proceeds: a live view on a terminal, elsewhere a
-            line for each event. By default on a terminal only.
+        progress: Whether to show how the search proceeds: a live view in a notebook or on a terminal,
+            elsewhere a line for each event on stderr. By default in a notebook and on a terminal only.
         announce: Is given the champion as soon as it is known, and the result once the study is over, before
             it is published; see ``SearchResult.final``.
         changes: Fields of ``RunOptions``, in place of those of ``options``.
@@ -136,13 +136,15 @@ def showing(
     Yields:
         The listeners, with the view if there is one, and ``announce``, for which the view makes way.
     """
-    if progress is False or (progress is None and not sys.stderr.isatty()):
+    from aiq_search.terminal.notebook import NotebookView, in_notebook
+
+    if progress is False or (progress is None and not sys.stderr.isatty() and not in_notebook()):
         yield list(listeners), announce
         return
     from aiq_search.terminal.text import stderr
     from aiq_search.terminal.view import search_view
 
-    with search_view(stderr(), publishes=True) as view:
+    with NotebookView(publishes=True) if in_notebook() else search_view(stderr(), publishes=True) as view:
 
         def announce_aside(result: SearchResult) -> None:
             if announce is not None:
@@ -307,6 +309,8 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
         from aiq_search.search.runners.ray_tune import RayRunner  # while Ray starts
 
         connection.wait(study.id)
+        if connection.dashboard is not None:
+            _log.info("Ray's dashboard, which asks for Ray's token: %s", connection.dashboard)
         import ray
 
         dataset = prepared.data.load()

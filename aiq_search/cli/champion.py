@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from aiq_search.app.summary import champion_title, spread_text
 from aiq_search.cli.output import configuration, number
 from aiq_search.cli.tables import UNBROKEN, Column, Grid
 from aiq_search.study import Champion, Phase, Spread
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from aiq_search.space import SearchSpace
 
 __all__ = ["champion_view", "comparison_view", "finalists_view"]
-
-
-def _spread(name: str, spread: Spread | None) -> str:
-    return "" if spread is None else shown(name, spread.mean, spread.sd if spread.n > 1 else None)
 
 
 def _explored(name: str, value: float | None) -> str:
@@ -54,7 +51,7 @@ def champion_view(
         final: Whether the comparison will not change: the reference network is not in training.
     """
     parts: list[RenderableType] = [
-        Text(_title(champion), style="bold green"),
+        Text(champion_title(champion), style="bold green"),
         Padding(Text(meaning(document.space.objective), style="dim"), (0, 0, 0, 2)),
         Padding(Text(configuration(champion.params, "  ")), (0, 0, 1, 2)),
         _numbers(champion, document.dataset),
@@ -101,12 +98,6 @@ def finalists_view(space: SearchSpace, verdicts: Sequence[Verdict]) -> Group:
     return Group(table, Text(f"{_RACED if space.confirm.races else _COMPARED}\n", style="dim"))
 
 
-def _title(champion: Champion) -> str:
-    if champion.judges:
-        return f"Champion: trial {champion.trial}"
-    return f"Best so far: trial {champion.trial}, on one seed; not confirmed on fresh seeds"
-
-
 def _seeds(spreads: Mapping[str, Spread], kind: str = "") -> str:
     seeds = spreads["aiq"].n
     return f"{seeds} {kind}seed{'' if seeds == 1 else 's'}".replace(" ", UNBROKEN)
@@ -132,10 +123,10 @@ def _numbers(champion: Champion, dataset: DatasetDescription) -> Grid:
     if champion.judges:
         spreads = champion.validation
         head = f"{'confirmed' if champion.phase is Phase.CONFIRM else 'mean'} ({_seeds(spreads)})"
-        columns.append(column(head, [_spread(n, spreads[n]) for n in names], "validation"))
+        columns.append(column(head, [spread_text(n, spreads[n]) for n in names], "validation"))
     if champion.test:
         head = f"test ({_seeds(champion.test, 'further ')})"
-        columns.append(column(head, [_spread(n, champion.test.get(n)) for n in names], "test"))
+        columns.append(column(head, [spread_text(n, champion.test.get(n)) for n in names], "test"))
     if majority["validation"] is None:
         columns = [replace(each, cells=each.cells[:-1]) for each in columns]
     return Grid(columns)
@@ -162,7 +153,7 @@ def _sizes(comparison: Comparison) -> Grid:
     for name, head in (("aiq", "aIQ"), ("accuracy", "accuracy")):
         if comparison.confirmed:
             both = [comparison.spreads(r)[name] for r in (comparison.ours, comparison.theirs)]
-            columns.append(Column(f"test {head}", [_spread(name, each) for each in both], right=True))
+            columns.append(Column(f"test {head}", [spread_text(name, each) for each in both], right=True))
         else:
             cells = [number(record.metrics[name]) for record in records]
             columns.append(Column(f"explored {head}", cells, right=True))

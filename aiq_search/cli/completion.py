@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["space_names", "study_names"]
+__all__ = ["space_names", "study_names", "warm_starts"]
 
 # What `aiq search` puts behind a space's name to make a study's id.
 _STAMP = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}$")
@@ -34,3 +34,14 @@ def space_names(incomplete: str) -> list[str]:
         elif incomplete and path.name.startswith(start) and path.is_dir():
             names.append(f"{path}/")
     return names
+
+
+def warm_starts(incomplete: str) -> list[str]:
+    """Studies, and as Optuna storages the databases and journals of a folder, that begin like this."""
+    scheme = "sqlite:///"
+    typed = Path(incomplete.removeprefix(scheme))
+    folder = typed if incomplete.endswith("/") else typed.parent
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
+    names = [f"{scheme}{path}" for path in files if path.suffix in (".db", ".sqlite", ".sqlite3")]
+    names += [f"./{path}" for path in files if path.suffix in (".journal", ".log") and not path.is_absolute()]
+    return study_names(incomplete) + [name for name in names if name.startswith(incomplete)]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aiq_search.cli.completion import space_names, study_names
+from aiq_search.cli.completion import space_names, study_names, warm_starts
 
 __all__ = [
     "Address",
@@ -82,9 +82,10 @@ StudyId = Annotated[str | None, typer.Option(metavar="ID", help="Id of the new s
 WarmStart = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="STUDY",
-        help="An earlier study of the same space to learn from; repeatable.",
-        autocompletion=study_names,
+        metavar="STUDY|STORAGE",
+        help="An earlier study of the same space to learn from, or an Optuna storage, such as "
+        "sqlite:///old.db?study=NAME, whose best configurations are tried first; repeatable.",
+        autocompletion=warm_starts,
         show_default=False,
     ),
 ]

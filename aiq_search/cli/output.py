@@ -98,10 +98,11 @@ class _Handler(logging.Handler):
 
 
 def use_for_logging() -> None:
-    """Have this package's warnings printed like every other message."""
+    """Have what this package logs printed like every other message."""
     logger = logging.getLogger("aiq_search")
     if not any(isinstance(handler, _Handler) for handler in logger.handlers):
-        logger.addHandler(_Handler(logging.WARNING))
+        logger.addHandler(_Handler(logging.INFO))
+        logger.setLevel(logging.INFO)
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401

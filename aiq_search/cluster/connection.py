@@ -161,9 +161,13 @@ class Connection:
         home: AIQ_HOME.
         address: A cluster that this machine is a node of, as host:port or ``auto``; by default one is
             started on this machine and stopped at the end.
+
+    Attributes:
+        dashboard: Address of Ray's dashboard, once connected; a cluster of our own has none.
     """
 
     def __init__(self, home: Path, address: str | None = None) -> None:
+        self.dashboard: str | None = None
         self._home = home
         self._address = address
         self._local: _LocalRay | None = None
@@ -221,7 +225,8 @@ class Connection:
         _set_up(self._home)
         if self._address != "auto":
             _knock(str(self._address), then)
-        self._joined.enter_context(_joined(str(self._address), then))
+        dashboard = self._joined.enter_context(_joined(str(self._address), then))
+        self.dashboard = f"http://{dashboard}" if dashboard else None
 
 
 @contextmanager
@@ -324,16 +329,16 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 @contextmanager
-def _joined(address: str, then: str) -> Iterator[None]:
-    """Be connected to a cluster that runs."""
+def _joined(address: str, then: str) -> Iterator[str | None]:
+    """Be connected to a cluster that runs; yields host and port of its dashboard, if it has one."""
     import ray
 
     try:
         with _own_signals():
-            ray.init(address=address, **_SILENT)
+            context = ray.init(address=address, **_SILENT)
     except Exception as error:
         raise _unavailable(f"Ray at {address} cannot be reached", then, error) from None
     try:
-        yield
+        yield context.dashboard_url or None
     finally:
         ray.shutdown()

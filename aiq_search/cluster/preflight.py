@@ -17,7 +17,7 @@ from aiq_search.user_code import NO_CODE, CodePolicy
 
 if TYPE_CHECKING:
     from aiq_search.datasets import Dataset
-    from aiq_search.space.schema import ResourceOptions
+    from aiq_search.space.options import ResourceOptions
 from aiq_search.study import Study
 from aiq_search.study.provenance import versions
 

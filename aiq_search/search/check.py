@@ -16,7 +16,7 @@ from aiq_search.search.machine import Machine
 from aiq_search.search.pruners import create_pruner
 from aiq_search.search.samplers import create_sampler
 from aiq_search.space.errors import Key, SpaceError, shown
-from aiq_search.space.parameters import CategoricalParameter, DerivedParameter, Scalar
+from aiq_search.space.parameters import Categorical, Derived, Scalar
 from aiq_search.space.points import drawn, grid
 from aiq_search.space.schema import SearchSpace
 from aiq_search.suggest import did_you_mean
@@ -115,7 +115,7 @@ def check_names(space: SearchSpace, code: CodePolicy = NO_CODE) -> None:
             _blame(space, key, check_argument_names, model, [argument], code)
         if section == "model" and argument in space.model.arguments:
             raise space.error(key, f"model.{argument} is fixed in the section model; keep one of the two")
-        if section == "training" and not isinstance(parameter, DerivedParameter):
+        if section == "training" and not isinstance(parameter, Derived):
             for value in _extremes(parameter):
                 space.training_options({name: value})
 
@@ -151,7 +151,7 @@ def blame_data(space: SearchSpace, check: Callable[..., Any], *arguments: Any) -
 
 
 def _extremes(parameter: Any) -> list[Any]:  # noqa: ANN401
-    if isinstance(parameter, CategoricalParameter):
+    if isinstance(parameter, Categorical):
         return list(parameter.choices)
     return [parameter.low, parameter.high]
 
@@ -248,7 +248,7 @@ class _Corner:
 def _height(space: SearchSpace, point: Mapping[str, Scalar]) -> float:
     """How high a configuration is in its ranges, on average: from 0 to 1."""
     parameters = ((space.parameters[name], value) for name, value in point.items())
-    positions = [p.position(value) for p, value in parameters if not isinstance(p, DerivedParameter)]
+    positions = [p.position(value) for p, value in parameters if not isinstance(p, Derived)]
     return sum(positions) / max(1, len(positions))
 
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from aiq_search.errors import InputError
 from aiq_search.search.pareto_pruner import ParetoPruner
 from aiq_search.search.samplers import check_options
-from aiq_search.space.schema import PrunerOptions
+from aiq_search.space.options import PrunerOptions
 from aiq_search.study.asking import AskingStudy
 from aiq_search.study.optuna_internals import trial_id_of
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aiq_search.errors import InputError
 from aiq_search.space import SearchSpace
-from aiq_search.space.schema import SamplerOptions
+from aiq_search.space.options import SamplerOptions
 from aiq_search.study.seeds import derive_seed
 from aiq_search.suggest import did_you_mean
 

@@ -12,11 +12,12 @@ import math
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from aiq_search.space.errors import shown
 
-__all__ = ["Expression"]
+__all__ = ["Expression", "parsed"]
 
 _MAX_LENGTH = 1000
 _MAX_DEPTH = 100
@@ -220,3 +221,9 @@ def _call(name: str, numbers: list[int | float]) -> int | float:
             raise OverflowError(f"round takes up to {_MAX_DIGITS} digits, but got {digits}")
         numbers = [numbers[0], int(digits)]
     return _number(_FUNCTIONS[name][0](*numbers))
+
+
+@lru_cache(maxsize=1024)
+def parsed(text: str) -> Expression:
+    """An expression, which a search asks for with each configuration."""
+    return Expression(text)

@@ -7,11 +7,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aiq_search.space.constraint import Constraint
 from aiq_search.space.errors import SpaceError
 from aiq_search.space.expression import Expression
+from aiq_search.space.section import NamedSection, Section
 from aiq_search.training.capture import CaptureField, CaptureOptions
 from aiq_search.training.measures import COSTS, INT8_ACCURACY, MEASURES, AccuracyName
 
@@ -24,7 +25,7 @@ __all__ = [
     "ResourceOptions",
     "SamplerOptions",
     "SearchOptions",
-    "Section",
+    "by_name",
 ]
 
 Number = Literal[
@@ -53,27 +54,6 @@ _MOST_RUNGS = 16
 
 # More trials, seeds or cores than anybody has: a slip of the finger.
 _MOST = 1_000_000
-
-
-class Section(BaseModel):
-    """A mapping with fixed keys: no other key, no number written as text, no infinity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class NamedSection(Section):
-    """A name, and options that depend on it.
-
-    Attributes:
-        name: The name.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
 
 
 class ModelOptions(NamedSection):
@@ -245,15 +225,16 @@ class SearchOptions(Section):
     @field_validator("sampler", mode="before", json_schema_input_type=SamplerName | SamplerOptions)
     @classmethod
     def _sampler_by_name(cls, given: Any) -> Any:  # noqa: ANN401
-        return _by_name(given)
+        return by_name(given)
 
     @field_validator("pruner", mode="before", json_schema_input_type=PrunerName | PrunerOptions)
     @classmethod
     def _pruner_by_name(cls, given: Any) -> Any:  # noqa: ANN401
-        return _by_name(given)
+        return by_name(given)
 
 
-def _by_name(given: Any) -> Any:  # noqa: ANN401
+def by_name(given: Any) -> Any:  # noqa: ANN401
+    """A section that is given by its name alone."""
     return {"name": given} if isinstance(given, str) else given
 
 

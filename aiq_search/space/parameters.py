@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aiq_search.space.errors import shown
 from aiq_search.space.expression import Expression
+from aiq_search.space.section import Section, checks_as_pydantic
 
-__all__ = [
-    "CategoricalParameter",
-    "DerivedParameter",
-    "FloatParameter",
-    "IntParameter",
-    "Parameter",
-    "Suggester",
-    "float_steps",
-]
+__all__ = ["Categorical", "Derived", "Float", "Int", "Parameter", "Scalar", "Suggester", "float_steps"]
 
 
 def _no_container(value: Any) -> Any:  # noqa: ANN401
@@ -50,14 +44,14 @@ class Suggester(Protocol):
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...  # noqa: ANN401, D102
 
 
-class _Parameter(BaseModel):
+class _Parameter(Section):
     """What all kinds share.
 
     Attributes:
         when: The parameter exists only where this expression over earlier parameters holds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    _positional: ClassVar[tuple[str, ...]]
 
     when: str | None = None
 
@@ -68,6 +62,14 @@ class _Parameter(BaseModel):
             Expression(text)
         return text
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What was given, as it is given in Python."""
+        given = {name: value for name, value in super().__repr_args__() if name not in ("type", "when")}
+        for name, value in given.items():
+            yield None if name in self._positional else name, value
+        if self.when is not None:
+            yield "when", self.when
+
     def optuna_name(self, name: str) -> str:
         """The name under which Optuna knows the parameter."""
         return name
@@ -75,6 +77,11 @@ class _Parameter(BaseModel):
     def encode(self, value: Any) -> Any:  # noqa: ANN401
         """A value as Optuna keeps it."""
         return value
+
+
+def _given(kind: str, required: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a parameter that are set: only these are written to a file."""
+    return {"type": kind, **required, **{name: value for name, value in options.items() if value is not None}}
 
 
 def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
@@ -105,7 +112,7 @@ def float_steps(low: float, high: float, step: float) -> int:
     return math.floor((high - low) / step + _STEP_TOLERANCE) + 1
 
 
-class IntParameter(_Parameter):
+class Int(_Parameter):
     """A whole number in [low, high].
 
     Attributes:
@@ -114,7 +121,13 @@ class IntParameter(_Parameter):
         log: Whether it is drawn on a log scale.
         step: Distance between values.
         powers_of: Only powers of this base, such as 2; low and high must be two of them.
+
+    Example:
+        >>> Int(2, 256, log=True)
+        Int(2, 256, log=True)
     """
+
+    _positional = ("low", "high")
 
     type: Literal["int"]
     low: Integer
@@ -123,8 +136,22 @@ class IntParameter(_Parameter):
     step: int | None = Field(default=None, ge=1, le=_MAX_INTEGER)
     powers_of: int | None = Field(default=None, ge=2, le=_MAX_INTEGER)
 
+    @checks_as_pydantic
+    def __init__(
+        self,
+        low: int,
+        high: int,
+        *,
+        log: bool = False,
+        step: int | None = None,
+        powers_of: int | None = None,
+        when: str | None = None,
+    ) -> None:
+        options = {"log": log or None, "step": step, "powers_of": powers_of, "when": when}
+        super().__init__(**_given("int", {"low": low, "high": high}, options))
+
     @model_validator(mode="after")
-    def _check(self) -> IntParameter:
+    def _check(self) -> Int:
         _check_range(self.low, self.high, self.log, self.step)
         if self.powers_of is not None:
             if self.log or self.step is not None:
@@ -179,7 +206,7 @@ class IntParameter(_Parameter):
         return (self.high - self.low) // (self.step or 1) + 1
 
 
-class FloatParameter(_Parameter):
+class Float(_Parameter):
     """A real number in [low, high].
 
     Attributes:
@@ -187,7 +214,13 @@ class FloatParameter(_Parameter):
         high: Largest value.
         log: Whether it is drawn on a log scale.
         step: Distance between values; none: every value.
+
+    Example:
+        >>> Float(1e-3, 1e-1, log=True, when="model.hidden1 >= 8")
+        Float(0.001, 0.1, log=True, when='model.hidden1 >= 8')
     """
+
+    _positional = ("low", "high")
 
     type: Literal["float"]
     low: float
@@ -195,8 +228,21 @@ class FloatParameter(_Parameter):
     log: bool = False
     step: float | None = Field(default=None, gt=0)
 
+    @checks_as_pydantic
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        *,
+        log: bool = False,
+        step: float | None = None,
+        when: str | None = None,
+    ) -> None:
+        options = {"log": log or None, "step": step, "when": when}
+        super().__init__(**_given("float", {"low": low, "high": high}, options))
+
     @model_validator(mode="after")
-    def _check(self) -> FloatParameter:
+    def _check(self) -> Float:
         _check_range(self.low, self.high, self.log, self.step)
         return self
 
@@ -234,15 +280,27 @@ class FloatParameter(_Parameter):
         return math.inf if self.step is None else float_steps(self.low, self.high, self.step)
 
 
-class CategoricalParameter(_Parameter):
+class Categorical(_Parameter):
     """One of some choices.
 
     Attributes:
         choices: Booleans, numbers or strings.
+
+    Example:
+        >>> Categorical(["elu", "relu"])
+        Categorical(('elu', 'relu'))
     """
+
+    _positional = ("choices",)
 
     type: Literal["categorical"]
     choices: tuple[Scalar, ...] = Field(min_length=1, strict=False)
+
+    @checks_as_pydantic
+    def __init__(
+        self, choices: Sequence[bool | int | float | str | None], *, when: str | None = None
+    ) -> None:
+        super().__init__(**_given("categorical", {"choices": choices}, {"when": when}))
 
     @field_validator("choices")
     @classmethod
@@ -274,15 +332,25 @@ class CategoricalParameter(_Parameter):
         return len(self.choices)
 
 
-class DerivedParameter(_Parameter):
+class Derived(_Parameter):
     """A value computed from earlier parameters; it is not searched.
 
     Attributes:
         value: An expression over earlier parameters.
+
+    Example:
+        >>> Derived("2 * model.hidden1")
+        Derived('2 * model.hidden1')
     """
+
+    _positional = ("value",)
 
     type: Literal["derived"]
     value: str
+
+    @checks_as_pydantic
+    def __init__(self, value: str, *, when: str | None = None) -> None:
+        super().__init__(**_given("derived", {"value": value}, {"when": when}))
 
     @property
     def values(self) -> str:
@@ -296,6 +364,4 @@ class DerivedParameter(_Parameter):
         return text
 
 
-Parameter: TypeAlias = Annotated[
-    IntParameter | FloatParameter | CategoricalParameter | DerivedParameter, Field(discriminator="type")
-]
+Parameter: TypeAlias = Annotated[Int | Float | Categorical | Derived, Field(discriminator="type")]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aiq_search.space.parameters import DerivedParameter, Scalar, float_steps
+from aiq_search.space.parameters import Derived, Scalar, float_steps
 from aiq_search.space.schema import SearchSpace
 
 __all__ = ["SpaceSize", "drawn", "grid", "space_size"]
@@ -53,7 +53,7 @@ def space_size(space: SearchSpace) -> SpaceSize:
     Where parameters exist under conditions or constraints refuse some, they are counted one by one; a space
     that is too large for that gets the number without conditions and constraints.
     """
-    counts = [p.count for p in space.parameters.values() if not isinstance(p, DerivedParameter)]
+    counts = [p.count for p in space.parameters.values() if not isinstance(p, Derived)]
     most = math.prod(counts)
     if most == math.inf or not (space.conditional or space.objective.parameter_constraints):
         return SpaceSize(most)
@@ -72,7 +72,7 @@ def grid(space: SearchSpace) -> Iterator[dict[str, Any]]:
         SpaceError: A parameter is continuous, or the constraints allow next to nothing.
     """
     for name, parameter in space.parameters.items():
-        if not isinstance(parameter, DerivedParameter) and parameter.count == math.inf:
+        if not isinstance(parameter, Derived) and parameter.count == math.inf:
             raise space.error(
                 ("parameters", name),
                 "a grid needs a step or choices for each parameter, but this one is continuous; "

@@ -1,50 +1,36 @@
-"""The search-space file as a whole (schema_version 1)."""
+"""A search space: read from a file or made in Python, and its configurations."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import ValidationError
 
 from aiq_search.datasets import DatasetOptions
 from aiq_search.datasets.options import FIELDS_OF
-from aiq_search.space.constraint import UNTRAINED
 from aiq_search.space.errors import Key, SpaceError, shown
-from aiq_search.space.expression import Expression
+from aiq_search.space.expression import Expression, parsed
+from aiq_search.space.fields import SpaceFields
+from aiq_search.space.mistakes import mistakes
 from aiq_search.space.options import (
     RUNGS,
     ConfirmOptions,
     ModelOptions,
     ObjectiveOptions,
-    PrunerOptions,
     ResourceOptions,
-    SamplerOptions,
     SearchOptions,
-    Section,
 )
-from aiq_search.space.parameters import DerivedParameter, Parameter, Scalar, Suggester
-from aiq_search.space.source import Source
-from aiq_search.suggest import did_you_mean
+from aiq_search.space.parameters import Categorical, Derived, Float, Int, Scalar, Suggester
+from aiq_search.space.section import checks_as_pydantic
+from aiq_search.space.source import Source, read_text
+from aiq_search.space.yaml import yaml_of
 from aiq_search.training import TrainingOptions
-from aiq_search.training.measures import INT8_ACCURACY
 
-__all__ = [
-    "ConfirmOptions",
-    "ModelOptions",
-    "ObjectiveOptions",
-    "PrunerOptions",
-    "ResourceOptions",
-    "SamplerOptions",
-    "SearchOptions",
-    "SearchSpace",
-]
-
-# Optuna models no more dimensions in a sensible time.
-_MOST_PARAMETERS = 500
+__all__ = ["SearchSpace"]
 
 # The fields of ``dataset`` that any data have, and that what is searched depends on.
 _ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF) - {"watch"}
@@ -52,151 +38,97 @@ _ANY_DATA = set(DatasetOptions.model_fields) - set(FIELDS_OF) - {"watch"}
 # Fields of ``training`` that came after the first studies, whose fingerprints do not have them.
 _LATER = ("warmup", "gradient_clipping", "label_smoothing", "class_weights", "augment", "cuda_graphs")
 
-ParameterName = Annotated[str, Field(pattern=r"^(model|training(\.augment)?)\.[A-Za-z_][A-Za-z0-9_]*$")]
 
+class SearchSpace(SpaceFields):
+    """A search space: what a search-space file has, made of YAML or in Python.
 
-class SearchSpace(Section):
-    """A whole search-space file.
+    In Python a section is an object such as ``ObjectiveOptions(maximize="aiq")``, or a mapping of the same
+    form; ``model`` and ``dataset`` may be a name alone, as in the file.
 
-    Attributes:
-        schema_version: 1.
-        name: Names the space, and the experiment in MLflow.
-        model: The network and its fixed arguments.
-        dataset: The data.
-        parameters: What is searched, by dotted name: ``model.<argument>``, ``training.<field>`` or
-            ``training.augment.<field>``.
-        enqueue: Configurations to try first.
-        objective: What is searched for.
-        search: How.
-        training: How each network is trained.
-        confirm: How the best are confirmed.
-        resources: What one trial takes.
+    Example:
+        >>> space = SearchSpace(
+        ...     name="tiny",
+        ...     model="mlp",
+        ...     dataset="digits",
+        ...     parameters={"model.hidden1": Int(2, 64, log=True)},
+        ...     objective=ObjectiveOptions(constraints=["accuracy >= 0.9"]),
+        ... )
+        >>> print(space.to_yaml())
+        schema_version: 1
+        name: tiny
+        model: {name: mlp}
+        dataset: {name: digits}
+        parameters:
+          model.hidden1: {type: int, low: 2, high: 64, log: true}
+        objective: {constraints: [accuracy >= 0.9]}
+        <BLANKLINE>
+        >>> SearchSpace.from_yaml(space.to_yaml()) == space
+        True
     """
 
-    schema_version: Literal[1]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")
-    model: ModelOptions
-    dataset: DatasetOptions
-    parameters: dict[ParameterName, Parameter] = Field(min_length=1, max_length=_MOST_PARAMETERS)
-    enqueue: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)] = ()
-    objective: ObjectiveOptions = ObjectiveOptions()
-    search: SearchOptions = SearchOptions()
-    training: TrainingOptions = TrainingOptions()
-    confirm: ConfirmOptions = ConfirmOptions()
-    resources: ResourceOptions = ResourceOptions()
+    @checks_as_pydantic
+    def __init__(
+        self,
+        *,
+        name: str,
+        model: str | ModelOptions | Mapping[str, Any],
+        dataset: str | DatasetOptions | Mapping[str, Any],
+        parameters: Mapping[str, Int | Float | Categorical | Derived | Mapping[str, Any]],
+        enqueue: Sequence[Mapping[str, Any]] | None = None,
+        objective: ObjectiveOptions | Mapping[str, Any] | None = None,
+        search: SearchOptions | Mapping[str, Any] | None = None,
+        training: TrainingOptions | Mapping[str, Any] | None = None,
+        confirm: ConfirmOptions | Mapping[str, Any] | None = None,
+        resources: ResourceOptions | Mapping[str, Any] | None = None,
+        schema_version: Literal[1] = 1,
+    ) -> None:
+        given: dict[str, Any] = {
+            "schema_version": schema_version,
+            "name": name,
+            "model": model,
+            "dataset": dataset,
+            "parameters": parameters,
+            "enqueue": enqueue,
+            "objective": objective,
+            "search": search,
+            "training": training,
+            "confirm": confirm,
+            "resources": resources,
+        }
+        super().__init__(**{section: value for section, value in given.items() if value is not None})
 
-    _source: Source = PrivateAttr(default=Source())
+    @classmethod
+    def read(cls, document: Any, source: Source) -> SearchSpace:  # noqa: ANN401
+        """Read a document whose values are plain data.
 
-    def with_source(self, source: Source) -> SearchSpace:
-        """The same space, whose errors name the file and the line."""
-        space = self.model_copy()
+        Args:
+            document: A mapping of the form of a search-space file.
+            source: Where it is from; the space's errors name the file and the line.
+
+        Raises:
+            SpaceError: Something in it is wrong.
+        """
+        try:
+            space = cls.model_validate(document)
+        except ValidationError as error:
+            raise SpaceError(mistakes(cls, document, source, error)) from None
         space._source = source
         return space
 
-    def error(self, key: Key, message: str) -> SpaceError:
-        """What is wrong with a value of the file, and where it is."""
-        return self._source.error(key, message)
+    @classmethod
+    def from_yaml(cls, text: str) -> SearchSpace:
+        """Read a space from the text of a search-space file; ``load_space`` reads files.
 
-    @model_validator(mode="after")
-    def _check_expressions(self) -> SearchSpace:
-        """Expressions read earlier parameters only."""
-        earlier: list[str] = []
-        for name, parameter in self.parameters.items():
-            texts = {"when": parameter.when}
-            if isinstance(parameter, DerivedParameter):
-                texts["value"] = parameter.value
-            for field, text in texts.items():
-                unknown = sorted(_parsed(text).names - set(earlier)) if text is not None else []
-                if unknown:
-                    hint = did_you_mean(unknown[0], earlier) if earlier else "this is the first parameter"
-                    message = f"{unknown[0]!r} is not a parameter above this one; {hint}"
-                    raise SpaceError(message, ("parameters", name, field))
-            earlier.append(name)
-        for index, expression in self.objective.parameter_constraints.items():
-            for missing in sorted(expression.names - set(earlier)):
-                raise SpaceError(
-                    f"{missing!r} in {expression.text!r} is no parameter; {did_you_mean(missing, earlier)}",
-                    ("objective", "constraints", index),
-                )
-        return self
+        Raises:
+            SpaceError: It is not YAML of that form; the message names the line and the key.
+        """
+        places: dict[Key, str] = {}
+        document = read_text(text, "the YAML text", places)
+        return cls.read(document, Source("the YAML text", places))
 
-    @model_validator(mode="after")
-    def _check_enqueued(self) -> SearchSpace:
-        """Enqueued points belong to the space."""
-        for index, point in enumerate(self.enqueue):
-            for name, value in point.items():
-                parameter = self.parameters.get(name)
-                key = ("enqueue", index, name)
-                if parameter is None or isinstance(parameter, DerivedParameter):
-                    raise SpaceError(f"this is not searched; {did_you_mean(name, self.parameters)}", key)
-                if not parameter.contains(value):
-                    raise SpaceError(f"{shown(value)} is outside its range", key)
-        return self
-
-    @model_validator(mode="after")
-    def _check_confirmed_measures(self) -> SearchSpace:
-        """What only confirmations report needs some."""
-        if self.objective.confirmed_measures and not self.confirm.confirms:
-            raise SpaceError(
-                f"{INT8_ACCURACY} is measured on fresh seeds, and the section confirm turns these off; set "
-                "confirm.runs above 0",
-                ("objective", "constraints"),
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_objectives(self) -> SearchSpace:
-        """Successive halving and a target need one objective that training decides."""
-        names = [name for name, _ in self.objective.directions]
-        if "pruner" not in self.search.model_fields_set and (len(names) > 1 or names[0] in UNTRAINED):
-            pareto = PrunerOptions(name="pareto")
-            # Frozen for others.
-            self.__dict__["search"] = self.search.model_copy(update={"pruner": pareto})
-        elif self.search.pruner.name in ("asha", "median"):
-            pruner = self.search.pruner.name
-            if len(names) > 1:
-                raise SpaceError(
-                    f"{pruner} ranks trials by one number, but there are several objectives; "
-                    "set search.pruner to pareto or none",
-                    ("search", "pruner"),
-                )
-            if names[0] in UNTRAINED:
-                raise SpaceError(
-                    f"{pruner} would stop networks for their {names[0]} alone, however good they are: this "
-                    "objective is known before training; set search.pruner to pareto or none",
-                    ("search", "pruner"),
-                )
-        if len(self.objective.directions) > 1 and self.search.target is not None:
-            raise SpaceError(
-                "with several objectives it is not clear which one has to reach it; leave it "
-                "out (search.no_improvement and search.max_hours also end a search), or name one objective",
-                ("search", "target"),
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_replicates(self) -> SearchSpace:
-        """Replicates are of a grid, whose every cell is trained to the end."""
-        if self.search.replicates == 1:
-            return self
-        if self.search.sampler.name != "grid":
-            raise SpaceError(
-                "only the cells of a grid are trained on several seeds; the sampler "
-                f"{self.search.sampler.name} looks for the best, which confirm then trains on fresh seeds. "
-                "Set search.sampler to grid, or leave replicates out",
-                ("search", "replicates"),
-            )
-        if self.search.pruner.name != "none":
-            raise SpaceError(
-                "a mean over seeds needs each of them trained to the end; set search.pruner to none",
-                ("search", "replicates"),
-            )
-        if self.confirm.confirms:
-            raise SpaceError(
-                "every cell has its seeds already; set confirm.runs to 0, and leave confirm.finalists out",
-                ("search", "replicates"),
-            )
-        return self
+    def to_yaml(self) -> str:
+        """The text of a search-space file with this space: what was given, without defaults."""
+        return yaml_of(self.model_dump(mode="json", exclude_unset=True))
 
     def suggest(self, trial: Suggester) -> dict[str, Scalar]:
         """Ask Optuna for a configuration, in the file's order.
@@ -215,14 +147,14 @@ class SearchSpace(Section):
         for name, parameter in self.parameters.items():
             if parameter.when is not None and not self._holds(name, parameter.when, values):
                 continue
-            if not isinstance(parameter, DerivedParameter):
+            if not isinstance(parameter, Derived):
                 values[name] = parameter.suggest(trial, name)
-            elif (expression := _parsed(parameter.value)).names <= values.keys():
+            elif (expression := parsed(parameter.value)).names <= values.keys():
                 values[name] = self._computed(("parameters", name, "value"), expression, values)
         return values
 
     def _holds(self, name: str, when: str, values: Mapping[str, Any]) -> bool:
-        expression = _parsed(when)
+        expression = parsed(when)
         # A condition on a parameter that does not exist here does not hold.
         return expression.names <= values.keys() and bool(
             self._computed(("parameters", name, "when"), expression, values)
@@ -253,7 +185,7 @@ class SearchSpace(Section):
         texts = [
             text for p in self.parameters.values() for text in (p.when, getattr(p, "value", None)) if text
         ]
-        expressions = [*map(_parsed, texts), *self.objective.parameter_constraints.values()]
+        expressions = [*map(parsed, texts), *self.objective.parameter_constraints.values()]
         return len(self.parameters) + sum(2 + expression.size for expression in expressions)
 
     def allows(self, params: Mapping[str, Scalar]) -> bool:
@@ -275,7 +207,7 @@ class SearchSpace(Section):
         encoded = {}
         for name, value in point.items():
             parameter = self.parameters[name]
-            if not isinstance(parameter, DerivedParameter):
+            if not isinstance(parameter, Derived):
                 encoded[parameter.optuna_name(name)] = parameter.encode(value)
         return encoded
 
@@ -345,9 +277,3 @@ class SearchSpace(Section):
 def _section(params: Mapping[str, Scalar], section: str) -> dict[str, Any]:
     prefix = section + "."
     return {name.removeprefix(prefix): v for name, v in params.items() if name.startswith(prefix)}
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> Expression:
-    """An expression of the file; it is asked for with each configuration."""
-    return Expression(text)

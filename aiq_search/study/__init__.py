@@ -1,6 +1,7 @@
 """What a study is: its folder, its trials and their records, its events, and who won."""
 
 from aiq_search.study.champion import Champion, Spread, most_accurate
+from aiq_search.study.document import is_study_id
 from aiq_search.study.events import (
     EpochEnded,
     Event,
@@ -43,6 +44,7 @@ __all__ = [
     "TrialState",
     "clear_unborn",
     "front_of",
+    "is_study_id",
     "list_studies",
     "most_accurate",
     "pareto_front",

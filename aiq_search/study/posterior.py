@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiq_search.space import SearchSpace
-from aiq_search.space.parameters import CategoricalParameter, DerivedParameter
+from aiq_search.space.parameters import Categorical, Derived
 
 __all__ = [
     "Observation",
@@ -123,14 +123,14 @@ def similarities(space: SearchSpace, configurations: Sequence[Mapping[str, Any]]
         Correlations, ``(n, n)``.
     """
     squares = np.zeros((len(configurations), len(configurations)))
-    searched = {n: p for n, p in space.parameters.items() if not isinstance(p, DerivedParameter)}
+    searched = {n: p for n, p in space.parameters.items() if not isinstance(p, Derived)}
     for name, parameter in searched.items():
         there = np.array([name in params for params in configurations])
         at = np.array(
             [parameter.position(params[name]) if name in params else 0.0 for params in configurations]
         )
         apart = np.abs(at[:, None] - at[None])
-        if isinstance(parameter, CategoricalParameter):
+        if isinstance(parameter, Categorical):
             apart = (apart > 0).astype(float)
         squares += np.where(there[:, None] == there[None], apart, 1.0) ** 2
     alike = np.exp(-_STEEPNESS * squares / max(1, len(searched)))

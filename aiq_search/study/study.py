@@ -30,7 +30,7 @@ from aiq_search.study.document import (
 )
 from aiq_search.study.events import Phase
 from aiq_search.study.folder import StudyFolder
-from aiq_search.study.home import absolute_tracking_uri
+from aiq_search.study.home import absolute_tracking_uri, aiq_home
 from aiq_search.study.lock import StudyLock
 from aiq_search.study.record import TrialRecord, failures
 from aiq_search.study.trials import FINALISTS, StudyTrials, delete_untried, shared_document
@@ -118,35 +118,36 @@ class Study(StudyFolder):
         return study
 
     @classmethod
-    def open(cls, home: Path, study_id: str) -> Study:
-        """Open a study to look at.
+    def open(cls, name: str, home: Path | None = None) -> Study:
+        """Open a study to look at: that of an id, or the newest of a space's name in which a trial has begun.
+
+        Args:
+            name: As behind ``aiq best``: a study's id, or a space's name.
+            home: Folder of the studies; by default ``AIQ_HOME``, or ``.aiq`` in the current folder.
 
         Raises:
-            StudyError: It is not there, or study.json is damaged.
+            StudyError: There is none, or study.json is damaged.
         """
-        path = home / "studies" / study_id / FILE
-        if not is_study_id(study_id) or not path.is_file():
-            raise _not_found(home, study_id)
-        return cls(path.parent, StudyDocument.read(path))
+        home = home or aiq_home()
+        directory = home / "studies" / name
+        if is_study_id(name) and (directory / FILE).is_file():
+            return cls._read(directory)
+        of_space = [study for study in list_studies(home) if study.space.name == name]
+        if not of_space:
+            raise _not_found(home, name)
+        # One that failed to start must not hide the one before it.
+        begun = (study for study in reversed(of_space) if any(study._trials.records(Phase.EXPLORE)))
+        return next(begun, of_space[-1])
 
     @classmethod
-    def find(cls, home: Path, name: str) -> Study:
-        """Open the study of an id, or the newest of a space's name in which a trial has begun.
-
-        Raises:
-            StudyError: There is none.
-        """
-        if (home / "studies" / name / FILE).is_file():
-            return cls.open(home, name)
-        of_space = [study for study in list_studies(home) if study.space.name == name]
-        for study in reversed(of_space):  # one that failed to start must not hide the one before it
-            if next(study._trials.records(Phase.EXPLORE), None) is not None:
-                return study
-        return of_space[-1] if of_space else cls.open(home, name)  # for its message
+    def _read(cls, directory: Path) -> Study:
+        if not (directory / FILE).is_file():
+            raise _not_found(directory.parent.parent, directory.name)
+        return cls(directory, StudyDocument.read(directory / FILE))
 
     def refreshed(self) -> Study:
         """The same study as it is on disk now."""
-        return Study.open(self.home, self.id)
+        return Study._read(self.directory)
 
     @property
     def storage(self) -> BaseStorage:
@@ -335,7 +336,7 @@ def _read_all(home: Path) -> dict[str, Study | StudyError]:
     studies: dict[str, Study | StudyError] = {}
     for path in sorted((home / "studies").glob(f"*/{FILE}")):
         try:
-            studies[path.parent.name] = Study(path.parent, StudyDocument.read(path))
+            studies[path.parent.name] = Study._read(path.parent)
         except StudyError as error:
             studies[path.parent.name] = error
     return studies

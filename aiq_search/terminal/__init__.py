@@ -1,1 +1,1 @@
-"""On a terminal: ``view`` shows a search as it runs, ``text`` keeps others' text from steering it."""
+"""A search as it runs: on a terminal or in a notebook; ``text`` keeps others' text from steering either."""

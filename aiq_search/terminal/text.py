@@ -6,6 +6,7 @@ characters are shown instead of sent, and what is long is shortened.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -56,10 +57,21 @@ class SafeConsole(Console):
     Args:
         stderr: Print to stderr instead of stdout.
         width: Columns; by default those of the terminal.
+        record: Print nowhere, and keep it for ``export_html``.
     """
 
-    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
-        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    def __init__(self, *, stderr: bool = False, width: int | None = None, record: bool = False) -> None:
+        how: dict[str, Any] = {"file": io.StringIO(), "record": True} if record else {}
+        super().__init__(
+            stderr=stderr,
+            width=width,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            force_jupyter=False,  # where rich would print HTML of its own
+            color_system="truecolor" if record else "auto",
+            **how,
+        )
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as ``Console`` does, with control characters of texts escaped."""

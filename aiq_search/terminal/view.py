@@ -28,7 +28,7 @@ from aiq_search.terminal.tally import Tally
 from aiq_search.terminal.text import configuration, plain
 from aiq_search.words import counted
 
-__all__ = ["SearchView", "search_view"]
+__all__ = ["LiveView", "SearchView", "search_view"]
 
 _TITLES = {
     Phase.EXPLORE: "exploring",
@@ -103,7 +103,7 @@ class SearchView:
         self._console.print(plain(text), soft_wrap=True)
 
 
-class _LiveView(SearchView):
+class LiveView(SearchView):
     """A view that is redrawn as the search runs, for terminals."""
 
     def __init__(self, console: Console, *, publishes: bool = False) -> None:
@@ -144,8 +144,8 @@ class _LiveView(SearchView):
         is_best = self._tally.take(event)
         match event:
             case StudyStarted():
-                self._console.print(Text(f"study {event.study}", style="bold"))
-                self._console.print(Text(meaning(objective_of(event.document)), style="dim"))
+                self._keep(Text(f"study {event.study}", style="bold"))
+                self._keep(Text(meaning(objective_of(event.document)), style="dim"))
             case PhaseStarted():
                 if self._progress.tasks[0].description != _TITLES[event.phase]:
                     self._progress.reset(self._task, total=event.total, completed=event.done)
@@ -154,12 +154,16 @@ class _LiveView(SearchView):
                 self._after = Spinner("dots", f"{_after(event)} …")
             case TrialEnded() if event.state is TrialState.FAIL:
                 name = names.get(event.key, str(event.key))
-                self._console.print(Text(plain(f"{name} failed: {event.reason}"), style="red"))
+                self._keep(Text(plain(f"{name} failed: {event.reason}"), style="red"))
         if is_best:
-            self._console.print(Text(self._tally.best_line, style="green"))
+            self._keep(Text(self._tally.best_line, style="green"))
         self._progress.update(
             self._task, completed=self._tally.done, total=self._tally.total, left=self._left()
         )
+
+    def _keep(self, line: Text) -> None:
+        """Print a line that stays."""
+        self._console.print(line)
 
     def _left(self) -> str:
         seconds = self._tally.seconds_left
@@ -169,8 +173,12 @@ class _LiveView(SearchView):
         return f"{minutes}:{rest:02d} left"
 
     def _draw(self) -> Group:
+        standing = [Text(plain(each), style="bold") for each in self._tally.standing]
+        return Group(self._after or self._progress, self._counts(), self._running_table(), *standing)
+
+    def _counts(self) -> Text:
         counts = self._tally.counts
-        line = Text.assemble(
+        return Text.assemble(
             (f"{counts[TrialState.COMPLETE]} complete", "green"),
             "  ",
             (f"{counts[TrialState.PRUNED]} pruned", "yellow"),
@@ -179,8 +187,6 @@ class _LiveView(SearchView):
             "  ",
             (f"{len(self._tally.running)} running", "cyan"),
         )
-        standing = [Text(plain(each), style="bold") for each in self._tally.standing]
-        return Group(self._after or self._progress, line, self._running_table(), *standing)
 
     def _running_table(self) -> Table:
         drawn = Table(box=None, show_header=False, padding=(0, 2))
@@ -202,5 +208,5 @@ def _after(event: StudyEnded) -> str:
 
 def search_view(console: Console, *, publishes: bool = False) -> SearchView:
     """The view that fits where it is shown; see ``SearchView``."""
-    kind = _LiveView if console.is_terminal else SearchView
+    kind = LiveView if console.is_terminal else SearchView
     return kind(console, publishes=publishes)

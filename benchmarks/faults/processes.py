@@ -87,7 +87,7 @@ class Scene:
     @property
     def study(self) -> Study:
         """The study as it is on disk now."""
-        return Study.open(self.home, self.study_id)
+        return Study.open(self.study_id, self.home)
 
     def records(self) -> list[TrialRecord]:
         """The study's trials; none while it does not exist."""

@@ -111,7 +111,7 @@ def _study(piece: Piece, budget: str, options: RunOptions) -> Study | None:
     """The study of a piece, if it was begun."""
     study_id = _study_id(piece, budget)
     there = (options.home / "studies" / study_id / "study.json").exists()
-    return Study.open(options.home, study_id) if there else None
+    return Study.open(study_id, options.home) if there else None
 
 
 def _train(piece: Piece, budget: str, options: RunOptions) -> bool:

@@ -50,7 +50,7 @@ def main() -> None:
     elif arguments.what == "search":
         _search(arguments)
     elif arguments.what == "judge":
-        study = Study.open(arguments.home, arguments.study or "")
+        study = Study.open(arguments.study or "", arguments.home)
         print(outcome_of(study, Table.load(arguments.table), study.champion()))
     else:
         _quality(arguments)

@@ -171,7 +171,7 @@ def _finished(home: Path, data_dir: Path | None, seed: int, edits: list[str]) ->
     name = f"grid-seed-{seed}"
     tracking_uri = f"sqlite:///{home.resolve()}/mlflow.db"
     try:
-        Study.open(home, name)
+        Study.open(name, home)
     except StudyError:
         result = run_search(
             _SPACE,

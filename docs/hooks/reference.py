@@ -7,6 +7,7 @@ fails where it and the code differ.
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import sys
@@ -198,7 +199,7 @@ def python() -> str:
     """The public names of the package; mkdocstrings writes their pages from the docstrings."""
     import aiq_search
 
-    parts = ["# Python\n\n```python\nimport aiq_search\n```\n"]
+    parts = ["# Python\n", inspect.getdoc(aiq_search) or "", ""]
     parts += [f"::: aiq_search.{name}\n" for name in aiq_search.__all__]
     return "\n".join(parts)
 

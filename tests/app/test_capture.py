@@ -102,7 +102,7 @@ def test_every_trial_has_the_efficiency_of_the_layers_that_are_named(searched):
 def test_the_study_and_mlflow_say_what_was_captured(searched, folder):
     from mlflow.tracking import MlflowClient
 
-    document = Study.open(folder / ".aiq", "rows").document
+    document = Study.open("rows", folder / ".aiq").document
     assert document.capture.layers == ("LSTM", "fc")
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("rows").experiment_id])

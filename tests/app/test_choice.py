@@ -71,7 +71,7 @@ def study(tmp_path, monkeypatch, listener):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    return Study.open(tmp_path / ".aiq", "decided")
+    return Study.open("decided", tmp_path / ".aiq")
 
 
 REFUSED = "misses accuracy >= 0.9 (mean 0.884) on average; met on 1 of 3 seeds"
@@ -171,7 +171,7 @@ class TestChance:
             study = Study.create(home, space, {**DATASET, "class_counts": counts}, name)
             finish(study, change=reported)
             study.mark_ended("finished")
-            return Study.open(home, name)
+            return Study.open(name, home)
 
         return make
 

@@ -24,7 +24,7 @@ from tests.search.simulation import finish, new_study, run
 
 
 def again(study):
-    return Study.open(study.directory.parent.parent, study.id)
+    return Study.open(study.id, study.directory.parent.parent)
 
 
 def told(findings, word):

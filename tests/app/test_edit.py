@@ -44,7 +44,7 @@ def test_a_study_goes_with_its_runs_and_no_others(tmp_path, uri):
     assert not study.directory.exists()
     assert runs_of(study.id, "simulated", uri) == []
     assert len(runs_of(other.id, "simulated", uri)) == 3
-    assert Study.open(tmp_path, other.id).records()
+    assert Study.open(other.id, tmp_path).records()
 
 
 def test_with_mlflow_away_nothing_is_removed(tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def failing(*numbers, phase=Phase.EXPLORE):
 
 
 def again(study: Study) -> Study:
-    return Study.open(study.home, study.id)
+    return Study.open(study.id, study.home)
 
 
 def finished_with_failures(home, **edits):

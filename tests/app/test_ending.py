@@ -127,7 +127,7 @@ def test_who_has_pressed_ctrl_c_does_not_wait_long(tmp_path, monkeypatch):
 
 
 def again(study):
-    return Study.open(study.home, study.id)
+    return Study.open(study.id, study.home)
 
 
 def test_a_finished_study_is_to_be_published(tmp_path):

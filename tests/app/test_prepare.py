@@ -39,7 +39,7 @@ def test_another_head_goes_on_where_the_first_one_was_lost(tmp_path, url):
     assert [record.key for record in records][: len(begun)] == [record.key for record in begun]
     assert len({record.key for record in records}) == len(records)
     assert {record.state for record in records} == {TrialState.COMPLETE}
-    assert Study.open(tmp_path / "new", "shared").document.trials_url == url
+    assert Study.open("shared", tmp_path / "new").document.trials_url == url
 
 
 def test_the_databases_address_is_not_in_the_database(tmp_path, url):

@@ -71,7 +71,7 @@ def test_a_champion_no_better_than_chance_is_kept_but_not_registered(
     document = json.loads(path.read_text())
     document["space"]["confirm"]["require_better_than_chance"] = required
     path.write_text(json.dumps(document))
-    study = Study.open(searched[0].study.home, searched[0].study.id)
+    study = Study.open(searched[0].study.id, searched[0].study.home)
     assert (chance_problem(study.document, study.champion()) is not None) is required
     listener = MlflowListener(tmp_path, f"sqlite:///{tmp_path / 'other.db'}")
     monkeypatch.setattr(listener, "_keep_delivering", lambda: None)

@@ -262,7 +262,7 @@ def test_a_study_that_is_there_is_not_touched(searched, folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(StudyError, match="exists already"):
         run_search(SPACE, study_id="digits-test", home=folder / "home")
-    assert len(Study.open(folder / "home", "digits-test").records()) == len(searched[0].records)
+    assert len(Study.open("digits-test", folder / "home").records()) == len(searched[0].records)
 
 
 def test_an_unreachable_cluster_is_one_sentence(tmp_path, monkeypatch):

@@ -21,6 +21,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "spaces").mkdir()
     (tmp_path / "spaces" / "other.yml").write_text("")
+    for name in ("old.db", "old.journal"):
+        (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AIQ_HOME", raising=False)
     return tmp_path
@@ -45,6 +47,8 @@ def offered(typed):
         ("aiq best w", ["wine", STUDY]),
         ("aiq resume wine-", [STUDY]),
         ("aiq export x", []),
+        ("aiq search digits --warm-start w", ["wine", STUDY]),
+        ("aiq search digits --warm-start ./", ["./old.journal"]),
         ("aiq new --copy tab", ["table"]),
         ("aiq ne", ["new"]),
     ],

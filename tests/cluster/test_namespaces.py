@@ -242,7 +242,7 @@ def test_a_search_from_a_third_host_outlives_the_loss_of_one(cluster):
     cluster.node.cut_off()
 
     assert following.wait(300) == 0, (client / "submit.log").read_text()
-    study = Study.open(cluster.home, "cut")
+    study = Study.open("cut", cluster.home)
     records = study.records()
     explored = [record for record in records if record.key.phase is Phase.EXPLORE]
     assert sorted(record.key.number for record in explored) == list(range(6))
@@ -260,4 +260,4 @@ def test_a_search_from_a_third_host_outlives_the_loss_of_one(cluster):
 def finished(home: Path) -> int:
     if not (home / "studies" / "cut" / "study.json").is_file():
         return 0
-    return sum(record.finished for record in Study.open(home, "cut").records())
+    return sum(record.finished for record in Study.open("cut", home).records())

@@ -20,7 +20,7 @@ from aiq_search.cluster.preflight import (
 from aiq_search.errors import InputError
 from aiq_search.places import LocalPath, StorageProbe, answer_probe
 from aiq_search.search.runners.ray_watch import why_pending
-from aiq_search.space.schema import ResourceOptions
+from aiq_search.space.options import ResourceOptions
 from tests.search.simulation import new_study
 
 HERE = {"python": "3.11.7", "torch": "2.15.0"}

@@ -52,7 +52,7 @@ def harmed(data: bytes, number: int) -> bytes:
 def look(home: Path) -> str:
     """All that looking at a study and taking it up read; what it was refused with."""
     try:
-        study = Study.open(home, "study")
+        study = Study.open("study", home)
         study.records()
         study.champion()
         study.load(Phase.EXPLORE)

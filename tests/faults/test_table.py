@@ -80,7 +80,7 @@ def test_a_row_holds_only_if_nothing_is_wrong() -> None:
 def test_a_proposal_that_does_not_follow_from_the_study_is_noticed(tmp_path: Path) -> None:
     study = new_study(tmp_path, search={"sampler": "tpe", "trials": 14})
     finish(study)
-    again = Study.open(tmp_path, study.id)
+    again = Study.open(study.id, tmp_path)
     assert _draws_again(again)
     lines = again.journal.read_text().splitlines()
     values = [json.loads(line) for line in lines]
@@ -89,19 +89,19 @@ def test_a_proposal_that_does_not_follow_from_the_study_is_noticed(tmp_path: Pat
     for index in told[:8]:
         values[index]["values"] = [1 - values[index]["values"][0]]
     again.journal.write_text("".join(f"{json.dumps(v)}\n" for v in values))
-    assert not _draws_again(Study.open(tmp_path, study.id))
+    assert not _draws_again(Study.open(study.id, tmp_path))
 
 
 def test_a_trial_that_is_gone_is_lost_and_one_without_a_run_is_noticed(tmp_path: Path, empty: Path) -> None:
     study = new_study(tmp_path, search={"trials": 2}, confirm={"finalists": 0})
     finish(study)
     finished = Finished()
-    finished.note(Study.open(tmp_path, study.id).records())
+    finished.note(Study.open(study.id, tmp_path).records())
     finished.seen["study/explore/9"] = ("COMPLETE",)
     from aiq_search.tracking import Outbox
 
     Outbox(study.directory).close()
-    verdict = judge("test", 1, Study.open(tmp_path, study.id), finished, f"sqlite:///{empty}")
+    verdict = judge("test", 1, Study.open(study.id, tmp_path), finished, f"sqlite:///{empty}")
     assert (verdict.before, verdict.lost, verdict.doubled) == (3, 1, 3)
 
 

@@ -70,7 +70,7 @@ def space(folder: Path, text: str = SPACE) -> str:
 @pytest.mark.timeout(300)
 def test_each_failure_ends_its_own_trial_and_says_why(tmp_path: Path) -> None:
     said, _ = aiq(tmp_path, "search", space(tmp_path), "--study", "faults").communicate(timeout=280)
-    records = Study.open(tmp_path / "home", "faults").records()
+    records = Study.open("faults", tmp_path / "home").records()
     hung, raised, hungry, good, better = records
     assert [r.state for r in records] == [TrialState.FAIL] * 3 + [TrialState.COMPLETE] * 2, said
     assert hung.reason.startswith("took longer than search.trial_minutes = 0.05")
@@ -121,7 +121,7 @@ def test_a_trial_that_uses_up_the_memory_is_ended_alone(tmp_path: Path) -> None:
         RAY_memory_monitor_refresh_ms="100",
     )
     said, _ = begun.communicate(timeout=280)
-    records = Study.open(tmp_path / "home", "faults").records()
+    records = Study.open("faults", tmp_path / "home").records()
     assert len(records) == 2, said
     swollen, good = records
     assert swollen.state is TrialState.FAIL, said
@@ -151,7 +151,7 @@ def test_the_first_signal_drains_and_the_search_goes_on_later(tmp_path: Path, nu
     assert process.returncode == code, said
     assert time.monotonic() - begun < 60
     assert "aiq resume faults" in said
-    records = Study.open(tmp_path / "home", "faults").records()
+    records = Study.open("faults", tmp_path / "home").records()
     assert any(r.state is TrialState.RUNNING for r in records)
     assert list(journal.parent.glob("checkpoints/*.unfinished.safetensors"))
 
@@ -201,7 +201,7 @@ def test_a_search_whose_control_store_dies_says_so_and_continues_later(tmp_path:
     assert "Failed to connect to GCS" not in output  # Ray's own last words, a minute later
     _, alive = psutil.wait_procs(children, timeout=90)
     assert not alive
-    records = Study.open(tmp_path / "home", "faults").records()
+    records = Study.open("faults", tmp_path / "home").records()
     assert {record.state for record in records} <= {TrialState.COMPLETE, TrialState.RUNNING}
 
 

@@ -179,7 +179,7 @@ def test_files_move_with_a_study_that_goes_on_elsewhere(s3, tmp_path):
     for name in ("explore-0000.safetensors", "explore-0001.unfinished.safetensors"):
         (study.checkpoints / name).write_whole(name.encode())
     assert isinstance(study.moved(f"s3://{BUCKET}/moved").checkpoints, StoredPath)
-    again = Study.open(tmp_path, study.id)
+    again = Study.open(study.id, tmp_path)
     assert (again.checkpoints / "explore-0000.safetensors").read_bytes() == b"explore-0000.safetensors"
     assert list((study.directory / "checkpoints").iterdir()) == []
     assert again.moved(f"s3://{BUCKET}/moved") is again

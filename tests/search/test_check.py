@@ -6,7 +6,7 @@ import pytest
 from aiq_search.app.space import CheckedSpace
 from aiq_search.search.check import check_networks, check_space, corner, unchecked_code
 from aiq_search.search.machine import Machine
-from aiq_search.space import SpaceError, load_space
+from aiq_search.space import Int, SpaceError, load_space
 from aiq_search.user_code import CodePolicy
 from tests.space.test_schema import CONDITIONAL, INT, space_of
 
@@ -309,4 +309,4 @@ def test_positions_order_the_configurations():
     assert [kinds["model.hidden1"].position(v) for v in (2, 4, 10)] == [0, 0.25, 1]
     assert [kinds["model.dropout"].position(v) for v in (0.0, 0.25, 0.5)] == [0, 0.5, 1]
     assert [kinds["training.optimizer"].position(v) for v in ("sgd", "adam")] == [0, 0.5]
-    assert type(kinds["model.hidden1"])(type="int", low=3, high=3).position(3) == 0
+    assert Int(3, 3).position(3) == 0

@@ -14,7 +14,7 @@ from tests.search.simulation import Recorder, finish, key_of, new_study, run
 
 
 def reopened(study: Study) -> Study:
-    return Study.open(study.directory.parent.parent, study.id)
+    return Study.open(study.id, study.directory.parent.parent)
 
 
 def begun(study, listeners=()):

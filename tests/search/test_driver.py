@@ -175,7 +175,7 @@ def test_a_driver_killed_anywhere_is_continued_without_loss_or_repetition(tmp_pa
     run(driver, concurrency=concurrency, stop_after=stop_after)
     done = {str(r.key): r for r in study.records() if r.finished}
 
-    again = Study.open(tmp_path, "killed")
+    again = Study.open("killed", tmp_path)
     heard = Recorder()
     champion = finish(again, [heard], concurrency=concurrency)
     assert heard.of(StudyStarted)[0].resumed
@@ -198,7 +198,7 @@ def test_the_seed_fixes_what_is_tried_and_a_resume_does_not_move_it(tmp_path, sa
             driver = StudyDriver(study)
             driver.begin()
             run(driver, stop_after=stop)
-            study = Study.open(tmp_path, name)
+            study = Study.open(name, tmp_path)
         finish(study)
         drawn.append(parameters(study))
     assert drawn[0] == drawn[1] == drawn[2]

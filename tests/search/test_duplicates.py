@@ -29,7 +29,7 @@ def twins(home, trials=2):
 
 
 def begun(study):
-    driver = StudyDriver(Study.open(study.directory.parent.parent, study.id))
+    driver = StudyDriver(Study.open(study.id, study.directory.parent.parent))
     driver.begin()
     return driver
 
@@ -121,7 +121,7 @@ def test_a_driver_killed_between_asking_and_beginning_retrains_nothing_known(tmp
 def test_parallel_duplicates_are_trained_once_wherever_the_driver_is_killed(tmp_path, stop_after):
     study = tiny_study(tmp_path)
     run(begun(study), concurrency=3, stop_after=stop_after)
-    finish(Study.open(tmp_path, study.id), concurrency=3)
+    finish(Study.open(study.id, tmp_path), concurrency=3)
     records = study.records(Phase.EXPLORE)
     assert len(records) == 12
     assert sum(r.copied_from is None for r in records) == len({r.config_hash for r in records})

@@ -66,7 +66,7 @@ def test_a_search_whose_driver_was_killed_ends_as_it_would_have(tmp_path, report
     driver = StudyDriver(broken)
     driver.begin()
     run(driver, stop_after=reports)
-    again = Study.open(tmp_path, "broken")
+    again = Study.open("broken", tmp_path)
     finish(again)
     assert outcomes(again) == outcomes(whole)
 

@@ -141,7 +141,7 @@ def test_a_driver_killed_between_two_draws_draws_the_second_as_it_would_have(tmp
     monkeypatch.setattr(study.storage, "set_trial_param", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         killed.next_assignment()
-    again = StudyDriver(Study.open(tmp_path, "killed"))
+    again = StudyDriver(Study.open("killed", tmp_path))
     again.begin()
     again.next_assignment()
     assert (

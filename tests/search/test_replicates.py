@@ -30,7 +30,7 @@ def grid_study(home, **search):
 
 
 def reopened(study):
-    return Study.open(study.directory.parent.parent, study.id)
+    return Study.open(study.id, study.directory.parent.parent)
 
 
 def cells(records):

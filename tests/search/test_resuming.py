@@ -19,7 +19,7 @@ WIDTHS = {"type": "int", "low": 2, "high": 4, "powers_of": 2}
 
 
 def reopened(study: Study) -> Study:
-    return Study.open(study.directory.parent.parent, study.id)
+    return Study.open(study.id, study.directory.parent.parent)
 
 
 def begun(study, **options):

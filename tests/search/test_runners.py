@@ -152,7 +152,7 @@ class RunnerTests:
         aside = [r for r in study.records() if study.checkpoint_path(r.key).is_file()]
         assert aside
         assert all(record.state is TrialState.RUNNING for record in aside)
-        driver = begun(Study.open(tmp_path, "study"), heard)
+        driver = begun(Study.open("study", tmp_path), heard)
         run(driver)
         assert driver.finished
         assert facts(study) == facts(whole)

@@ -11,7 +11,7 @@ from aiq_search.search.check import check_space
 from aiq_search.search.driver import StudyDriver
 from aiq_search.search.samplers import STEERED_BY_CONSTRAINTS, constraints_note, create_sampler
 from aiq_search.space import load_space
-from aiq_search.space.schema import SamplerOptions
+from aiq_search.space.options import SamplerOptions
 from aiq_search.study import Phase, TrialState
 from tests.search.simulation import finish, new_study, run, simulated_space
 

@@ -77,7 +77,7 @@ def test_a_space_survives_its_document(load):
         ("powers_of: 2", "powers_of: 3", 7, "must be powers of 3, but got 2"),
         ("choices: [false, true]", "choices: [true, true]", 10, "choices must differ"),
         ("choices: [false, true]", "choices: []", 10, "choices: at least 1 item is required"),
-        ("model: {name: lenet_5, activation: elu}", "model: lenet_5", 3, "expected a mapping"),
+        ("model: {name: lenet_5, activation: elu}", "model: [lenet_5]", 3, "expected a mapping"),
         ("maximize: aiq", "maximize: [aiq, accuracy]", 13, "there are several objectives"),
         ("search: {trials", "\tsearch: {trials", 13, "not valid YAML"),
         ("search: {trials", "search: !!python/object:os.system {trials", 13, "is not supported"),

@@ -72,7 +72,7 @@ def test_nothing_is_written_once_another_driver_was_faster_after_a_restart(serve
             for _ in range(2):  # not a second time either
                 with pytest.raises(StudyError, match="another driver"):
                     driver.next_assignment()
-    assert Study.open(tmp_path, "faster").records() == []
+    assert Study.open("faster", tmp_path).records() == []
 
 
 def test_a_broken_connection_that_the_server_still_believes_in_is_not_another_driver(server):
@@ -102,7 +102,7 @@ def test_a_search_goes_on_after_each_restart(server, tmp_path):
         driver.begin()
         run(driver, change=change)
         driver.end()
-    records = Study.open(tmp_path, "restarted").records()
+    records = Study.open("restarted", tmp_path).records()
     assert [record.state for record in records] == [TrialState.COMPLETE] * 6
 
 

@@ -163,7 +163,7 @@ def test_one_that_cannot_be_read_hides_no_other(tmp_path):
     assert unreadable.keys() == {"text", "nan", "huge", "later", "deep"}
     assert "upgrade" in str(unreadable["later"])
     with pytest.raises(StudyError, match='did you mean "good"'):
-        Study.find(tmp_path, "goood")
+        Study.open("goood", tmp_path)
 
 
 # ---- hundreds of wrong ones --------------------------------------------------------------------------

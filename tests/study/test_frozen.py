@@ -17,7 +17,7 @@ FROZEN = Path(__file__).parent / "frozen"
 @pytest.fixture
 def study(tmp_path):
     shutil.copytree(FROZEN / "studies", tmp_path / "studies")
-    return Study.open(tmp_path, "study-1")
+    return Study.open("study-1", tmp_path)
 
 
 def test_its_document_is_read(study):

@@ -18,7 +18,7 @@ def test_a_torn_tail_is_cut_and_the_study_goes_on(tmp_path, tail):
     finish(study)
     whole = study.journal.read_bytes()
     study.journal.write_bytes(whole + tail)
-    assert len(Study.open(tmp_path, "one").records()) == 18  # looking needs no repair
+    assert len(Study.open("one", tmp_path).records()) == 18  # looking needs no repair
     assert cut_torn_tail(study.journal) == len(tail)
     assert study.journal.read_bytes() == whole
     assert cut_torn_tail(study.journal) == 0
@@ -31,14 +31,14 @@ def test_a_journal_damaged_in_the_middle_is_an_error_not_a_traceback(tmp_path):
     lines[len(lines) // 2] = b"garbage\n"
     study.journal.write_bytes(b"".join(lines))
     with pytest.raises(StudyError, match="damaged"):
-        Study.open(tmp_path, "one").records()
+        Study.open("one", tmp_path).records()
 
 
 def test_a_missing_journal_is_an_error_and_is_not_made(tmp_path):
     study = new_study(tmp_path, "one")
     study.journal.unlink()
     with pytest.raises(StudyError, match="journal is missing"):
-        Study.open(tmp_path, "one").records()
+        Study.open("one", tmp_path).records()
     assert not study.journal.exists()
 
 
@@ -55,4 +55,4 @@ def test_a_full_disk_leaves_no_half_line_in_the_journal(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert study.journal.read_bytes() == whole
     trials.ask()
-    assert len(Study.open(tmp_path, "one").load(Phase.EXPLORE).trials) == 1
+    assert len(Study.open("one", tmp_path).load(Phase.EXPLORE).trials) == 1

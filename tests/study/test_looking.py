@@ -13,7 +13,7 @@ from tests.search.simulation import finish, new_study, run
 
 
 def opened(study: Study) -> Study:
-    return Study.open(study.directory.parent.parent, study.id)
+    return Study.open(study.id, study.directory.parent.parent)
 
 
 @pytest.fixture

@@ -241,7 +241,7 @@ class DatabaseConformance(StorageConformance):
         taken = Study.fetch(tmp_path / "another", study.id, url)
         assert taken.document == study.document
         assert facts(taken) == facts(study)
-        assert Study.open(tmp_path / "another", study.id).document.trials_url == url
+        assert Study.open(study.id, tmp_path / "another").document.trials_url == url
 
     def test_the_address_is_not_in_the_database(self, create, url):
         study = create()
@@ -282,6 +282,6 @@ class TestPostgresql(DatabaseConformance):
 
         study = create()
         shutil.copytree(study.directory, tmp_path / "there" / "studies" / study.id)
-        copy = Study.open(tmp_path / "there", study.id)
+        copy = Study.open(study.id, tmp_path / "there")
         with study.held(), pytest.raises(StudyError, match="another driver"), copy.held():
             pass

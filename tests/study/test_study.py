@@ -19,19 +19,30 @@ def test_an_id_names_the_space_and_the_time(tmp_path):
 
 def test_a_space_s_name_means_its_newest_study(tmp_path):
     first, second = new_study(tmp_path, "one"), new_study(tmp_path, "two")
-    assert Study.find(tmp_path, "one").id == first.id
-    assert Study.find(tmp_path, "simulated").id == second.id
+    assert Study.open("one", tmp_path).id == first.id
+    assert Study.open("simulated", tmp_path).id == second.id
     assert [study.id for study in list_studies(tmp_path)] == ["one", "two"]
+
+
+def test_by_default_a_study_is_looked_for_where_the_command_line_looks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AIQ_HOME", raising=False)
+    here, there = new_study(tmp_path / ".aiq", "here"), new_study(tmp_path / "home", "there")
+    assert Study.open("simulated").id == here.id
+    monkeypatch.setenv("AIQ_HOME", str(tmp_path / "home"))
+    assert Study.open("simulated").id == there.id
+    with pytest.raises(StudyError, match="no study 'here'"):
+        Study.open("here")
 
 
 def test_an_unknown_study_offers_the_nearest(tmp_path):
     new_study(tmp_path, "digits-1")
     with pytest.raises(StudyError, match='did you mean "digits-1"'):
-        Study.find(tmp_path, "digits-2")
+        Study.open("digits-2", tmp_path)
     with pytest.raises(StudyError, match='did you mean "simulated"'):
-        Study.find(tmp_path, "simulatd")
+        Study.open("simulatd", tmp_path)
     with pytest.raises(StudyError, match="there is none yet"):
-        Study.find(tmp_path / "empty", "digits")
+        Study.open("digits", tmp_path / "empty")
 
 
 @pytest.mark.parametrize("study_id", ["../evil", "a/b", "", ".hidden", "x" * 200])
@@ -39,14 +50,14 @@ def test_an_id_cannot_leave_the_folder(tmp_path, study_id):
     with pytest.raises(StudyError):
         new_study(tmp_path, study_id)
     with pytest.raises(StudyError):
-        Study.open(tmp_path, study_id)
+        Study.open(study_id, tmp_path)
 
 
 def test_a_study_is_never_overwritten(tmp_path):
     finish(new_study(tmp_path, "one"))
     with pytest.raises(StudyError, match="exists already; continue it with `aiq resume one`"):
         new_study(tmp_path, "one")
-    assert len(Study.open(tmp_path, "one").records()) == 18
+    assert len(Study.open("one", tmp_path).records()) == 18
 
 
 def test_a_larger_budget_is_written_when_the_study_is_reopened(tmp_path):

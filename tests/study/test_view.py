@@ -118,7 +118,7 @@ def study(tmp_path_factory):
 class TestFromItsFolder(StudyViewConformance):
     @pytest.fixture
     def view(self, study):
-        return Study.open(study.home, study.id)
+        return Study.open(study.id, study.home)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def examine(
         if fix:
             raise InputError("--fix repairs a study: name one, as in aiq doctor STUDY --fix.")
         return Diagnosis((*check_environment(home, tracking_uri), *check_home(home)))
-    study = Study.find(home, name)
+    study = Study.open(name, home)
     repairs = fix_study(study, tracking_uri) if fix else []
     findings = [*check_environment(home, tracking_uri), *examine_study(study, tracking_uri=tracking_uri)]
     return Diagnosis(tuple(findings), tuple(repairs))

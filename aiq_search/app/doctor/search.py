@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aiq_search.app.doctor.choice import check_choice
 from aiq_search.app.doctor.finding import Finding, Level
 from aiq_search.space import SearchSpace
-from aiq_search.space.parameters import FloatParameter, IntParameter
+from aiq_search.space.parameters import Float, Int
 from aiq_search.study import Phase, Study, TrialRecord, TrialState
 from aiq_search.words import counted
 
@@ -73,7 +73,7 @@ def _best(study: Study, explored: Sequence[TrialRecord]) -> list[TrialRecord]:
 def _at_the_edge(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:
     best = _best(study, explored)[:3]
     for name, parameter in study.space.parameters.items():
-        if not isinstance(parameter, IntParameter | FloatParameter) or parameter.low == parameter.high:
+        if not isinstance(parameter, Int | Float) or parameter.low == parameter.high:
             continue
         scale: Callable[[float], float] = math.log if parameter.log or _powers(parameter) else float
         low, high = scale(parameter.low), scale(parameter.high)
@@ -93,8 +93,8 @@ def _at_the_edge(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Find
                 )
 
 
-def _powers(parameter: IntParameter | FloatParameter) -> bool:
-    return isinstance(parameter, IntParameter) and parameter.powers_of is not None
+def _powers(parameter: Int | Float) -> bool:
+    return isinstance(parameter, Int) and parameter.powers_of is not None
 
 
 def _pruned_at_once(study: Study, explored: Sequence[TrialRecord]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 
 from aiq_search.search.runners import GRACE_SECONDS
 from aiq_search.search.runners.ray_internals import actor_of
-from aiq_search.space.schema import ResourceOptions
+from aiq_search.space.options import ResourceOptions
 
 __all__ = ["ControlStoreLost", "ControlStoreWatch", "TrialWatch", "why_pending"]
 
