@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiq_search.errors import StudyError
 from aiq_search.study import Champion, Spread
+from aiq_search.study.chance import chance_problem
 from aiq_search.study.description import meaning
 from aiq_search.study.finalist_rows import FinalistRow, finalist_rows
 from aiq_search.study.finalists import verdicts_of
@@ -45,7 +46,8 @@ class ResultSummary:
 
     Attributes:
         title: The study, and how it ended.
-        message: A sentence, where there is no champion or the search stopped by itself.
+        message: A sentence, where there is no champion, it is no better than chance, or the search stopped by
+            itself.
         champion: What it is called.
         meaning: What aIQ means, in a sentence.
         params: The champion's configuration, as names and values.
@@ -74,6 +76,7 @@ class ResultSummary:
         champion, space = result.champion, result.study.space
         if champion is None:
             return cls(title, message or "No champion.")
+        message = message or chance_problem(result.study.document, champion) or ""
         try:
             finalists = finalist_rows(space, verdicts_of(result.study))
         except StudyError:

@@ -186,8 +186,7 @@ class TestChance:
         assert row.count("0.9750") == 3
         ended = SearchResult(study, study.champion(), "finished")
         assert isinstance(failure_of(ended), NothingFeasibleError)
-        assert "champion trial" in repr(ended)
-        assert len(repr(ended)) < 200
+        assert str(failure_of(ended)) in repr(ended).splitlines()
 
     def test_the_doctor_and_the_report_show_the_baseline(self, unbalanced, tmp_path):
         study = unbalanced("chance")

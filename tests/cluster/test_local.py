@@ -40,7 +40,9 @@ def test_a_followed_study_is_found_by_its_spaces_name(cluster, finished):
     row = json.loads(cluster.aiq("status", "digits", "--format", "json"))
     assert (row["study"], row["status"], row["exit_code"], row["trials"]) == (finished, "succeeded", 0, 7)
     assert [job["study"] for job in json.loads(cluster.aiq("jobs", "--format", "json"))] == [finished]
-    assert "[3/3]" in cluster.aiq("logs", finished)
+    log = cluster.aiq("logs", finished)
+    assert "[3/3]" in log
+    assert f"Ray's dashboard, which asks for Ray's token: {cluster.url('dashboard')}" in " ".join(log.split())
 
 
 def test_its_champion_comes_home_from_its_folder_and_from_elsewhere(cluster, finished, tmp_path):
