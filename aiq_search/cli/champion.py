@@ -52,8 +52,8 @@ def champion_view(
     """
     parts: list[RenderableType] = [
         Text(champion_title(champion), style="bold green"),
-        Padding(Text(meaning(document.space.objective), style="dim"), (0, 0, 0, 2)),
-        Padding(Text(configuration(champion.params, "  ")), (0, 0, 1, 2)),
+        Padding(Text(meaning(document.space.objective), style="dim"), (0, 0, 0, 2), expand=False),
+        Padding(Text(configuration(champion.params, "  ")), (0, 0, 1, 2), expand=False),
         _numbers(champion, document.dataset),
     ]
     if champion.phase is Phase.CONFIRM and champion.collapse_rate:

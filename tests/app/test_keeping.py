@@ -34,7 +34,7 @@ def test_report_pictures_and_study_are_kept_with_the_study_s_run(
     client = MlflowClient(store)
     run = runs_of(store)[STUDY].info.run_id
     assert {a.path for a in client.list_artifacts(run)} == {"report.html", "pictures", "study.json"}
-    assert len(client.list_artifacts(run, "pictures")) == 9
+    assert len(client.list_artifacts(run, "pictures")) == 10
     copy = Path(client.download_artifacts(run, "study.json", str(tmp_path))).read_text()
     assert json.loads(copy)["study"] == STUDY
     assert "lovelace" not in copy

@@ -50,6 +50,6 @@ def where_time_went(facts: StudyFacts) -> tuple[go.Figure, str] | None:
     drawn = figure(bars, "share of the time", "", height=210, barmode="stack")
     drawn.update_xaxes(tickformat=".0%", range=[0, 1])
     drawn.update_yaxes(visible=False)
-    drawn.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
+    drawn.update_layout(uniformtext={"minsize": 9, "mode": "hide"}, legend_traceorder="normal")
     text = f"{spent} A slot trains one trial at a time; the search took {duration(spent.wall)} on the clock."
     return drawn, text
