@@ -111,7 +111,7 @@ def _by_way(measured: pd.DataFrame | None) -> pd.DataFrame:
 def _gaps(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for name, grid in grids.items():
-        if TRAIN not in grid or len(grid) < _FEWEST:
+        if TRAIN not in grid or grid[TRAIN].isna().any() or len(grid) < _FEWEST:
             continue
         gap, size = grid[TRAIN] - grid[TEST], np.log(grid["parameters"])
         numbers = np.column_stack([grid["efficiency"], gap, size])
