@@ -88,15 +88,15 @@ def _reasons(ways: pd.DataFrame, verdicts: dict[str, str]) -> str:
         of = ways[ways["with"] == kind]
         agree = of[of["raised"] > of["lowered"]].sort_values("raised", ascending=False, kind="stable")
         named = [
-            f"in {w['mode']} mode at the {w['point']} on {w['observations']:,} images (raised in {w['raised']} "
-            f"and lowered in {w['lowered']} of {w['comparisons']} comparisons)"
+            f"in {w['mode']} mode at the {w['point']} on {w['observations']:,} images (raised in "
+            f"{w['raised']} and lowered in {w['lowered']} of {w['comparisons']} comparisons)"
             for w in agree.to_dict("records")
         ]
         if verdict in ("reproduced", "partly"):
             sentences += [f"{kind.capitalize()} raises it most often {named[0]}."] if named else []
         elif named:
             sentences.append(
-                f"A reason was found for {kind}: measured {'; '.join(named)}, it is raised more often "
+                f"A possible reason for {kind}: measured {'; '.join(named)}, it is raised more often "
                 "than lowered; in no other of the ways below."
             )
         else:

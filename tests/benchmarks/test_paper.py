@@ -125,7 +125,7 @@ def test_for_what_is_contradicted_each_way_to_measure_it_is_a_reason_or_is_ruled
     way = {"point": "dropout", "observations": 1000}
     usual = lowered.assign(mode="evaluation", **way)
     for other, said in (
-        (raised, "found for dropout: measured in training mode at the dropout"),
+        (raised, "reason for dropout: measured in training mode at the dropout"),
         (lowered, "No way .* dropout"),
     ):
         measured = pd.concat([usual, other.assign(mode="training", **way)])
