@@ -27,13 +27,13 @@ def judge(evidence: Evidence) -> Judgement:
     datasets = _two_data_sets(grids)
     tables = {"The network of the highest aIQ, by beta": _by_beta(grids)}
     if len(ways):
-        tables["The same networks, measured in other ways"] = ways
+        tables["The same networks, measured in other ways (the first seed of each)"] = ways
     if len(gaps):
         tables["Efficiency and the generalisation gap (training less test accuracy)"] = gaps
     if len(datasets):
         tables["MNIST and Fashion-MNIST, the cells of both"] = datasets
-    told = _told(gaps, ways, datasets)
-    return Judgement("no claim of the paper", told, told, tables, _figure(grids), _CAPTION)
+    told, short = _told(gaps, ways, datasets), _told(gaps, pd.DataFrame(), datasets)
+    return Judgement("no claim of the paper", short, told, tables, _figure(grids), _CAPTION)
 
 
 _CAPTION = (
@@ -111,7 +111,7 @@ def _by_way(measured: pd.DataFrame | None) -> pd.DataFrame:
 def _gaps(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for name, grid in grids.items():
-        if TRAIN not in grid or len(grid) < _FEWEST:
+        if TRAIN not in grid or grid[TRAIN].isna().any() or len(grid) < _FEWEST:
             continue
         gap, size = grid[TRAIN] - grid[TEST], np.log(grid["parameters"])
         numbers = np.column_stack([grid["efficiency"], gap, size])
@@ -179,11 +179,12 @@ def _figure(grids: dict[str, pd.DataFrame]) -> str:
         gap, size = 100 * (grid[TRAIN] - grid[TEST]), np.log10(grid["parameters"])
         sizes += [size.min(), size.max()]
         panel = Panel(
-            titles[name],
+            f"LeNet-300-100 on {titles[name]}: generalisation gap over efficiency",
             "efficiency",
             "gap, points",
             (math.floor(grid["efficiency"].min() * 10) / 10, 1.0),
             (math.floor(gap.min()), math.ceil(gap.max()) or 1),
+            wide=len(shown) == 1,
         )
         for x, y, colour in zip(grid["efficiency"], gap, colours(size.tolist()), strict=True):
             panel.dot(x, y, colour, size=4.5)
