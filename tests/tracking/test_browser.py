@@ -46,7 +46,7 @@ def test_the_report_draws_every_picture_without_a_network_and_without_an_error(
     browser.requests()
     browser.driver.get(report)
     browser.draw_all()
-    assert browser.run("document.querySelectorAll('.plot').length") == 12
+    assert browser.run("document.querySelectorAll('.plot').length") == 13
     assert browser.run("document.querySelectorAll('.plot .main-svg').length") >= 12
     assert browser.errors() == []
     assert browser.requests() == []
