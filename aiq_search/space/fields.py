@@ -146,7 +146,7 @@ class SpaceFields(Section):
                 )
             if names[0] in UNTRAINED:
                 raise SpaceError(
-                    f"{pruner} would stop the networks with many {names[0]}, however good they are: this "
+                    f"{pruner} would stop networks for their {names[0]} alone, however good they are: this "
                     "objective is known before training; set search.pruner to pareto or none",
                     ("search", "pruner"),
                 )
