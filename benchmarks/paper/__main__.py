@@ -83,6 +83,7 @@ def _pieces(name: str, budget: str, edits: Sequence[str]) -> list[Piece]:
     return [
         replace(piece, edits=(*piece.edits, *BUDGETS[budget][piece.name], *edits))
         for piece in CLAIMS[name].pieces
+        if piece.name in BUDGETS[budget]
     ]
 
 

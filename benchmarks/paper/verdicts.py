@@ -81,9 +81,7 @@ def size(evidence: Evidence) -> Judgement:
     rows = evidence.rows
     grid = cells(rows)
     best, accurate = grid.loc[grid["aiq"].idxmax()], grid.loc[grid["accuracy"].idxmax()]
-    lost = 100 * paired(rows, accurate, best, TEST)
-    points = lost.mean() if len(lost) else 100 * (accurate[TEST] - best[TEST])
-    said = spread(lost, 3) if len(lost) else f"{points:.3g} (not paired: they have no seed in common)"
+    points, said = _points_lost(rows, accurate, best)
     times = {name: accurate[name] / best[name] for name in ("parameters", "parameters_weights")}
     verdict = "not seen"
     if abs(points - _POINTS) <= 1 and times["parameters_weights"] >= _TIMES / 2:
@@ -99,8 +97,7 @@ def size(evidence: Evidence) -> Judgement:
     ours = (
         f"{best['widths']} has {times['parameters']:,.0f} times fewer parameters than {accurate['widths']} "
         f"({times['parameters_weights']:,.0f} times, counting weights of convolutions and linear layers "
-        f"alone), and is {said} points less accurate on the test split. Our widths end at "
-        f"{rows['model.conv1'].max()}, the paper's at 1,024; its factor is out of reach below them. "
+        f"alone), and is {said} points less accurate on the test split. {_papers_pair(rows, grid)} "
         f"{_POINTS} points below the most accurate network, on the validation split, the smallest is "
         f"{smallest['widths']} with {smallest['parameters']:,.0f} parameters, "
         f"{accurate['parameters'] / smallest['parameters']:,.0f} times fewer."
@@ -123,6 +120,34 @@ def size(evidence: Evidence) -> Judgement:
         f"trained; the brighter, the higher its aIQ. {int((grid[TEST] < _LOWEST).sum())} networks below "
         f"{_LOWEST} are not shown. Rings: the highest aIQ and the most accurate, both chosen on the "
         "validation split.",
+    )
+
+
+def _points_lost(rows: pd.DataFrame, large: pd.Series, small: pd.Series) -> tuple[float, str]:
+    """Points of test accuracy that the small network is behind, and the same in words."""
+    lost = 100 * paired(rows, large, small, TEST)
+    if len(lost):
+        return lost.mean(), spread(lost, 3)
+    points = 100 * (large[TEST] - small[TEST])
+    return points, f"{points:.3g} (not paired: they have no seed in common)"
+
+
+def _papers_pair(rows: pd.DataFrame, grid: pd.DataFrame) -> str:
+    """The pair of networks that fits the paper's factor, if both were trained."""
+    by_widths = grid.drop_duplicates("widths").set_index("widths")
+    names = ["-".join(map(str, widths)) for widths in (_PAPERS_LARGE, _PAPERS_SMALL)]
+    if not all(name in by_widths.index for name in names):
+        return "The paper's widths go to 1,024; below them its factor is out of reach."
+    large, small = (by_widths.loc[name] for name in names)
+    others = by_widths.drop(names[0])
+    end = int(others[[name for name in others if name.startswith("model.")]].max(axis=None))
+    alone = (
+        f" No other network with a layer wider than {end} was trained." if end < max(_PAPERS_LARGE) else ""
+    )
+    return (
+        f"{names[0]} against {names[1]}, a pair that fits the paper's factor if weights of convolutions are "
+        f"counted without the output layer: {large['parameters'] / small['parameters']:,.0f} times fewer "
+        f"parameters, {_points_lost(rows, large, small)[1]} points.{alone}"
     )
 
 
