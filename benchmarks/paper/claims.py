@@ -178,6 +178,7 @@ CLAIMS = {
         [
             Piece("regularised-300-100", _SPACES / "regularisers_lenet_300_100.yaml"),
             Piece("regularised-5", _SPACES / "regularisers_lenet_5.yaml"),
+            Piece(regularisers.PAPERS_RECIPE, _SPACES / "regularisers_lenet_300_100.yaml"),
         ],
         regularisers.judge,
         measuring=Measuring((MODULE, "activation", "dropout"), (1000, 100), training=True),
@@ -202,7 +203,7 @@ _PAPERS = (
 _TO_MEMORISE = ("training.optimizer=sgd", "training.learning_rate=0.001", "training.epochs=200")
 
 # Edits of each piece; what a budget lacks is not run. small is for two cores and two hours; full is the
-# paper's grid and recipe, of which its large network is a part.
+# paper's grid and recipe, of which its large network is a part and in which every training has its recipe.
 BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
     "small": {
         "lenet-300-100": (*_up_to(128, "hidden1", "hidden2"), "training.epochs=3"),
@@ -214,6 +215,7 @@ BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
         "lenet-5-papers-large": ("search.replicates=3",),
         "regularised-300-100": (),
         "regularised-5": (),
+        regularisers.PAPERS_RECIPE: _PAPERS,
         **{f"noise-{percent}": ("search.replicates=3", "training.epochs=20") for percent in _NOISES},
         "noise-75": ("training.epochs=20",),
     },

@@ -149,6 +149,19 @@ def test_for_what_is_contradicted_each_way_to_measure_it_is_a_reason_or_is_ruled
         assert re.search(said, regularisers.judge(Evidence(lowered, measured)).ours)
 
 
+def test_the_papers_own_recipe_is_compared_by_itself():
+    rows = pd.concat(
+        [regularised(0.05, -0.05), regularised(0.05, 0.05).assign(piece=regularisers.PAPERS_RECIPE)]
+    )
+    found = regularisers.judge(Evidence(rows))
+    assert found.verdict == "contradicted"
+    assert (
+        "own recipe: batch norm raised in 2 and lowered in 0 of 2 comparisons; dropout raised in 2"
+        in found.ours
+    )
+    assert len(found.tables["Trained with the paper's own recipe, paired by seed"]) == 4
+
+
 def test_a_network_is_measured_at_its_layers_and_after_what_follows_them():
     arguments = {"conv1": 2, "conv2": 3, "fc": 4, "batch_norm": True, "dropout": 0.5}
     model = build_model("lenet_5", arguments, (1, 28, 28), 10)
