@@ -50,6 +50,7 @@ class Claim:
     Attributes:
         title: Heading of its section.
         paper: What the paper has, in a sentence.
+        rule: When it is reproduced, and when partly; what ``judge`` follows.
         pieces: Its searches.
         judge: What their trainings show.
         by_epoch: Whether the rows are the epochs of trainings rather than trainings.
@@ -58,6 +59,7 @@ class Claim:
 
     title: str
     paper: str
+    rule: str
     pieces: Sequence[Piece]
     judge: Callable[[Evidence], Judgement]
     by_epoch: bool = False
@@ -149,6 +151,8 @@ CLAIMS = {
         "LeNet-300-100",
         "As the layers of LeNet-300-100 get wider, accuracy rises and efficiency falls, so that narrow "
         "networks have the highest aIQ.",
+        "Reproduced: the rank correlation with size is above 0.5 for accuracy and below -0.5 for efficiency. "
+        "Partly: above and below 0.",
         [_SURFACE],
         verdicts.surfaces,
     ),
@@ -156,6 +160,8 @@ CLAIMS = {
         "Size",
         "The LeNet-5 of the highest aIQ has 30,912 times fewer parameters than the most accurate one, and is "
         "2.32 points less accurate.",
+        "Reproduced: at least half the paper's factor, counted in weights, and within a point of its 2.32. "
+        "Partly: at least ten times fewer weights, and at most 4.64 points less.",
         [*_GRID, _PAPERS_LARGE],
         verdicts.size,
     ),
@@ -163,6 +169,8 @@ CLAIMS = {
         "Memorisation",
         "With 75 % of the training labels randomised, the network of the highest aIQ still has 92.51 % on "
         "the true test labels; wide networks memorise.",
+        "Reproduced: at most a point below the paper, at the epoch of the lowest validation loss, and "
+        "another network memorises. Partly: at most five points below.",
         [
             Piece(
                 f"noise-{percent}", _SPACES / "memorisation.yaml", (f"dataset.label_noise={percent / 100}",)
@@ -175,6 +183,8 @@ CLAIMS = {
     "regularisers": Claim(
         "Batch norm and dropout",
         "Batch norm and dropout raise the efficiency.",
+        "Of each: reproduced if it raises the efficiency in every comparison, partly if it raises it in more "
+        "than it lowers it, contradicted if it lowers it in more. The verdict is that of the worse.",
         [
             Piece("regularised-300-100", _SPACES / "regularisers_lenet_300_100.yaml"),
             Piece("regularised-5", _SPACES / "regularisers_lenet_5.yaml"),
@@ -187,6 +197,7 @@ CLAIMS = {
         "Beyond the paper",
         "Not in the paper: how rank and champion change with beta, with the number of observations and with "
         "the capture point; whether efficiency predicts the generalisation gap; Fashion-MNIST.",
+        "",
         [_SURFACE, _FASHION, _GRID[0]],
         beyond.judge,
         measuring=Measuring((MODULE, "pooling"), (1000, 100), training=False, seeds=1),

@@ -26,6 +26,9 @@ seen, contradicted, not run.
 """
 
 
+_FEW = 3  # numbers of epochs that are named each
+
+
 def write_section(document: Path, name: str, command: str, found: Finding, untouched: Sequence[str]) -> None:
     """Write a claim's CSVs and figure, its section in place of an older one, and its line in the table.
 
@@ -79,7 +82,7 @@ def _section(name: str, command: str, found: Finding, untouched: Sequence[str], 
         f"## {claim.title}",
         f"**The paper:** {claim.paper}",
         f"**Ours:** {judged.ours}",
-        f"**Verdict: {judged.verdict}.**",
+        f"**Verdict: {judged.verdict}.** {claim.rule}".rstrip(),
         f"![{claim.title}]({folder.name}/{name}.svg)",
         f"*{judged.caption}*",
         *(f"{caption}:\n\n{_markdown(table)}" for caption, table in judged.tables.items()),
@@ -100,7 +103,8 @@ def _trained(found: Finding, untouched: Sequence[str]) -> str:
     ended = any(done < planned for done, planned in found.trained.values()) or bool(untouched)
     continued = ["The command continues what is missing."] if ended else []
     epochs = sorted(set(rows["epochs"])) if "epochs" in rows else [int(rows["epoch"].max())]
-    recipe = f"Epochs: {', '.join(map(str, epochs))}."
+    few = len(epochs) <= _FEW
+    recipe = f"Epochs: {', '.join(map(str, epochs)) if few else f'{epochs[0]} to {epochs[-1]}'}."
     return " ".join([f"Trainings: {'; '.join(parts)}.", recipe, *missing, *continued])
 
 
