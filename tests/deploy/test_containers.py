@@ -256,9 +256,10 @@ def test_the_volumes_outlive_down_and_up(deployment, aiq):
 
 
 def test_an_upgrade_of_the_image_interrupts_a_study_and_ends_none(deployment, aiq):
+    trials = 40  # more than are trained in the seconds that it takes to stop the containers
     build_images(version="0.1.1")
     try:
-        submit(aiq, "upgraded", 8, settings=LONG)
+        submit(aiq, "upgraded", trials, settings=LONG)
         deadline = time.monotonic() + 300
         while not complete(deployment, "upgraded"):
             assert time.monotonic() < deadline, "no trial is complete"
@@ -270,10 +271,10 @@ def test_an_upgrade_of_the_image_interrupts_a_study_and_ends_none(deployment, ai
     for service in ("mlflow", "ray-head", "ray-worker"):
         (name,) = deployment.names(service)
         assert podman("exec", name, "aiq", "--version").strip() == "0.1.1", service
-    assert complete(deployment, "upgraded") < 8
+    assert complete(deployment, "upgraded") < trials
     aiq("resume", "upgraded", "--follow")
     rows = trainings(deployment, "upgraded")
-    assert explored(rows) == list(range(8))
+    assert explored(rows) == list(range(trials))
     assert len(json.loads(aiq("trials", "upgraded", "--format", "json"))) == len(rows)
     assert "Champion: trial" in aiq("best", "first")
 
