@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiq_search.app.forecast import Costs, Shape, fit, simulate, time_some
 from aiq_search.app.options import RunOptions
-from aiq_search.app.prepare import load_data
+from aiq_search.app.prepare import earlier_studies, load_data, with_imported
 from aiq_search.errors import InputError
 from aiq_search.search.check import check_space, corner, unchecked_code
 from aiq_search.search.preflight import as_a_trial
@@ -127,12 +127,15 @@ def dry_run(
         Sizes and estimates. Nothing is written.
 
     Raises:
-        InputError: The space or the data is wrong, or the file names code and nobody agreed.
+        InputError: The space, the data or a study to start from is wrong, or the file names code and nobody
+            agreed.
     """
     options = options or RunOptions()
+    options, _ = with_imported(load_space(source, options.edits), options)
     space, code = load_space(source, options.edits), options.code
     machine = options.machine
     check_space(space, machine=machine)
+    earlier_studies(space, options)
     size = space_size(space)
     space = _ended_by_its_grid(space, size.number)
     names = unchecked_code(space, CodePolicy(packages=code.packages))

@@ -29,6 +29,7 @@ __all__ = [
     "PreparedStudy",
     "SpaceSource",
     "StudyData",
+    "earlier_studies",
     "find_or_fetch",
     "load_data",
     "prepare_existing",
@@ -172,7 +173,7 @@ def prepare_new(
         InputError: The space, the data or an option is wrong.
     """
     from aiq_search.search.samplers import constraints_note
-    from aiq_search.search.warm_start import check_same_question, learn_from
+    from aiq_search.search.warm_start import learn_from
     from aiq_search.tracking import check_tracking_uri, default_tracking_uri
 
     if options.runner == "ray":
@@ -192,9 +193,7 @@ def prepare_new(
         start_compiling()
     dataset = load_data(space, options.data_dir, code, machine)
     place = chosen_storage(options.storage)
-    earlier = [Study.open(name, options.home) for name in options.warm_start]
-    for each in earlier:
-        check_same_question(space, each)
+    earlier = earlier_studies(space, options)
     try:
         study = Study.create(
             options.home,
@@ -214,6 +213,20 @@ def prepare_new(
     notes += [f"Warm start: using {learn_from(study, each)} trials from study {each.id}." for each in earlier]
     data = StudyData(study, dataset=dataset, code=code)
     return PreparedStudy(study, data, options, tracking_uri, notes=notes)
+
+
+def earlier_studies(space: SearchSpace, options: RunOptions) -> list[Study]:
+    """The studies whose trials the sampler learns from.
+
+    Raises:
+        InputError: There is no such study, or it asked something else.
+    """
+    from aiq_search.search.warm_start import check_same_question
+
+    earlier = [Study.open(name, options.home) for name in options.warm_start]
+    for each in earlier:
+        check_same_question(space, each)
+    return earlier
 
 
 def with_imported(space: SearchSpace, options: RunOptions) -> tuple[RunOptions, list[str]]:

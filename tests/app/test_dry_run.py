@@ -11,7 +11,9 @@ from aiq_search.app.dry_run import dry_run
 from aiq_search.app.forecast import Costs, Shape, Timing, fit, simulate
 from aiq_search.app.options import RunOptions
 from aiq_search.datasets import DatasetOptions, load_dataset
+from aiq_search.errors import InputError
 from aiq_search.space import load_space
+from aiq_search.study import Study
 from tests.support.made_up import made_up
 
 SPACES = Path("search_spaces")
@@ -119,3 +121,17 @@ def test_a_dry_run_is_one_estimate_with_a_range_in_seconds():
     assert estimate.hours[0] < estimate.expected_hours < estimate.hours[1] < 3 * estimate.hours[0]
     assert estimate.narrowest.epoch_seconds < estimate.widest.epoch_seconds
     assert estimate.narrowest.parameters == 166
+
+
+def test_a_dry_run_refuses_what_a_search_could_not_start_from(tmp_path, digits):
+    options = RunOptions(home=tmp_path, warm_start=["earlier"])
+    with pytest.raises(InputError, match="earlier"):
+        dry_run(SPACES / "digits.yaml", options)
+    other = load_space(SPACES / "digits.yaml", ["objective.beta=3"])
+    Study.create(tmp_path, other, digits.description(), "earlier")
+    with pytest.raises(InputError, match="asked another question"):
+        dry_run(SPACES / "digits.yaml", options)
+    with pytest.raises(InputError, match="nowhere"):
+        dry_run(
+            SPACES / "digits.yaml", replace(options, warm_start=[f"sqlite:///{tmp_path}/nowhere.db?study=x"])
+        )
