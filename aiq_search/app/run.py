@@ -301,7 +301,7 @@ def _train_here(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) 
 
 def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker) -> None:
     """Connect to Ray, check its nodes, and train there."""
-    from aiq_search.cluster.preflight import check_cluster
+    from aiq_search.cluster.preflight import check_cluster, wait_for_workers
 
     study = driver.study
     with prepared.connection or Connection(study.home, prepared.options.address) as connection:
@@ -315,5 +315,8 @@ def _train_on_ray(prepared: PreparedStudy, driver: StudyDriver, make: MakeWorker
 
         dataset = prepared.data.load()
         data = ray.put(dataset.for_this_machine() if connection.own else dataset)
+        wait_for_workers(lambda: driver.draining)
+        if driver.draining:
+            return
         check_cluster(study, dataset, data, prepared.data.code)
         RayRunner(make, data, own=connection.own).run(driver)

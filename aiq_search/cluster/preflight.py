@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ __all__ = [
     "check_cluster",
     "check_node",
     "look_at_node",
+    "wait_for_workers",
 ]
+
+_log = logging.getLogger(__name__)
 
 _PACKAGES = ("aiq-search", "torch", "ray", "numpy")
 
@@ -44,6 +48,10 @@ _RECORD_BYTES = 1_000_000
 
 # How long the nodes may take to answer: the first task of a node starts a worker there.
 _NODE_SECONDS = 120.0
+
+# How long a cluster may have no node for trials: a worker whose head was started again looks for it for a
+# minute before it starts again itself.
+_JOIN_SECONDS = 120.0
 
 
 class PreflightError(AiqError):
@@ -189,6 +197,29 @@ def _versions(facts: NodeFacts, expected: Expectations) -> Iterator[str]:
             )
 
 
+def wait_for_workers(stopped: Callable[[], bool] = lambda: False) -> None:
+    """Wait until a node of the cluster has a CPU for trials, or for two minutes.
+
+    Args:
+        stopped: Asked every second whether to wait no longer.
+    """
+    deadline = time.monotonic() + _JOIN_SECONDS
+    if not _has_cpus():
+        _log.warning("The cluster has no node with a CPU for trials: waiting %.0f s for one.", _JOIN_SECONDS)
+    while not _has_cpus() and not stopped() and time.monotonic() < deadline:
+        time.sleep(1)
+
+
+def _has_cpus() -> bool:
+    return any(node["Resources"].get("CPU", 0) > 0 for node in _living())
+
+
+def _living() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 def check_cluster(
     study: Study,
     dataset: Dataset,
@@ -207,9 +238,7 @@ def check_cluster(
         InputError: There are several nodes, and no storage that they share was named.
         PreflightError: A trial could not be run.
     """
-    import ray
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = _living()
     if len(nodes) > 1 and not study.document.checkpoint_place:
         raise InputError(
             f"the cluster has {len(nodes)} nodes, but checkpoints would be kept on the driver's alone: give "
@@ -261,7 +290,7 @@ def _ask_nodes(
         try:
             reports[node_id] = ray.get(answer, timeout=max(1.0, deadline - time.monotonic()))
         except ray.exceptions.RayError as error:
-            if not any(node["Alive"] and node["NodeID"] == node_id for node in ray.nodes()):
+            if not any(node["NodeID"] == node_id for node in _living()):
                 continue  # it has left meanwhile: trials go elsewhere
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise PreflightError(
@@ -272,6 +301,8 @@ def _ask_nodes(
 
 
 def _too_small(resources: ResourceOptions, nodes: list[Mapping[str, float]]) -> list[str]:
+    if not any(node.get("CPU", 0) > 0 for node in nodes):
+        return ["the cluster has no node with a CPU for trials: add a worker; `ray status` lists the nodes."]
     for name, needed in (("CPU", float(resources.cpu)), ("GPU", float(resources.gpu))):
         largest = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if needed > largest:

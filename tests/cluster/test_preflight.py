@@ -16,6 +16,7 @@ from aiq_search.cluster.preflight import (
     check_cluster,
     check_node,
     look_at_node,
+    wait_for_workers,
 )
 from aiq_search.errors import InputError
 from aiq_search.places import LocalPath, StorageProbe, answer_probe
@@ -144,6 +145,26 @@ def test_a_trial_too_large_for_every_node_is_refused_before_it_waits_for_ever(
     with pytest.raises(PreflightError) as refused:
         check_cluster(new_study(tmp_path, resources=asked), dataset())
     assert str(refused.value).startswith(expected)
+
+
+def test_a_cluster_whose_workers_have_not_joined_yet_is_waited_for(tmp_path, monkeypatch, caplog):
+    import ray
+
+    seen = []
+    head, worker = ({"Alive": True, "Resources": {"CPU": n}, "NodeID": str(n)} for n in (0, 2))
+    monkeypatch.setattr(preflight.time, "sleep", seen.append)
+    monkeypatch.setattr(ray, "nodes", lambda: [head, worker] if len(seen) >= 3 else [head])
+    wait_for_workers()
+    assert len(seen) == 3
+    assert "no node with a CPU" in caplog.text
+    seen.clear()
+    wait_for_workers(lambda: len(seen) == 2)
+    assert len(seen) == 2
+    monkeypatch.setattr(preflight, "_JOIN_SECONDS", 0.0)
+    monkeypatch.setattr(ray, "nodes", lambda: [head])
+    wait_for_workers()
+    with pytest.raises(PreflightError, match="add a worker"):
+        check_cluster(new_study(tmp_path), dataset())
 
 
 def test_every_failure_is_told_at_once(tmp_path, monkeypatch):

@@ -256,7 +256,7 @@ def test_the_volumes_outlive_down_and_up(deployment, aiq):
 
 
 def test_an_upgrade_of_the_image_interrupts_a_study_and_ends_none(deployment, aiq):
-    trials = 40  # more than are trained in the seconds that it takes to stop the containers
+    trials = 24  # more than are trained while the containers are stopped
     build_images(version="0.1.1")
     try:
         submit(aiq, "upgraded", trials, settings=LONG)
