@@ -282,8 +282,9 @@ def memorisation(evidence: Evidence) -> Judgement:
     short = f"{best['test, chosen epoch']} with {best['network']} at {best['randomised']}"
     ours = (
         f"With {best['randomised']} of the labels randomised, the network of the highest aIQ, "
-        f"{best['network']}, has {best['test, chosen epoch']} on the true test labels at the chosen epoch "
-        f"and {best['test, last epoch']} at the last. "
+        f"{best['network']}, has {best['test, chosen epoch']} on the true test labels at the chosen epoch, "
+        f"{abs(100 * missed):.2g} points {'below' if missed > 0 else 'above'} the paper's, and "
+        f"{best['test, last epoch']} at the last. "
         + ("" if memorised else "No network that was trained memorised. ")
         + f"{widest['network']} has the highest training accuracy, {widest['training, last epoch']} where "
         f"the true labels explain at most {widest['true labels explain']:.3f}, and ends at "
@@ -301,7 +302,7 @@ def memorisation(evidence: Evidence) -> Judgement:
 def _by_noise(curves: pd.DataFrame) -> pd.DataFrame:
     """Each network at each share of randomised labels."""
     rows = []
-    for (noise, widths), cell in curves.groupby([NOISE, "widths"], sort=True):
+    for (noise, _, widths), cell in curves.groupby([NOISE, "trial", "widths"], sort=True):
         last = cell[cell["epoch"] == cell["epoch"].max()]
         chosen = cell.loc[cell.groupby("replicate", dropna=False)["loss"].idxmin()]
         explained = (1 - noise) + noise / 10  # a random label is the true one in a tenth of the cases
