@@ -32,7 +32,7 @@ def judge(evidence: Evidence) -> Judgement:
     ways = _by_way(None if measured is None else measured[measured["piece"] != PAPERS_RECIPE])
     worst = min(verdicts.values(), key=["contradicted", "not seen", "partly", "reproduced"].index)
     short = "; ".join(f"{kind}: {verdict} ({shares[kind]})" for kind, verdict in verdicts.items())
-    ours = f"{short}. {_reasons(ways, verdicts)}{_with_papers_recipe(papers)}"
+    ours = f"{short}. {_reasons(ways, verdicts)}{_with_papers_recipe(papers, verdicts)}"
     caption = (
         "Efficiency with batch norm or dropout less that without, at the output of the hidden layers in "
         "evaluation mode: mean and standard deviation over the same seeds, a comparison for each network and "
@@ -128,12 +128,19 @@ def _reasons(ways: pd.DataFrame, verdicts: dict[str, str]) -> str:
     return " ".join(sentences)
 
 
-def _with_papers_recipe(papers: pd.DataFrame) -> str:
+def _with_papers_recipe(papers: pd.DataFrame, verdicts: dict[str, str]) -> str:
     """What the paper's recipe changes, where the other trainings have a shorter one."""
     if not len(papers):
         return ""
-    found = "; ".join(f"{kind} {_share(*_counts(papers, kind))}" for kind in _KINDS)
-    return f" LeNet-300-100, trained with the paper's own recipe: {found}."
+    counts = {kind: _counts(papers, kind) for kind in _KINDS}
+    found = "; ".join(f"{kind} {_share(*count)}" for kind, count in counts.items())
+    same = [
+        kind
+        for kind, count in counts.items()
+        if verdicts[kind] == "contradicted" and _verdict(*count) == "contradicted"
+    ]
+    ruled_out = f" It is ruled out as the reason for {' and '.join(same)}." if same else ""
+    return f" LeNet-300-100, trained with the paper's own recipe: {found}.{ruled_out}"
 
 
 def _figure(table: pd.DataFrame) -> str:

@@ -159,7 +159,12 @@ def test_the_papers_own_recipe_is_compared_by_itself():
         "own recipe: batch norm raised in 2 and lowered in 0 of 2 comparisons; dropout raised in 2"
         in found.ours
     )
+    assert "ruled out as the reason" not in found.ours
     assert len(found.tables["Trained with the paper's own recipe, paired by seed"]) == 4
+    same = pd.concat(
+        [regularised(0.05, -0.05).assign(piece=p) for p in ("lenet-5", regularisers.PAPERS_RECIPE)]
+    )
+    assert "It is ruled out as the reason for dropout." in regularisers.judge(Evidence(same)).ours
 
 
 def test_a_network_is_measured_at_its_layers_and_after_what_follows_them():
