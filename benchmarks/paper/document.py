@@ -102,7 +102,8 @@ def _trained(found: Finding, untouched: Sequence[str]) -> str:
     missing = [f"Not run: {', '.join(untouched)}."] if untouched else []
     ended = any(done < planned for done, planned in found.trained.values()) or bool(untouched)
     continued = ["The command continues what is missing."] if ended else []
-    epochs = sorted(set(rows["epochs"])) if "epochs" in rows else [int(rows["epoch"].max())]
+    by_epoch = "epochs" not in rows
+    epochs = sorted(set(rows.groupby("piece")["epoch"].max() if by_epoch else rows["epochs"]))
     few = len(epochs) <= _FEW
     recipe = f"Epochs: {', '.join(map(str, epochs)) if few else f'{epochs[0]} to {epochs[-1]}'}."
     return " ".join([f"Trainings: {'; '.join(parts)}.", recipe, *missing, *continued])
