@@ -226,7 +226,7 @@ BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
         "lenet-5-papers-large": ("search.replicates=3",),
         "regularised-300-100": (),
         "regularised-5": (),
-        regularisers.PAPERS_RECIPE: _PAPERS,
+        regularisers.PAPERS_RECIPE: (*_PAPERS, "parameters.model.hidden1.choices=[16, 64]"),
         **{f"noise-{percent}": ("search.replicates=3", "training.epochs=20") for percent in _NOISES},
         "noise-75": ("training.epochs=40",),  # the narrow network still rises at 20
     },

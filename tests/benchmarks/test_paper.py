@@ -83,6 +83,19 @@ def test_size_compares_the_best_aiq_with_the_best_accuracy_seed_by_seed():
     assert lost_too_much.verdict == "not seen"
 
 
+def test_size_names_the_networks_whose_aiq_cannot_be_told_from_the_best():
+    def efficiency(*widths):
+        return {(2, 2, 2): 0.9, (2, 2, 8): 0.899}.get(widths, 0.2)
+
+    rows = grid_rows(lambda *widths: 0.96 + 0.02 * (widths == (32, 32, 32)), efficiency)
+    assert "cannot be told" not in verdicts.size(Evidence(rows)).ours
+    rows["aiq"] += np.where(rows["widths"].isin(["2-2-8"]), np.tile([-0.02, 0.0, 0.02], len(rows) // 3), 0)
+    assert (
+        "cannot be told from that of 2-2-8 (paired by seed, at 5 %); 2-2-8 has 1,024 times fewer"
+        in verdicts.size(Evidence(rows)).ours
+    )
+
+
 def test_size_says_what_the_pair_that_fits_the_papers_factor_lost():
     rows = grid_rows(lambda *widths: 0.9 + sum(widths) / 1e4, lambda *widths: 1 / sum(widths))
     pair = rows[rows["trial"] < 6].copy()
