@@ -145,7 +145,8 @@ def _tied(rows: pd.DataFrame, grid: pd.DataFrame, accurate: pd.Series, best: pd.
     times = accurate["parameters"] / tied[0]["parameters"]
     names = ", ".join(cell["widths"] for cell in tied)
     return (
-        f" Its aIQ cannot be told from that of {names} (paired by seed, at 5 %); {tied[0]['widths']} has {times:,.0f} times fewer parameters than {accurate['widths']}, and is "
+        f" Its aIQ cannot be told from that of {names} (paired by seed, at 5 %); {tied[0]['widths']} has "
+        f"{times:,.0f} times fewer parameters than {accurate['widths']}, and is "
         f"{_points_lost(rows, accurate, tied[0])[1]} points less accurate."
     )
 
