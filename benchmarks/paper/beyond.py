@@ -179,7 +179,7 @@ def _figure(grids: dict[str, pd.DataFrame]) -> str:
         gap, size = 100 * (grid[TRAIN] - grid[TEST]), np.log10(grid["parameters"])
         sizes += [size.min(), size.max()]
         panel = Panel(
-            f"LeNet-300-100 on {titles[name]}: generalisation gap over efficiency",
+            f"{titles[name]}: generalisation gap over efficiency",
             "efficiency",
             "gap, points",
             (math.floor(grid["efficiency"].min() * 10) / 10, 1.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -144,7 +145,7 @@ def _with_papers_recipe(papers: pd.DataFrame, verdicts: dict[str, str]) -> str:
 
 
 def _figure(table: pd.DataFrame) -> str:
-    spread = max((table["mean"].abs() + table["sd"].fillna(0)).max() * 1.1, 1e-6)
+    spread = math.ceil(10 * (table["mean"].abs() + table["sd"].fillna(0)).max() + 0.1) / 10
     names = list(dict.fromkeys(table["network"]))
     kinds = list(dict.fromkeys(table["with"]))
     panel = Panel(

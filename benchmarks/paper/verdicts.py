@@ -42,7 +42,7 @@ _CONVENTIONS = (
 
 BETAS = (0.5, 1, 2, 4, 8)
 _SEEDS = 3  # from so many on, a network's aIQ is compared with another's
-_LOWEST = 0.8  # accuracy that the figure of the sizes still shows
+_LOWEST = 0.9  # accuracy that the figure of the sizes still shows
 
 
 @dataclass(frozen=True)
