@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiq_search.study import Study
+from aiq_search.study import Study, TrialState
 from benchmarks.paper import beyond, regularisers, verdicts
 from benchmarks.paper.measuring import MODULE, measured
 from benchmarks.paper.rows import Evidence, epochs_of, planned, trainings_of
@@ -75,12 +75,14 @@ class Finding:
         evidence: The numbers.
         judgement: What follows from them.
         trained: Of each piece, how many trainings are complete, and how many there will be.
+        failed: Of each piece, how many trainings failed: they diverged.
     """
 
     claim: Claim
     evidence: Evidence
     judgement: Judgement
     trained: Mapping[str, tuple[int, int]]
+    failed: Mapping[str, int] = field(default_factory=dict)
 
 
 def evidence(claim: Claim, studies: Mapping[str, Study], data_dir: Path | None) -> Finding | None:
@@ -104,7 +106,11 @@ def evidence(claim: Claim, studies: Mapping[str, Study], data_dir: Path | None) 
     )
     done = trainings["piece"].value_counts()
     trained = {name: (int(done.get(name, 0)), planned(study)) for name, study in studies.items()}
-    return Finding(claim, found, claim.judge(found), trained)
+    failed = {
+        name: sum(record.state is TrialState.FAIL for record in study.records())
+        for name, study in studies.items()
+    }
+    return Finding(claim, found, claim.judge(found), trained, failed)
 
 
 _LENET_5 = _SPACES / "lenet_5.yaml"

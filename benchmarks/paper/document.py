@@ -95,13 +95,15 @@ def _section(name: str, command: str, found: Finding, untouched: Sequence[str], 
 def _trained(found: Finding, untouched: Sequence[str]) -> str:
     """What was trained and what was not."""
     rows = found.evidence.rows
-    parts = [
-        f"{name} {done:,} of {planned:,}" if done < planned else f"{name} all {planned:,}"
-        for name, (done, planned) in found.trained.items()
-    ]
+    parts = []
+    unfinished = bool(untouched)
+    for name, (done, planned) in found.trained.items():
+        failed = found.failed.get(name, 0)
+        count = f"all {planned:,}" if done == planned else f"{done:,} of {planned:,}"
+        parts.append(f"{name} {count}" + (f" ({failed:,} diverged)" if failed else ""))
+        unfinished |= done + failed < planned
     missing = [f"Not run: {', '.join(untouched)}."] if untouched else []
-    ended = any(done < planned for done, planned in found.trained.values()) or bool(untouched)
-    continued = ["The command continues what is missing."] if ended else []
+    continued = ["The command continues what is missing."] if unfinished else []
     by_epoch = "epochs" not in rows
     epochs = sorted(set(rows.groupby("piece")["epoch"].max() if by_epoch else rows["epochs"]))
     few = len(epochs) <= _FEW
