@@ -82,7 +82,8 @@ def size(evidence: Evidence) -> Judgement:
     """The best aIQ against the best accuracy, over widths."""
     rows = evidence.rows
     grid = cells(rows)
-    best, accurate = grid.loc[grid["aiq"].idxmax()], grid.loc[grid["accuracy"].idxmax()]
+    chosen = grid[grid["seeds"] >= _SEEDS] if (grid["seeds"] >= _SEEDS).any() else grid  # no lucky singles
+    best, accurate = grid.loc[chosen["aiq"].idxmax()], grid.loc[chosen["accuracy"].idxmax()]
     points, said = _points_lost(rows, accurate, best)
     times = {name: accurate[name] / best[name] for name in ("parameters", "parameters_weights")}
     verdict = "not seen"
@@ -90,7 +91,7 @@ def size(evidence: Evidence) -> Judgement:
         verdict = "reproduced"
     elif 0 <= points <= 2 * _POINTS and times["parameters_weights"] >= 10:
         verdict = "partly"
-    near = grid[grid["accuracy"] >= accurate["accuracy"] - _POINTS / 100]
+    near = chosen[chosen["accuracy"] >= accurate["accuracy"] - _POINTS / 100]
     smallest = near.loc[near["parameters"].idxmin()]
     short = (
         f"{best['widths']} against {accurate['widths']}: {times['parameters']:,.0f} times fewer parameters, "
@@ -122,7 +123,7 @@ def size(evidence: Evidence) -> Judgement:
         f"Each point is a LeNet-5 of other widths (conv1-conv2-fc), the mean of its seeds, of {len(grid)} "
         f"trained; the brighter, the higher its aIQ. {int((grid[TEST] < _LOWEST).sum())} networks below "
         f"{_LOWEST} are not shown. Rings: the highest aIQ and the most accurate, both chosen on the "
-        "validation split.",
+        "validation split, of the networks with three seeds or more.",
     )
 
 
