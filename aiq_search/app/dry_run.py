@@ -127,11 +127,10 @@ def dry_run(
         Sizes and estimates. Nothing is written.
 
     Raises:
-        InputError: The space, the data or a study to start from is wrong, or the file names code and nobody
-            agreed.
+        InputError: The space, the data or an earlier study is wrong, or nobody agreed to code of the file.
     """
     options = options or RunOptions()
-    options, _ = with_imported(load_space(source, options.edits), options)
+    options = with_imported(load_space(source, options.edits), options)[0]
     space, code = load_space(source, options.edits), options.code
     machine = options.machine
     check_space(space, machine=machine)
